@@ -1,3 +1,4 @@
 //! What several connectors share.
 
 pub mod setting;
+pub mod tls;
