@@ -2,3 +2,4 @@
 
 mod own_broker;
 mod servers;
+mod tidy;
