@@ -26,13 +26,9 @@ pub(crate) struct Response {
 
 impl Base {
     pub(crate) fn parse(url: &str) -> Base {
-        let rest = url
-            .strip_prefix("http://")
-            .expect("the management URL is http");
+        let rest = url.strip_prefix("http://").expect("the management URL is http");
         let (user_info, address) = rest.split_once('@').expect("the management URL has a user");
-        let (user, password) = user_info
-            .split_once(':')
-            .expect("the management URL has a password");
+        let (user, password) = user_info.split_once(':').expect("the management URL has a password");
         Base {
             address: address.trim_end_matches('/').to_owned(),
             user: user.to_owned(),
@@ -44,12 +40,7 @@ impl Base {
         format!("http://{user}:{password}@{}", self.address)
     }
 
-    pub(crate) fn request(
-        &self,
-        method: &str,
-        path: &str,
-        body: &str,
-    ) -> std::io::Result<Response> {
+    pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> std::io::Result<Response> {
         let credentials = STANDARD.encode(format!("{}:{}", self.user, self.password));
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
@@ -64,9 +55,8 @@ impl Base {
         stream.write_all(body.as_bytes())?;
         let mut raw = Vec::new();
         stream.read_to_end(&mut raw)?;
-        parse(&raw).ok_or_else(|| {
-            std::io::Error::other(format!("not HTTP: {}", String::from_utf8_lossy(&raw)))
-        })
+        parse(&raw)
+            .ok_or_else(|| std::io::Error::other(format!("not HTTP: {}", String::from_utf8_lossy(&raw))))
     }
 }
 
@@ -75,14 +65,8 @@ fn parse(raw: &[u8]) -> Option<Response> {
     let head = std::str::from_utf8(&raw[..end]).ok()?.to_ascii_lowercase();
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let body = &raw[end + 4..];
-    let chunked = head
-        .lines()
-        .any(|line| line.starts_with("transfer-encoding:") && line.contains("chunked"));
-    let body = if chunked {
-        unchunk(body)?
-    } else {
-        body.to_vec()
-    };
+    let chunked = head.lines().any(|line| line.starts_with("transfer-encoding:") && line.contains("chunked"));
+    let body = if chunked { unchunk(body)? } else { body.to_vec() };
     Some(Response { status, body })
 }
 
@@ -100,9 +84,7 @@ fn unchunk(mut raw: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 #[cfg(test)]

@@ -54,10 +54,7 @@ impl Database {
 
     /// Ends all other connections to this database, as a server that goes away would.
     pub fn disconnect(&self) {
-        let list = format!(
-            "SELECT id FROM information_schema.processlist WHERE db = '{}'",
-            self.name
-        );
+        let list = format!("SELECT id FROM information_schema.processlist WHERE db = '{}'", self.name);
         for id in sql(&url(), &list).lines() {
             // It may have ended by itself since.
             mariadb(&url(), &format!("KILL {id}")).output().ok();
@@ -68,9 +65,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         // The server is deleted after the run anyway; a failure here must not hide the test's own.
-        mariadb(&url(), &format!("DROP DATABASE IF EXISTS {}", self.name))
-            .output()
-            .ok();
+        mariadb(&url(), &format!("DROP DATABASE IF EXISTS {}", self.name)).output().ok();
     }
 }
 
@@ -89,15 +84,8 @@ fn mariadb(url: &str, statements: &str) -> Command {
     let (host_port, database) = place.split_once('/').expect("the URL has a database");
     let (host, port) = host_port.split_once(':').expect("the URL has a port");
     let mut command = Command::new("mariadb");
-    command.args([
-        "--no-defaults",
-        "--batch",
-        "--skip-column-names",
-        "--default-character-set=utf8mb4",
-    ]);
-    command.args([
-        "-h", host, "-P", port, "-u", user, "-D", database, "-e", statements,
-    ]);
+    command.args(["--no-defaults", "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]);
+    command.args(["-h", host, "-P", port, "-u", user, "-D", database, "-e", statements]);
     command.env("MYSQL_PWD", password);
     command
 }

@@ -33,10 +33,7 @@ pub fn cert_url() -> String {
 #[must_use]
 pub fn database() -> Database {
     let name = unique("test");
-    sql(
-        &admin_url(),
-        &format!("CREATE DATABASE {name} OWNER warren"),
-    );
+    sql(&admin_url(), &format!("CREATE DATABASE {name} OWNER warren"));
     Database { name }
 }
 
@@ -89,26 +86,15 @@ impl Database {
     /// How many connections there are to this database.
     #[must_use]
     pub fn connections(&self) -> usize {
-        let count = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'",
-            self.name
-        );
-        sql(&admin_url(), &count)
-            .trim()
-            .parse()
-            .expect("a count is a number")
+        let count = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", self.name);
+        sql(&admin_url(), &count).trim().parse().expect("a count is a number")
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
         // The cluster is deleted after the run anyway; a failure here must not hide the test's own.
-        psql(
-            &admin_url(),
-            &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name),
-        )
-        .output()
-        .ok();
+        psql(&admin_url(), &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)).output().ok();
     }
 }
 
@@ -122,17 +108,7 @@ pub fn sql(url: &str, statements: &str) -> String {
 
 fn psql(url: &str, statements: &str) -> Command {
     let mut command = Command::new(variable("WARREN_TEST_PG_PSQL"));
-    command.args([
-        "--no-psqlrc",
-        "-At",
-        "-q",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-d",
-        url,
-        "-c",
-        statements,
-    ]);
+    command.args(["--no-psqlrc", "-At", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statements]);
     command.env_clear();
     command
 }
@@ -140,10 +116,7 @@ fn psql(url: &str, statements: &str) -> Command {
 /// `url` with its database replaced.
 fn in_database(url: &str, database: &str) -> String {
     let (start, rest) = url.rsplit_once('/').expect("the URL names a database");
-    let options = rest
-        .split_once('?')
-        .map(|(_, options)| format!("?{options}"))
-        .unwrap_or_default();
+    let options = rest.split_once('?').map(|(_, options)| format!("?{options}")).unwrap_or_default();
     format!("{start}/{database}{options}")
 }
 
@@ -154,13 +127,7 @@ mod tests {
     #[test]
     fn the_database_is_replaced_and_options_stay() {
         let url = "postgres://a:b@127.0.0.1:1/warren?sslmode=require";
-        assert_eq!(
-            in_database(url, "x"),
-            "postgres://a:b@127.0.0.1:1/x?sslmode=require"
-        );
-        assert_eq!(
-            in_database("postgres://a@127.0.0.1:1/postgres", "x"),
-            "postgres://a@127.0.0.1:1/x"
-        );
+        assert_eq!(in_database(url, "x"), "postgres://a:b@127.0.0.1:1/x?sslmode=require");
+        assert_eq!(in_database("postgres://a@127.0.0.1:1/postgres", "x"), "postgres://a@127.0.0.1:1/x");
     }
 }

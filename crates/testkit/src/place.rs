@@ -34,9 +34,7 @@ pub fn soak() -> bool {
 pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("the clock is past 1970");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     format!("{prefix}_{}_{}_{next}", std::process::id(), now.as_micros())
 }
 
@@ -44,8 +42,7 @@ pub(crate) fn unique(prefix: &str) -> String {
 #[must_use]
 pub fn scratch(prefix: &str) -> Scratch {
     let path = Path::new(&variable("WARREN_TEST_DIR")).join(unique(prefix));
-    std::fs::create_dir_all(&path)
-        .unwrap_or_else(|error| panic!("create {}: {error}", path.display()));
+    std::fs::create_dir_all(&path).unwrap_or_else(|error| panic!("create {}: {error}", path.display()));
     Scratch { path }
 }
 
@@ -64,8 +61,7 @@ impl Scratch {
     /// Writes a file in the folder and returns its path.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path.join(name);
-        std::fs::write(&path, content)
-            .unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
+        std::fs::write(&path, content).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
         path
     }
 }

@@ -50,12 +50,8 @@ impl Seen {
     /// When it is none.
     #[must_use]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
-            panic!(
-                "not JSON ({error}): {}",
-                String::from_utf8_lossy(&self.body)
-            )
-        })
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", String::from_utf8_lossy(&self.body)))
     }
 
     /// The body as text.
@@ -71,10 +67,7 @@ impl Seen {
 /// Takes all messages off a queue with `pika`, in the queue's order, until it is empty.
 #[must_use]
 pub fn drain(amqp_url: &str, queue: &str) -> Vec<Seen> {
-    python("drain.py", &[amqp_url, queue])
-        .lines()
-        .map(seen)
-        .collect()
+    python("drain.py", &[amqp_url, queue]).lines().map(seen).collect()
 }
 
 /// Publishes one message with `pika` and waits for the confirm. `properties` are arguments of
@@ -88,16 +81,9 @@ pub fn publish(amqp_url: &str, exchange: &str, routing_key: &str, body: &[u8], p
 
 fn seen(line: &str) -> Seen {
     let value: Value = serde_json::from_str(line).expect("drain.py prints JSON");
-    let text = |name: &str| {
-        value[name]
-            .as_str()
-            .expect("drain.py prints this text")
-            .to_owned()
-    };
+    let text = |name: &str| value[name].as_str().expect("drain.py prints this text").to_owned();
     Seen {
-        body: STANDARD
-            .decode(text("body"))
-            .expect("drain.py prints base64"),
+        body: STANDARD.decode(text("body")).expect("drain.py prints base64"),
         exchange: text("exchange"),
         routing_key: text("routing_key"),
         redelivered: value["redelivered"] == true,

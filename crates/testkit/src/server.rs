@@ -11,10 +11,8 @@ use crate::place::scripts;
 /// # Panics
 /// When it cannot be started or fails; with its stderr.
 pub(crate) fn output(command: &mut Command) -> Vec<u8> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+    let output =
+        command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?} ended with {}:\n{}{}",

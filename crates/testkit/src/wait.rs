@@ -13,10 +13,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(
-            start.elapsed() < deadline,
-            "waited {deadline:?} in vain until {what}"
-        );
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
         pause("between two looks", POLL);
     }
 }
@@ -25,17 +22,10 @@ pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() ->
 ///
 /// # Panics
 /// When it does not hold within `deadline`, naming `what`.
-pub async fn wait_until_async(
-    what: &str,
-    deadline: Duration,
-    mut condition: impl AsyncFnMut() -> bool,
-) {
+pub async fn wait_until_async(what: &str, deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !condition().await {
-        assert!(
-            start.elapsed() < deadline,
-            "waited {deadline:?} in vain until {what}"
-        );
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
         tokio::time::sleep(POLL).await;
     }
 }
@@ -55,10 +45,7 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Opt
 
 /// Lets time pass on purpose, where time itself is what the test is about: a kill at a random
 /// moment, a lease that must expire. `_why` is for the reader. Never to let something happen.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where a test may sleep"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place where a test may sleep")]
 pub fn pause(_why: &str, duration: Duration) {
     std::thread::sleep(duration);
 }

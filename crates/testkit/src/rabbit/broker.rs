@@ -40,12 +40,8 @@ impl Broker {
         // The name tells `scripts/servers all remove` what runs in it, should the test be killed.
         let folder = PathBuf::from(variable("WARREN_TEST_DIR")).join(unique("rabbit-server-x"));
         let printed = values(&servers("rabbit", "start", &folder, &[], settings));
-        let value = |name: &str| {
-            printed
-                .get(name)
-                .unwrap_or_else(|| panic!("the script prints {name}"))
-                .clone()
-        };
+        let value =
+            |name: &str| printed.get(name).unwrap_or_else(|| panic!("the script prints {name}")).clone();
         Broker {
             folder,
             url: value("url"),
@@ -74,11 +70,7 @@ impl Broker {
     /// A virtual host on this broker; drop it before the broker, or leave it.
     #[must_use]
     pub fn vhost(&self) -> Vhost {
-        Vhost::create(
-            self.management.clone(),
-            self.url.clone(),
-            self.tls_url.clone(),
-        )
+        Vhost::create(self.management.clone(), self.url.clone(), self.tls_url.clone())
     }
 
     /// Starts it again after [`Broker::stop`] or [`Broker::kill`]; returns when it answers.
@@ -130,8 +122,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         // Also when the test panics; a second panic here would end the process without the first's text.
-        let removed =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.verb("remove", &[])));
+        let removed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.verb("remove", &[])));
         if removed.is_err() {
             eprintln!("the broker in {} was not removed", self.folder.display());
         }

@@ -46,12 +46,7 @@ impl Vhost {
     pub(super) fn create(management: Management, amqp: String, amqps: String) -> Vhost {
         let name = unique("test");
         management.request("PUT", &format!("/api/vhosts/{name}"), &json!({}));
-        let vhost = Vhost {
-            name,
-            management,
-            amqp,
-            amqps,
-        };
+        let vhost = Vhost { name, management, amqp, amqps };
         vhost.permit("guest", ".*", ".*", ".*");
         vhost
     }
@@ -98,8 +93,7 @@ impl Vhost {
     }
 
     pub fn delete_queue(&self, name: &str) {
-        self.management
-            .request("DELETE", &self.path("queues", name), &Value::Null);
+        self.management.request("DELETE", &self.path("queues", name), &Value::Null);
     }
 
     /// Declares a durable exchange: `direct`, `fanout`, `topic` or `headers`.
@@ -112,8 +106,7 @@ impl Vhost {
     }
 
     pub fn delete_exchange(&self, name: &str) {
-        self.management
-            .request("DELETE", &self.path("exchanges", name), &Value::Null);
+        self.management.request("DELETE", &self.path("exchanges", name), &Value::Null);
     }
 
     /// Binds a queue to an exchange.
@@ -123,30 +116,19 @@ impl Vhost {
 
     /// Binds with arguments, as a `headers` exchange wants them.
     pub fn bind_with(&self, exchange: &str, queue: &str, routing_key: &str, arguments: &Value) {
-        let path = format!(
-            "/api/bindings/{}/e/{}/q/{}",
-            self.name,
-            encode(exchange),
-            encode(queue)
-        );
-        self.management.request(
-            "POST",
-            &path,
-            &json!({"routing_key": routing_key, "arguments": arguments}),
-        );
+        let path = format!("/api/bindings/{}/e/{}/q/{}", self.name, encode(exchange), encode(queue));
+        self.management.request("POST", &path, &json!({"routing_key": routing_key, "arguments": arguments}));
     }
 
     /// A policy on all queues whose name matches `pattern`: `{"max-length": 1, "overflow": "reject-publish"}`.
     pub fn policy(&self, name: &str, pattern: &str, definition: &Value) {
         let body = json!({"pattern": pattern, "definition": definition, "apply-to": "queues"});
-        self.management
-            .request("PUT", &self.path("policies", name), &body);
+        self.management.request("PUT", &self.path("policies", name), &body);
     }
 
     /// Removes a policy.
     pub fn delete_policy(&self, name: &str) {
-        self.management
-            .request("DELETE", &self.path("policies", name), &Value::Null);
+        self.management.request("DELETE", &self.path("policies", name), &Value::Null);
     }
 
     /// What the API says about a queue; `None` when there is none.
@@ -162,17 +144,13 @@ impl Vhost {
     /// When there is no such queue.
     #[must_use]
     pub fn depth(&self, queue: &str) -> u64 {
-        let found = self
-            .look(queue)
-            .unwrap_or_else(|| panic!("there is no queue {queue}"));
+        let found = self.look(queue).unwrap_or_else(|| panic!("there is no queue {queue}"));
         found["messages"].as_u64().unwrap_or(0) // absent until the first statistics
     }
 
     /// Waits until a queue has `depth` messages.
     pub fn wait_for_depth(&self, queue: &str, depth: u64, deadline: Duration) {
-        wait_until(&format!("{queue} has {depth} messages"), deadline, || {
-            self.depth(queue) == depth
-        });
+        wait_until(&format!("{queue} has {depth} messages"), deadline, || self.depth(queue) == depth);
     }
 
     /// Takes up to `count` messages off a queue, in its order.
@@ -194,36 +172,17 @@ impl Vhost {
             &path,
             &json!({"count": count, "ackmode": mode, "encoding": "auto"}),
         );
-        answer
-            .as_array()
-            .expect("the messages are a list")
-            .iter()
-            .map(received)
-            .collect()
+        answer.as_array().expect("the messages are a list").iter().map(received).collect()
     }
 
     /// Empties a queue of what is ready.
     pub fn purge(&self, queue: &str) {
-        self.management.request(
-            "DELETE",
-            &format!("{}/contents", self.path("queues", queue)),
-            &Value::Null,
-        );
+        self.management.request("DELETE", &format!("{}/contents", self.path("queues", queue)), &Value::Null);
     }
 
     /// Publishes one message and says whether it reached a queue. `properties`: `{"headers": {…}}`.
-    pub fn publish(
-        &self,
-        exchange: &str,
-        routing_key: &str,
-        body: &[u8],
-        properties: &Value,
-    ) -> bool {
-        let name = if exchange.is_empty() {
-            "amq.default"
-        } else {
-            exchange
-        };
+    pub fn publish(&self, exchange: &str, routing_key: &str, body: &[u8], properties: &Value) -> bool {
+        let name = if exchange.is_empty() { "amq.default" } else { exchange };
         let path = format!("{}/publish", self.path("exchanges", name));
         let body = json!({
             "routing_key": routing_key, "payload": STANDARD.encode(body), "payload_encoding": "base64",
@@ -237,8 +196,7 @@ impl Vhost {
     pub fn user(&self, configure: &str, write: &str, read: &str) -> User {
         let (name, password) = (unique("user"), unique("password"));
         let body = json!({"password": password, "tags": "management"});
-        self.management
-            .request("PUT", &format!("/api/users/{name}"), &body);
+        self.management.request("PUT", &format!("/api/users/{name}"), &body);
         self.permit(&name, configure, write, read);
         let (_, place) = self.amqp.split_once('@').expect("the URL has a user");
         User {
@@ -253,22 +211,14 @@ impl Vhost {
     /// Sets a user's rights in this virtual host.
     pub fn permit(&self, user: &str, configure: &str, write: &str, read: &str) {
         let body = json!({"configure": configure, "write": write, "read": read});
-        self.management.request(
-            "PUT",
-            &format!("/api/permissions/{}/{user}", self.name),
-            &body,
-        );
+        self.management.request("PUT", &format!("/api/permissions/{}/{user}", self.name), &body);
     }
 
     /// The connections into this virtual host, as the API lists them.
     #[must_use]
     pub fn connections(&self) -> Vec<Value> {
-        let found = self
-            .management
-            .get(&format!("/api/vhosts/{}/connections", self.name));
-        found
-            .and_then(|list| list.as_array().cloned())
-            .unwrap_or_default()
+        let found = self.management.get(&format!("/api/vhosts/{}/connections", self.name));
+        found.and_then(|list| list.as_array().cloned()).unwrap_or_default()
     }
 
     /// Waits until there are `count` connections into this virtual host.
@@ -281,9 +231,7 @@ impl Vhost {
     pub fn close_connections(&self) -> usize {
         let connections = self.connections();
         for connection in &connections {
-            let name = connection["name"]
-                .as_str()
-                .expect("a connection has a name");
+            let name = connection["name"].as_str().expect("a connection has a name");
             // One that ended by itself since is closed as well.
             self.management.try_request(
                 "DELETE",
@@ -302,18 +250,13 @@ impl Vhost {
 impl Drop for Vhost {
     fn drop(&mut self) {
         // The broker is deleted after the run anyway; a failure here must not hide the test's own.
-        self.management.try_request(
-            "DELETE",
-            &format!("/api/vhosts/{}", self.name),
-            &Value::Null,
-        );
+        self.management.try_request("DELETE", &format!("/api/vhosts/{}", self.name), &Value::Null);
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
-        self.management
-            .try_request("DELETE", &format!("/api/users/{}", self.name), &Value::Null);
+        self.management.try_request("DELETE", &format!("/api/users/{}", self.name), &Value::Null);
     }
 }
 
@@ -324,19 +267,13 @@ fn encode(name: &str) -> String {
 fn received(message: &Value) -> Received {
     let text = |name: &str| message[name].as_str().unwrap_or_default();
     let body = match text("payload_encoding") {
-        "base64" => STANDARD
-            .decode(text("payload"))
-            .expect("the API encodes in base64"),
+        "base64" => STANDARD.decode(text("payload")).expect("the API encodes in base64"),
         _ => text("payload").as_bytes().to_vec(),
     };
     Received {
         body,
         // An empty table comes as an empty list.
-        properties: if message["properties"].is_object() {
-            message["properties"].clone()
-        } else {
-            json!({})
-        },
+        properties: if message["properties"].is_object() { message["properties"].clone() } else { json!({}) },
         exchange: text("exchange").to_owned(),
         routing_key: text("routing_key").to_owned(),
         redelivered: message["redelivered"] == true,

@@ -9,13 +9,7 @@ fn a_durable_message_survives_stop_and_kill_on_the_same_ports() {
     let broker = Broker::start();
     let vhost = broker.vhost();
     vhost.queue("kept");
-    python::publish(
-        &vhost.url(),
-        "",
-        "kept",
-        b"still here",
-        &json!({"delivery_mode": 2}),
-    );
+    python::publish(&vhost.url(), "", "kept", b"still here", &json!({"delivery_mode": 2}));
 
     broker.stop();
     broker.start_again();
@@ -33,15 +27,11 @@ fn the_memory_alarm_comes_and_goes() {
     let broker = Broker::start();
     let alarm = || broker.ctl(&["eval", "rabbit_alarm:get_alarms()."]);
     broker.block_publishers();
-    warren_testkit::wait_until(
-        "the alarm is raised",
-        std::time::Duration::from_secs(10),
-        || alarm().contains("memory"),
-    );
+    warren_testkit::wait_until("the alarm is raised", std::time::Duration::from_secs(10), || {
+        alarm().contains("memory")
+    });
     broker.unblock_publishers();
-    warren_testkit::wait_until(
-        "the alarm is cleared",
-        std::time::Duration::from_secs(10),
-        || !alarm().contains("memory"),
-    );
+    warren_testkit::wait_until("the alarm is cleared", std::time::Duration::from_secs(10), || {
+        !alarm().contains("memory")
+    });
 }

@@ -14,9 +14,8 @@ const LINES_MAX: usize = 700;
 const LONG_FILES: &[(&str, &str)] = &[];
 
 /// Names that say nothing about what a module is for.
-const EMPTY_NAMES: &[&str] = &[
-    "common", "helper", "helpers", "manager", "misc", "service", "stuff", "types", "util", "utils",
-];
+const EMPTY_NAMES: &[&str] =
+    &["common", "helper", "helpers", "manager", "misc", "service", "stuff", "types", "util", "utils"];
 
 /// What the engine must not have in its manifest: it touches nothing outside.
 const NOT_IN_ENGINE: &[&str] = &[
@@ -41,18 +40,10 @@ fn no_file_holds_more_than_can_be_read_in_one_sitting() {
         .iter()
         .map(|file| (file, file.text.lines().count()))
         .filter(|(file, lines)| *lines > LINES_MAX && !listed(&file.path))
-        .map(|(file, lines)| {
-            format!(
-                "{}: {lines} lines, at most {LINES_MAX}; split it by idea",
-                file.path
-            )
-        })
+        .map(|(file, lines)| format!("{}: {lines} lines, at most {LINES_MAX}; split it by idea", file.path))
         .collect();
     for (long, _) in LONG_FILES {
-        if !sources()
-            .iter()
-            .any(|file| file.path == *long && file.text.lines().count() > LINES_MAX)
-        {
+        if !sources().iter().any(|file| file.path == *long && file.text.lines().count() > LINES_MAX) {
             faults.push(format!("{long}: is short now; take it off LONG_FILES"));
         }
     }
@@ -66,10 +57,7 @@ fn modules_are_named_after_an_idea() {
         for part in file.path.split('/').skip(3) {
             let name = part.trim_end_matches(".rs");
             if EMPTY_NAMES.contains(&name) {
-                faults.push(format!(
-                    "{}: `{name}` says nothing; name it after what it is about",
-                    file.path
-                ));
+                faults.push(format!("{}: `{name}` says nothing; name it after what it is about", file.path));
             }
         }
     }
@@ -97,10 +85,7 @@ fn a_connector_names_no_other_connector() {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| name != "kit")
         .collect();
-    assert!(
-        !folders.is_empty(),
-        "there are no connectors: has the folder moved?"
-    );
+    assert!(!folders.is_empty(), "there are no connectors: has the folder moved?");
     let mut faults = Vec::new();
     for file in sources() {
         let Some(rest) = file.path.strip_prefix("crates/connectors/src/") else {
@@ -129,10 +114,7 @@ fn nothing_unfinished_is_left() {
     let mut faults = Vec::new();
     for file in sources() {
         for (line, text) in file.code() {
-            for word in unfinished
-                .iter()
-                .filter(|word| text.contains(word.as_str()))
-            {
+            for word in unfinished.iter().filter(|word| text.contains(word.as_str())) {
                 faults.push(format!("{}:{line}: {word}…)", file.path));
             }
         }
@@ -144,10 +126,7 @@ fn nothing_unfinished_is_left() {
 fn tests_wait_for_states_and_do_not_sleep() {
     let sleep = format!("::{}(", "sleep");
     let mut faults = Vec::new();
-    for file in files(&root().join("crates"), "rs")
-        .iter()
-        .filter(|file| file.path.contains("/tests/"))
-    {
+    for file in files(&root().join("crates"), "rs").iter().filter(|file| file.path.contains("/tests/")) {
         for (line, text) in file.code() {
             if text.contains(&sleep) {
                 faults.push(format!(
@@ -171,10 +150,7 @@ fn one_integration_binary_a_crate() {
         for entry in entries {
             let path = entry.expect("the folder can be read").path();
             if path.extension().is_some_and(|extension| extension == "rs") {
-                faults.push(format!(
-                    "{}: make it a module of tests/it/main.rs",
-                    relative(&path)
-                ));
+                faults.push(format!("{}: make it a module of tests/it/main.rs", relative(&path)));
             }
         }
     }
@@ -186,10 +162,7 @@ fn every_crate_takes_the_lints_of_the_workspace() {
     let mut faults = Vec::new();
     for manifest in manifests() {
         if !manifest.text.contains("[lints]\nworkspace = true") {
-            faults.push(format!(
-                "{}: add `[lints]` with `workspace = true`",
-                manifest.path
-            ));
+            faults.push(format!("{}: add `[lints]` with `workspace = true`", manifest.path));
         }
     }
     none(&faults);
@@ -197,19 +170,16 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 
 #[test]
 fn the_engine_depends_on_nothing_outside() {
-    let manifest = fs::read_to_string(root().join("crates/engine/Cargo.toml"))
-        .expect("the engine has a manifest");
+    let manifest =
+        fs::read_to_string(root().join("crates/engine/Cargo.toml")).expect("the engine has a manifest");
     let mut faults = Vec::new();
     for line in manifest.lines() {
         let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
         if NOT_IN_ENGINE.contains(&name) {
-            faults.push(format!(
-                "crates/engine/Cargo.toml: {name} is of the outside world"
-            ));
+            faults.push(format!("crates/engine/Cargo.toml: {name} is of the outside world"));
         }
-        let reaches_out = ["\"net\"", "\"fs\"", "\"process\"", "\"full\""]
-            .iter()
-            .any(|feature| line.contains(feature));
+        let reaches_out =
+            ["\"net\"", "\"fs\"", "\"process\"", "\"full\""].iter().any(|feature| line.contains(feature));
         if name == "tokio" && reaches_out {
             faults.push(format!("crates/engine/Cargo.toml: {line}"));
         }
@@ -226,10 +196,7 @@ fn only_send_advances_the_baseline() {
         }
         for (line, text) in file.code() {
             if text.contains(".advance(") {
-                faults.push(format!(
-                    "{}:{line}: only sync/send.rs advances the baseline",
-                    file.path
-                ));
+                faults.push(format!("{}:{line}: only sync/send.rs advances the baseline", file.path));
             }
         }
     }
@@ -261,13 +228,7 @@ fn every_error_code_has_a_page_and_every_page_a_code() {
         return;
     };
     let pages: BTreeSet<String> = entries
-        .map(|entry| {
-            entry
-                .expect("the folder can be read")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|entry| entry.expect("the folder can be read").file_name().to_string_lossy().into_owned())
         .filter_map(|name| name.strip_suffix(".md").map(str::to_owned))
         .filter(|name| name != "README")
         .collect();
@@ -276,33 +237,24 @@ fn every_error_code_has_a_page_and_every_page_a_code() {
         .difference(&pages)
         .map(|code| format!("docs/errors/{code}.md: the page of this code is missing"))
         .collect();
-    faults.extend(
-        pages
-            .difference(&codes)
-            .map(|page| format!("docs/errors/{page}.md: there is no such code")),
-    );
+    faults
+        .extend(pages.difference(&codes).map(|page| format!("docs/errors/{page}.md: there is no such code")));
     none(&faults);
 }
 
 /// The codes that `codes.rs` declares: lines `NAME = "name-of-the-code";`.
 fn codes() -> BTreeSet<String> {
     let path = root().join("crates/engine/src/codes.rs");
-    let text = fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
     let codes: BTreeSet<String> = text
         .lines()
         .filter_map(|line| line.trim().strip_suffix("\";")?.split_once(" = \""))
         .filter(|(name, _)| {
-            name.chars().all(|letter| {
-                letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'
-            })
+            name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
         })
         .map(|(_, code)| code.to_owned())
         .collect();
-    assert!(
-        !codes.is_empty(),
-        "no codes found in codes.rs: has its form changed?"
-    );
+    assert!(!codes.is_empty(), "no codes found in codes.rs: has its form changed?");
     codes
 }
 
@@ -328,20 +280,14 @@ impl File {
 fn sources() -> Vec<File> {
     let mut sources = files(&root().join("crates"), "rs");
     sources.retain(|file| file.path.split('/').nth(2) == Some("src"));
-    assert!(
-        sources.len() > 5,
-        "hardly any source files found: has the tree moved?"
-    );
+    assert!(sources.len() > 5, "hardly any source files found: has the tree moved?");
     sources
 }
 
 fn manifests() -> Vec<File> {
     let mut manifests = files(&root().join("crates"), "toml");
     manifests.retain(|file| file.path.ends_with("/Cargo.toml"));
-    assert!(
-        !manifests.is_empty(),
-        "no crates found: has the tree moved?"
-    );
+    assert!(!manifests.is_empty(), "no crates found: has the tree moved?");
     manifests
 }
 
@@ -362,10 +308,7 @@ fn files(folder: &Path, extension: &str) -> Vec<File> {
             } else if extension.is_empty() || path.extension().is_some_and(|own| own == extension) {
                 // What is not text is none of our business here.
                 if let Ok(text) = fs::read_to_string(&path) {
-                    found.push(File {
-                        path: relative(&path),
-                        text,
-                    });
+                    found.push(File { path: relative(&path), text });
                 }
             }
         }
