@@ -12,7 +12,10 @@ all_start() {
     pids+=($!)
   done
   for one in "${pids[@]}"; do wait "$one" || failed=yes; done
-  [ -z "$failed" ] || return 1
+  if [ -n "$failed" ]; then
+    all_remove_servers
+    return 1
+  fi
   {
     echo "WARREN_TEST_DIR=$DIR/scratch"
     echo "WARREN_TEST_SCRIPTS=$here"
@@ -39,14 +42,19 @@ all_value() { # NAME SERVER KEY
   echo "WARREN_TEST_$1=${line#*=}"
 }
 
-# Also what tests started below the scratch folder and could not end, because they were killed.
 all_remove() {
+  process_kill "$DIR/running" # the tests, when ./test was killed
+  all_remove_servers
+  rm -rf "$DIR"
+}
+
+# Also what tests started below the scratch folder and could not end, because they were killed.
+all_remove_servers() {
   local folder kind
   for folder in "$DIR"/scratch/*-server-*/ "$DIR"/rabbit/ "$DIR"/postgres/ "$DIR"/mariadb/; do
     [ -d "$folder" ] || continue
     kind=$(basename "$folder")
     kind=${kind%%-server-*}
-    "$here/servers" "$kind" remove "$folder" || true
+    "$here/servers" "$kind" remove "$folder" || echo "not removed: $folder" >&2
   done
-  rm -rf "$DIR"
 }

@@ -83,17 +83,22 @@ process_home() {
     mkdir -p "$home"
     if [ "$(id -u)" = 0 ]; then
       chown "$user:" "$home"
-      if ! setpriv --reuid="$user" --regid="$user" --init-groups test -w "$home" 2>/dev/null; then
+      if ! process_reaches "$user" "$home"; then
         rmdir "$home"
-        ln -s "$(mktemp -d "${TMPDIR:-/tmp}/warren-$user.XXXXXX")" "$home"
-        chown "$user:" "$home/"
-        setpriv --reuid="$user" --regid="$user" --init-groups test -w "$home/" ||
+        home=$(mktemp -d "${TMPDIR:-/tmp}/warren-$user.XXXXXX")
+        ln -s "$home" "$DIR/data"
+        chown "$user:" "$home"
+        process_reaches "$user" "$home" ||
           { echo "the user $user can reach neither $DIR nor ${TMPDIR:-/tmp}: set TMPDIR" >&2; return 1; }
       fi
     fi
-    chmod 700 "$home/"
+    chmod 700 "$home"
   fi
   readlink -f "$home"
+}
+
+process_reaches() { # USER FOLDER
+  setpriv --reuid="$1" --regid="$1" --init-groups test -w "$2" 2>/dev/null
 }
 
 # The words that run a command as user $1, or none when we are not root.
