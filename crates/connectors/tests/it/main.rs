@@ -1,0 +1,3 @@
+//! Connectors against real servers, which `./test` starts.
+
+mod rabbitmq;
