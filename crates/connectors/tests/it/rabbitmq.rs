@@ -1,6 +1,11 @@
 //! RabbitMQ, the real one.
 
+mod conformance;
+mod connecting;
 mod culprits;
+mod fake;
+mod looking;
+mod own_broker;
 mod publishing;
 
 use std::collections::BTreeMap;
