@@ -1,1 +1,31 @@
-//! Placeholder.
+//! Every decision of Warren, and no input or output.
+//!
+//! The words and where each lives:
+//!
+//! | word | module |
+//! |---|---|
+//! | model, schema | [`model`] |
+//! | row, value, batch | [`row`] |
+//! | fingerprint of a key or a row | [`fingerprint`] |
+//! | change, op, change id | [`change`] |
+//! | message, route, outbound, receipt | [`message`] |
+//! | delivery, job, settlement | [`delivery`] |
+//! | failure and its kind, codes | [`failure`], [`codes`] |
+//! | finding (what a check reports) | [`finding`] |
+//! | the ports to the world | [`ports`] |
+//! | a run and its record | [`run`] |
+
+//!
+
+pub mod change;
+pub mod codes;
+pub mod delivery;
+pub mod failure;
+pub mod finding;
+pub mod fingerprint;
+pub mod message;
+pub mod model;
+pub mod ports;
+pub mod row;
+pub mod run;
+pub mod size;

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What Warren remembers, in versioned formats.
+
+pub mod baseline;
+pub mod state;

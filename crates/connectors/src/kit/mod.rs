@@ -1,0 +1,3 @@
+//! What several connectors share.
+
+pub mod setting;

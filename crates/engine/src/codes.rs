@@ -1,0 +1,152 @@
+//! The stable codes of all that can go wrong. Each has a page in `docs/errors/`, named after it.
+
+use std::fmt;
+
+/// A stable name for one way to fail, in kebab case. Scripts may compare it; it is never renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Code(&'static str);
+
+impl Code {
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+
+    /// The code of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<Code> {
+        ALL.iter().copied().find(|code| code.0 == name)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: Code = Code($text);)*
+        /// All codes.
+        pub const ALL: &[Code] = &[$($name),*];
+    };
+}
+
+codes! {
+    // Configuration.
+    /// The configuration file cannot be read.
+    CONFIG_UNREADABLE = "config-unreadable";
+    /// The configuration is not YAML.
+    CONFIG_SYNTAX = "config-syntax";
+    /// A key that nobody knows.
+    UNKNOWN_KEY = "unknown-key";
+    /// A key that must be there is not.
+    MISSING_KEY = "missing-key";
+    /// A value that its key does not take.
+    INVALID_VALUE = "invalid-value";
+    /// A variable of the environment that is not set, or a file for `${file:…}` that cannot be read.
+    MISSING_VARIABLE = "missing-variable";
+    /// A name (of a source, model, broker, …) that nothing in the configuration has.
+    UNKNOWN_NAME = "unknown-name";
+    /// Settings that are each valid and contradict each other.
+    CONFLICTING_KEYS = "conflicting-keys";
+
+    // Sources.
+    /// The source cannot be reached.
+    SOURCE_UNREACHABLE = "source-unreachable";
+    /// The source refused the user or password.
+    SOURCE_REFUSED_LOGIN = "source-refused-login";
+    /// The source's certificate, or ours, was refused.
+    TLS_FAILED = "tls-failed";
+    /// The query is refused by the source.
+    QUERY_FAILED = "query-failed";
+    /// The query failed or the connection was lost after rows had come.
+    QUERY_INTERRUPTED = "query-interrupted";
+    /// The query took longer than it may.
+    QUERY_TIMEOUT = "query-timeout";
+    /// A column of a type that cannot be read.
+    UNSUPPORTED_TYPE = "unsupported-type";
+    /// The query yields two columns of one name.
+    DUPLICATE_COLUMN = "duplicate-column";
+    /// The configuration names a column that the model does not have.
+    UNKNOWN_COLUMN = "unknown-column";
+
+    // Rows.
+    /// A row whose key is NULL, in one of its columns at least.
+    NULL_KEY = "null-key";
+    /// A key that occurs more than once.
+    DUPLICATE_KEY = "duplicate-key";
+    /// A value that JSON cannot hold: NaN or an infinity.
+    NOT_A_JSON_NUMBER = "not-a-json-number";
+    /// A rendered message that is not JSON.
+    INVALID_JSON = "invalid-json";
+    /// A template that fails while it renders a row.
+    TEMPLATE_FAILED = "template-failed";
+    /// A template that cannot be parsed.
+    TEMPLATE_SYNTAX = "template-syntax";
+    /// A column that is to hold a message, a queue or a property holds NULL.
+    NULL_VALUE = "null-value";
+    /// A property's value is not what the property takes.
+    INVALID_PROPERTY = "invalid-property";
+    /// A property, name or key is longer than the protocol allows.
+    VALUE_TOO_LONG = "value-too-long";
+    /// The headers do not fit a frame.
+    HEADERS_TOO_LARGE = "headers-too-large";
+    /// The message is larger than the destination takes.
+    MESSAGE_TOO_LARGE = "message-too-large";
+
+    // Brokers.
+    /// The broker cannot be reached.
+    BROKER_UNREACHABLE = "broker-unreachable";
+    /// The broker refused the user or password.
+    BROKER_REFUSED_LOGIN = "broker-refused-login";
+    /// The vhost does not exist, or the user may not use it.
+    UNKNOWN_VHOST = "unknown-vhost";
+    /// The queue does not exist.
+    NO_SUCH_QUEUE = "no-such-queue";
+    /// The exchange does not exist.
+    NO_SUCH_EXCHANGE = "no-such-exchange";
+    /// No queue is bound for the message's routing key.
+    UNROUTABLE = "unroutable";
+    /// The user may not do that.
+    ACCESS_REFUSED = "access-refused";
+    /// The broker refused the message.
+    BROKER_REFUSED_MESSAGE = "broker-refused-message";
+    /// The broker holds back publishers (memory or disk alarm).
+    BROKER_BLOCKED = "broker-blocked";
+    /// The broker's answer did not come in time.
+    PUBLISH_TIMEOUT = "publish-timeout";
+    /// The connection was lost before the answer came.
+    CONNECTION_LOST = "connection-lost";
+    /// The broker spoke against the protocol, or closed with an error of its own.
+    PROTOCOL_ERROR = "protocol-error";
+    /// The management API refused or did not answer.
+    MANAGEMENT_FAILED = "management-failed";
+
+    // Runs.
+    /// The query returned nothing although the baseline has rows.
+    EMPTY_RESULT = "empty-result";
+    /// More rows are removed, changed or sent than the guard allows.
+    GUARD_EXCEEDED = "guard-exceeded";
+    /// The model's columns changed in a way the message uses.
+    COLUMNS_CHANGED = "columns-changed";
+    /// The plan does not fit what is there now.
+    PLAN_OUTDATED = "plan-outdated";
+    /// Another run of the sync is under way.
+    RUN_UNDER_WAY = "run-under-way";
+    /// The run was stopped.
+    CANCELLED = "cancelled";
+    /// The destination could not be reached for longer than the run waits.
+    GAVE_UP = "gave-up";
+
+    // State.
+    /// The state folder cannot be written: full, read only, or not ours.
+    STATE_UNWRITABLE = "state-unwritable";
+    /// A file of the state folder is damaged.
+    STATE_DAMAGED = "state-damaged";
+    /// A file of the state folder was written by a newer version.
+    STATE_TOO_NEW = "state-too-new";
+
+    /// A bug of Warren.
+    INTERNAL = "internal";
+}

@@ -1,0 +1,119 @@
+//! A message received. It has two halves: the [`Job`], which a handler reads, and the [`Unsettled`] half,
+//! which tells the broker what became of it. A handler never holds the second.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::failure::Failure;
+use crate::message::Message;
+
+/// A message received and not settled yet.
+#[derive(Debug)]
+#[must_use]
+pub struct Delivery {
+    job: Job,
+    unsettled: Unsettled,
+}
+
+/// What a handler sees of a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// The body and properties, as they came.
+    pub message: Message,
+    /// How they came.
+    pub envelope: Envelope,
+}
+
+/// How a message came.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Envelope {
+    /// The queue it was taken from.
+    pub queue: String,
+    /// The exchange it was published to; empty for the default exchange.
+    pub exchange: String,
+    /// The routing key it was published with.
+    pub routing_key: String,
+    /// Whether the broker says it was delivered before.
+    pub redelivered: bool,
+    /// The broker's own count of earlier deliveries, where it keeps one.
+    pub delivery_count: Option<u64>,
+    /// The number of the delivery on its channel.
+    pub delivery_tag: u64,
+    /// The consumer's tag.
+    pub consumer_tag: String,
+}
+
+/// The half of a delivery that tells the broker what became of it. Dropping it without settling leaves the message with the
+/// broker, which delivers it again when the consumer is closed.
+#[must_use]
+pub struct Unsettled {
+    settle: Box<dyn Settle>,
+}
+
+/// What the broker is told about a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is done with.
+    Ack,
+    /// It goes where the queue sends what was rejected: its dead-letter exchange, or nowhere.
+    Reject,
+    /// It goes back to the queue.
+    Requeue,
+    /// It comes again after a time, where the broker can do that.
+    Delay(Duration),
+}
+
+/// Tells the broker what became of one delivery, on the channel that delivered it.
+#[async_trait]
+pub trait Settle: Send {
+    /// Whether [`Settlement::Delay`] of that length can be done.
+    fn can_delay(&self, by: Duration) -> bool {
+        let _ = by;
+        false
+    }
+
+    /// Tells the broker. Returns once the broker was told, which for AMQP means written to the connection.
+    ///
+    /// # Errors
+    /// The channel that delivered is gone: the broker will deliver the message again.
+    async fn settle(self: Box<Self>, how: Settlement) -> Result<(), Failure>;
+}
+
+impl Delivery {
+    /// A delivery of a job and the means to settle it.
+    pub fn new(job: Job, settle: Box<dyn Settle>) -> Delivery {
+        Delivery { job, unsettled: Unsettled { settle } }
+    }
+
+    /// The job, to look at.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// The two halves.
+    pub fn split(self) -> (Job, Unsettled) {
+        (self.job, self.unsettled)
+    }
+}
+
+impl Unsettled {
+    /// Whether the broker can deliver the message again after that time.
+    pub fn can_delay(&self, by: Duration) -> bool {
+        self.settle.can_delay(by)
+    }
+
+    /// Tells the broker what became of it.
+    ///
+    /// # Errors
+    /// See [`Settle::settle`].
+    pub async fn settle(self, how: Settlement) -> Result<(), Failure> {
+        self.settle.settle(how).await
+    }
+}
+
+impl std::fmt::Debug for Unsettled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unsettled")
+    }
+}

@@ -1,0 +1,143 @@
+//! What went wrong: one type, a small closed set of kinds, and the table from kind to what is done.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::codes::{self, Code};
+
+/// What kind of failure it is; decides what is done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The connection is not there, or was lost.
+    Disconnected,
+    /// No answer in time.
+    Timeout,
+    /// Too much at once, or blocked; later it will do.
+    Throttled,
+    /// The other side understood and will not: rights, login, policy.
+    Refused,
+    /// What was named does not exist.
+    NotFound,
+    /// The exchange exists and no queue takes the message.
+    Unroutable,
+    /// What was given is wrong, and will be wrong again.
+    Invalid,
+    /// A bug of ours, or a state that cannot be used.
+    Internal,
+}
+
+/// What is done about a message that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// It is sent again, after a pause.
+    Retry,
+    /// It is rejected; the others go on.
+    Reject,
+}
+
+impl FailureKind {
+    /// The one table from kind to what is done about a message.
+    pub fn for_message(self) -> Remedy {
+        match self {
+            FailureKind::Disconnected | FailureKind::Timeout | FailureKind::Throttled => Remedy::Retry,
+            FailureKind::Refused
+            | FailureKind::NotFound
+            | FailureKind::Unroutable
+            | FailureKind::Invalid
+            | FailureKind::Internal => Remedy::Reject,
+        }
+    }
+}
+
+/// Something that went wrong: the kind, a stable code, what was tried, where, and what the other side said.
+///
+/// `Display` is one sentence without the cause; the causes hang on [`Error::source`] and are printed once, at the edge.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What kind it is.
+    pub kind: FailureKind,
+    /// Which failure it is.
+    pub code: Code,
+    /// What was tried, with its object, such as "publish to queue `orders`".
+    pub what: String,
+    /// What the other side said, or which rule was broken.
+    pub detail: Option<String>,
+    /// Where: file and line, row key, message id.
+    pub place: Option<String>,
+    /// The way out, as an instruction.
+    pub remedy: Option<String>,
+    /// When the other side wants to be asked again.
+    pub retry_after: Option<Duration>,
+    /// What caused it.
+    pub cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl Failure {
+    /// A failure of a kind, with its code and what was tried.
+    pub fn new(kind: FailureKind, code: Code, what: impl Into<String>) -> Failure {
+        Failure {
+            kind,
+            code,
+            what: what.into(),
+            detail: None,
+            place: None,
+            remedy: None,
+            retry_after: None,
+            cause: None,
+        }
+    }
+
+    /// A bug of ours.
+    pub fn internal(what: impl Into<String>) -> Failure {
+        Failure::new(FailureKind::Internal, codes::INTERNAL, what)
+    }
+
+    /// With what the other side said, or the rule that was broken.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Failure {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// With the place.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<String>) -> Failure {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// With the way out.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Failure {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// With the cause.
+    #[must_use]
+    pub fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Failure {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(place) = &self.place {
+            write!(f, " ({place})")?;
+        }
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}

@@ -1,0 +1,198 @@
+//! Fingerprints: what a key and a row are known by once they are gone.
+//!
+//! xxh3-128 over packed cells (see [`crate::row`]), so type tags and lengths are part of what is hashed. A
+//! key's print keeps all 128 bits: at 10⁹ keys two of them collide with a probability of 1.5·10⁻²¹. A row's print
+//! is only ever compared with the print of the same key, and keeps 112 bits; the other 16 of an entry count
+//! the key's accepted changes (see [`crate::change::ChangeId`]).
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::model::Schema;
+use crate::row::RowRef;
+
+/// The 128-bit hash of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyPrint(pub u128);
+
+/// The 112-bit hash of the columns of a row that count; the upper 16 bits are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowPrint(u128);
+
+impl RowPrint {
+    /// How many bits count.
+    pub const BITS: u32 = 112;
+
+    /// Keeps the lower 112 bits.
+    pub fn new(bits: u128) -> RowPrint {
+        RowPrint(bits & (u128::MAX >> (128 - Self::BITS)))
+    }
+
+    /// The bits; the upper 16 are zero.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+/// Which columns of a schema make a print, in which order.
+///
+/// The order is that of the names, not of the query, so `SELECT a, b` and `SELECT b, a` are one.
+#[derive(Debug, Clone)]
+pub struct Picker {
+    indexes: Vec<usize>,
+    whole: bool,
+}
+
+impl Picker {
+    /// Picks columns by name.
+    ///
+    /// # Errors
+    /// The first name that the schema does not have.
+    pub fn by_name<'n>(schema: &Schema, names: impl IntoIterator<Item = &'n str>) -> Result<Picker, String> {
+        let mut names: Vec<&str> = names.into_iter().collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut indexes = Vec::with_capacity(names.len());
+        for name in names {
+            indexes.push(schema.index_of(name).ok_or_else(|| name.to_owned())?);
+        }
+        let whole =
+            indexes.len() == schema.len() && indexes.iter().enumerate().all(|(at, &index)| at == index);
+        Ok(Picker { indexes, whole })
+    }
+
+    /// Picks columns in the order given, as a key does.
+    ///
+    /// # Errors
+    /// The first name that the schema does not have.
+    pub fn in_order<'n>(schema: &Schema, names: impl IntoIterator<Item = &'n str>) -> Result<Picker, String> {
+        let mut indexes = Vec::new();
+        for name in names {
+            indexes.push(schema.index_of(name).ok_or_else(|| name.to_owned())?);
+        }
+        Ok(Picker { indexes, whole: false })
+    }
+
+    /// The places of the columns picked, in the order of the print.
+    pub fn indexes(&self) -> &[usize] {
+        &self.indexes
+    }
+}
+
+/// Takes prints; holds scratch space, so that a print costs no allocation.
+#[derive(Debug, Default)]
+pub struct Printer {
+    offsets: Vec<u32>,
+    picked: Vec<u8>,
+}
+
+impl Printer {
+    /// The key's print, or `None` where a key column is NULL.
+    pub fn key(&mut self, row: RowRef<'_>, key: &Picker) -> Option<KeyPrint> {
+        if let [index] = key.indexes[..] {
+            let cell = row.cell(index);
+            return (cell.first() != Some(&0)).then(|| KeyPrint(xxh3_128(cell)));
+        }
+        row.offsets(&mut self.offsets);
+        self.picked.clear();
+        for &index in &key.indexes {
+            let cell = &row.as_bytes()[self.offsets[index] as usize..self.offsets[index + 1] as usize];
+            if cell.first() == Some(&0) {
+                return None;
+            }
+            self.picked.extend_from_slice(cell);
+        }
+        Some(KeyPrint(xxh3_128(&self.picked)))
+    }
+
+    /// The row's print over the columns picked.
+    pub fn row(&mut self, row: RowRef<'_>, compare: &Picker) -> RowPrint {
+        if compare.whole {
+            return RowPrint::new(xxh3_128(row.as_bytes()));
+        }
+        row.offsets(&mut self.offsets);
+        self.picked.clear();
+        for &index in &compare.indexes {
+            let cell = &row.as_bytes()[self.offsets[index] as usize..self.offsets[index + 1] as usize];
+            self.picked.extend_from_slice(cell);
+        }
+        RowPrint::new(xxh3_128(&self.picked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Column, ColumnType};
+    use crate::row::Batch;
+    use std::sync::Arc;
+
+    fn schema(names: &[&str]) -> Arc<Schema> {
+        let columns = names.iter().map(|name| Column { name: (*name).into(), kind: ColumnType::Any });
+        Schema::new(columns.collect()).unwrap()
+    }
+
+    fn row(fill: impl FnOnce(&mut crate::row::Cells<'_>)) -> Batch {
+        let mut batch = Batch::default();
+        fill(&mut batch.cells());
+        batch.end_row();
+        batch
+    }
+
+    #[test]
+    fn type_and_length_count() {
+        let schema = schema(&["a", "b"]);
+        let key = Picker::in_order(&schema, ["a", "b"]).unwrap();
+        let rows = [
+            row(|cells| {
+                cells.text("1");
+                cells.int(1)
+            }),
+            row(|cells| {
+                cells.int(1);
+                cells.int(1)
+            }),
+            row(|cells| {
+                cells.text("ab");
+                cells.text("c")
+            }),
+            row(|cells| {
+                cells.text("a");
+                cells.text("bc")
+            }),
+            row(|cells| {
+                cells.text("");
+                cells.text("")
+            }),
+        ];
+        let mut printer = Printer::default();
+        let prints: Vec<_> = rows.iter().map(|batch| printer.key(batch.row(0), &key)).collect();
+        for (at, one) in prints.iter().enumerate() {
+            assert!(one.is_some());
+            for other in &prints[at + 1..] {
+                assert_ne!(one, other);
+            }
+        }
+        let null = row(|cells| {
+            cells.int(1);
+            cells.null()
+        });
+        assert_eq!(printer.key(null.row(0), &key), None);
+    }
+
+    #[test]
+    fn the_order_of_the_query_does_not_count() {
+        let (one, other) = (schema(&["a", "b"]), schema(&["b", "a"]));
+        let mut printer = Printer::default();
+        let ab = row(|cells| {
+            cells.int(1);
+            cells.int(2)
+        });
+        let ba = row(|cells| {
+            cells.int(2);
+            cells.int(1)
+        });
+        let by_name = |schema: &Schema| Picker::by_name(schema, ["b", "a"]).unwrap();
+        assert_eq!(printer.row(ab.row(0), &by_name(&one)), printer.row(ba.row(0), &by_name(&other)));
+        assert_eq!(Picker::by_name(&one, ["c"]).unwrap_err(), "c");
+    }
+}

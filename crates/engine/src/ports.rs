@@ -1,0 +1,273 @@
+//! The ports to the world. What stands here is a contract: who calls, what may run at once, who retries.
+//!
+//! Nobody behind a port retries a message, reconnects in the background of a failed call, records, logs errors or
+//! dead-letters. A port says what happened; the engine decides.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::change::Change;
+use crate::codes::Code;
+use crate::delivery::Delivery;
+use crate::failure::Failure;
+use crate::finding::Finding;
+use crate::message::{Outbound, Receipt, Route};
+use crate::model::{Model, Schema};
+use crate::row::Batch;
+use crate::run::{RowOutcome, RunCounts, RunId, RunKind, RunRecord};
+
+/// Where rows come from. Read only.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The columns of a model's query, found without running it where the source can.
+    ///
+    /// # Errors
+    /// The source cannot be reached or refuses the query.
+    async fn describe(&self, model: &Model) -> Result<Arc<Schema>, Failure>;
+
+    /// Runs the query in full, in one consistent read that cannot write. Dropping the stream ends the query.
+    ///
+    /// # Errors
+    /// The source cannot be reached or refuses the query.
+    async fn rows(&self, model: &Model) -> Result<Box<dyn RowStream>, Failure>;
+}
+
+/// The rows of one query, in batches.
+#[async_trait]
+pub trait RowStream: Send {
+    /// The columns of every row.
+    fn schema(&self) -> &Arc<Schema>;
+
+    /// The next rows; never an empty batch; `None` once the source has said that the result is complete.
+    ///
+    /// # Errors
+    /// The query failed or the connection was lost. A result that was cut short is an error, never an end.
+    /// After an error the stream is not asked again.
+    async fn next(&mut self) -> Result<Option<Batch>, Failure>;
+}
+
+/// A queue that a broker has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueInfo {
+    /// Its name.
+    pub name: String,
+    /// What kind it is, in the broker's words, such as `classic` or `quorum`.
+    pub kind: String,
+    /// Messages in it, where the broker tells.
+    pub messages: Option<u64>,
+    /// Consumers of it, where the broker tells.
+    pub consumers: Option<u64>,
+    /// Whether it outlives a restart of the broker.
+    pub durable: bool,
+}
+
+/// What a broker allows in one message, as far as is known now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageLimits {
+    /// The largest body, in bytes.
+    pub body_bytes_max: u64,
+    /// The most bytes of properties and headers together, encoded.
+    pub header_bytes_max: Option<u64>,
+    /// The most bytes of a name, routing key or short property.
+    pub short_bytes_max: Option<usize>,
+}
+
+/// Where messages go and come from.
+///
+/// Calls may run at once. A broker connects when it is first used, and again when it is used after the connection
+/// was lost: a call that finds no connection tries to make one, once, and says [`Disconnected`] if it cannot.
+///
+/// [`Disconnected`]: crate::failure::FailureKind::Disconnected
+#[async_trait]
+pub trait Broker: Send + Sync {
+    /// Publishes a batch and waits for the answers: one receipt a message, in the order of the batch, each
+    /// its own message's. Within a batch, and among batches whose calls begin one after another, messages of one route
+    /// are sent in order. Unroutable messages are refused. Waits no longer than the configured publish timeout for an answer,
+    /// after which the message's receipt is `Unknown`.
+    async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt>;
+
+    /// What one message may be. Asked before messages are rendered and again after a refusal; may connect.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    async fn limits(&self) -> Result<MessageLimits, Failure>;
+
+    /// Looks at the connection, the rights and the routes named, and changes nothing.
+    async fn check(&self, routes: &[Route]) -> Vec<Finding>;
+
+    /// The queues it has, by name.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, or does not tell.
+    async fn queues(&self) -> Result<Vec<QueueInfo>, Failure>;
+
+    /// Takes messages from a queue that exists, at most `prefetch` unsettled at once.
+    ///
+    /// # Errors
+    /// The broker cannot be reached, or the queue does not exist.
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, Failure>;
+
+    /// Whether the broker holds back publishers now, and why.
+    fn blocked(&self) -> Option<String> {
+        None
+    }
+
+    /// Closes connections in good order. What was not answered stays unanswered.
+    async fn close(&self);
+}
+
+/// Yields the deliveries of one queue. Dropping it hands back what was not settled.
+#[async_trait]
+pub trait Consumer: Send {
+    /// The next delivery; `None` after [`Consumer::cancel`] once all that was on its way has been yielded.
+    ///
+    /// # Errors
+    /// The connection, the channel or the queue is gone. The consumer is not asked again.
+    async fn next(&mut self) -> Result<Option<Delivery>, Failure>;
+
+    /// Asks for no more deliveries.
+    async fn cancel(&mut self);
+}
+
+/// Which columns make up the row's print.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compare {
+    /// All but those ignored.
+    AllBut(BTreeSet<String>),
+    /// These.
+    These(BTreeSet<String>),
+}
+
+/// What a diff is asked.
+#[derive(Debug, Clone)]
+pub struct DiffSpec {
+    /// The key's columns, in order. They exist in the schema.
+    pub key: Vec<String>,
+    /// The columns that count.
+    pub compare: Compare,
+    /// Whether the last accepted rows are kept whole (or only their key).
+    pub keep_rows: bool,
+    /// Whether every row is reported as added, and none as removed.
+    pub full: bool,
+}
+
+/// How far a diff is; for progress bars. Rows read, bytes read.
+pub type Progress = dyn Fn(u64, u64) + Send + Sync;
+
+/// A row that cannot take part in the diff.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowFault {
+    /// [`NULL_KEY`](crate::codes::NULL_KEY) or [`DUPLICATE_KEY`](crate::codes::DUPLICATE_KEY).
+    pub code: Code,
+    /// The key as text (see [`RowOutcome::key`]).
+    pub key: String,
+}
+
+/// What a diff found, known before anything is sent.
+#[derive(Debug, Clone, Default)]
+pub struct DiffSummary {
+    /// `rows`, `baseline_rows`, `planned`, `null_keys`, `duplicate_keys` are filled in.
+    pub counts: RunCounts,
+    /// Whether there was no baseline before.
+    pub first_run: bool,
+    /// Rows that could not take part: the first hundred of each code.
+    pub faults: Vec<RowFault>,
+    /// How the columns that count differ from those the baseline was made with, in one sentence, where that could
+    /// not be reconciled (a column that counts changed its type or is gone). A run stops unless told not to.
+    pub columns_changed: Option<String>,
+}
+
+/// What the destination of one sync has been told, row by row.
+///
+/// One caller at a time, held by the sync's lease.
+#[async_trait]
+pub trait Baseline: Send + Sync {
+    /// Reads all rows and finds what differs. Nothing of the baseline changes.
+    ///
+    /// # Errors
+    /// The stream's error, or the state cannot be read or written. No partial result: a broken read can never look like
+    /// removals.
+    async fn diff(
+        &self,
+        rows: &mut dyn RowStream,
+        spec: &DiffSpec,
+        progress: &Progress,
+    ) -> Result<Box<dyn ChangeSet>, Failure>;
+}
+
+/// The differences of one run, and the baseline's way forward.
+#[async_trait]
+pub trait ChangeSet: Send {
+    /// What was found.
+    fn summary(&self) -> &DiffSummary;
+
+    /// The next changes, at most `max`; empty at the end. Each key occurs at most once.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    async fn next(&mut self, max: usize) -> Result<Vec<Change>, Failure>;
+
+    /// The destination has been told of these changes (or need not be told): they are no difference any more.
+    /// Once this returns, the process may be killed and they still count. May be called in any order of changes.
+    ///
+    /// # Errors
+    /// The state cannot be written. The changes may or may not count; they may be sent again.
+    async fn advance(&mut self, accepted: &[&Change]) -> Result<(), Failure>;
+
+    /// Makes what was advanced the new baseline. Called at the end of every run, also of one that failed or was
+    /// stopped; dropping the set instead leaves the same to the next [`Baseline::diff`].
+    ///
+    /// # Errors
+    /// The state cannot be written. Nothing that was advanced is lost.
+    async fn finish(self: Box<Self>) -> Result<(), Failure>;
+}
+
+/// The record of runs and of what became of each row.
+#[async_trait]
+pub trait Records: Send + Sync {
+    /// Opens the record of a run, in state `queued`.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    async fn begin(&self, sync: &str, kind: RunKind) -> Result<RunId, Failure>;
+
+    /// Writes what a run has done so far, or did.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    async fn update(&self, run: &RunRecord) -> Result<(), Failure>;
+
+    /// Records what became of rows. Durable against the death of the process once it returns.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    async fn append(&self, run: RunId, outcomes: Vec<RowOutcome>) -> Result<(), Failure>;
+}
+
+/// Lets one holder at a time have a name.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// Takes the lease of a name, or says who holds it. A holder that died holds it no longer.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    async fn take(&self, name: &str) -> Result<Result<Box<dyn Lease>, Holder>, Failure>;
+}
+
+/// A lease held until it is dropped.
+pub trait Lease: Send + Sync {}
+
+/// Who holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Such as `process 4711`.
+    pub who: String,
+}
+
+/// The wall clock.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the epoch.
+    fn now_ms(&self) -> i64;
+}

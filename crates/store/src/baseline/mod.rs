@@ -1,0 +1,1 @@
+//! What the destination of a sync has been told, row by row.
