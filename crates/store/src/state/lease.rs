@@ -58,7 +58,8 @@ impl Lease for FileLease {}
 impl LeaseFolder {
     /// The leases in a folder, which is made where it is missing.
     pub(super) fn open(folder: PathBuf) -> Result<LeaseFolder, Failure> {
-        fs::create_dir_all(&folder).map_err(|error| unwritable("make the folder of leases", &folder, error))?;
+        fs::create_dir_all(&folder)
+            .map_err(|error| unwritable("make the folder of leases", &folder, error))?;
         Ok(LeaseFolder { folder, owner: Owner::this() })
     }
 

@@ -147,7 +147,8 @@ mod tests {
     fn route() -> impl Strategy<Value = Route> {
         prop_oneof![
             ".{0,8}".prop_map(Route::Queue),
-            (".{0,8}", ".{0,8}").prop_map(|(exchange, routing_key)| Route::Exchange { exchange, routing_key }),
+            (".{0,8}", ".{0,8}")
+                .prop_map(|(exchange, routing_key)| Route::Exchange { exchange, routing_key }),
         ]
     }
 

@@ -55,9 +55,19 @@ pub(super) fn put_properties(out: &mut Vec<u8>, properties: &Properties, with_me
     out.push(u8::from(*persistent));
     let no_id = None;
     let message_id = if with_message_id { message_id } else { &no_id };
-    let texts =
-        [content_type, content_encoding, correlation_id, reply_to, expiration, message_id, kind, user_id, app_id];
-    let present = texts.iter().enumerate().fold(0, |bits, (at, text)| bits | (u64::from(text.is_some()) << at));
+    let texts = [
+        content_type,
+        content_encoding,
+        correlation_id,
+        reply_to,
+        expiration,
+        message_id,
+        kind,
+        user_id,
+        app_id,
+    ];
+    let present =
+        texts.iter().enumerate().fold(0, |bits, (at, text)| bits | (u64::from(text.is_some()) << at));
     put_number(out, present);
     for text in texts.into_iter().flatten() {
         put_bytes(out, text.as_bytes());
@@ -80,8 +90,17 @@ pub(super) fn properties(bytes: &[u8]) -> Result<Properties, Damaged> {
             *text = Some(reader.text()?.to_owned());
         }
     }
-    let [content_type, content_encoding, correlation_id, reply_to, expiration, message_id, kind, user_id, app_id] =
-        texts;
+    let [
+        content_type,
+        content_encoding,
+        correlation_id,
+        reply_to,
+        expiration,
+        message_id,
+        kind,
+        user_id,
+        app_id,
+    ] = texts;
     let priority = match reader.number()? {
         0 => None,
         priority => Some(u8::try_from(priority - 1).map_err(|_| Damaged("a priority is too large"))?),
@@ -191,7 +210,9 @@ fn value(reader: &mut Reader<'_>, depth: usize) -> Result<HeaderValue, Damaged> 
         b'l' => HeaderValue::I64(reader.signed()?),
         b'f' => HeaderValue::F32(f32::from_bits(u32::from_le_bytes(reader.array()?))),
         b'd' => HeaderValue::F64(f64::from_bits(u64::from_le_bytes(reader.array()?))),
-        b'D' => HeaderValue::Decimal { scale: reader.byte()?, value: reader.number()?.try_into().map_err(range)? },
+        b'D' => {
+            HeaderValue::Decimal { scale: reader.byte()?, value: reader.number()?.try_into().map_err(range)? }
+        }
         b'S' => HeaderValue::Text(reader.text()?.to_owned()),
         b'x' => HeaderValue::Bytes(reader.bytes()?.to_vec()),
         b'T' => HeaderValue::Timestamp(reader.number()?),

@@ -12,8 +12,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::bytes::Reader;
 use super::{
-    Damaged, HAS_CHANGE, HAS_OUTBOUND, MESSAGE_ID_IS_CHANGE, OP_SHIFT, STATUS_SHIFT, VERSION, op_of_bits, properties,
-    status_of_bits,
+    Damaged, HAS_CHANGE, HAS_OUTBOUND, MESSAGE_ID_IS_CHANGE, OP_SHIFT, STATUS_SHIFT, VERSION, op_of_bits,
+    properties, status_of_bits,
 };
 
 /// A block whose rows are unpacked, and its bodies not.
@@ -90,7 +90,8 @@ impl<'a> Packed<'a> {
 fn unpack(packed: &[u8]) -> Result<Vec<u8>, Damaged> {
     // Streamed rather than into room made beforehand: a damaged length must not ask for all memory.
     let mut out = Vec::new();
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| Damaged("it cannot be unpacked"))?;
+    let mut decoder =
+        zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| Damaged("it cannot be unpacked"))?;
     decoder.read_to_end(&mut out).map_err(|_| Damaged("it cannot be unpacked"))?;
     Ok(out)
 }
@@ -107,11 +108,8 @@ fn row<'a>(
         dictionary.get(place).copied().ok_or(Damaged("a reference leads nowhere"))
     };
     let flags = reader.byte()?;
-    let change = if flags & HAS_CHANGE == 0 {
-        None
-    } else {
-        Some(ChangeId(u128::from_le_bytes(ids.array()?)))
-    };
+    let change =
+        if flags & HAS_CHANGE == 0 { None } else { Some(ChangeId(u128::from_le_bytes(ids.array()?))) };
     let key = reader.text()?;
     let code = match reader.number()? {
         0 => None,
@@ -167,7 +165,11 @@ impl RowView<'_> {
             key: self.key.to_owned(),
             status: self.status,
             code: self.code.and_then(Code::from_name),
-            outbound: self.outbound.as_ref().map(|outbound| self.to_outbound(outbound, bodies)).transpose()?,
+            outbound: self
+                .outbound
+                .as_ref()
+                .map(|outbound| self.to_outbound(outbound, bodies))
+                .transpose()?,
             attempts: self.to_attempts()?,
         })
     }
@@ -178,7 +180,9 @@ impl RowView<'_> {
             let change = self.change.ok_or(Damaged("a message id refers to no change"))?;
             properties.message_id = Some(change.to_string());
         }
-        let body = bodies.get(outbound.body.clone()).ok_or(Damaged("a body is missing"))?;
+        // Where all bodies wanted are empty none were read.
+        let body = if outbound.body.is_empty() { Some(&[][..]) } else { bodies.get(outbound.body.clone()) };
+        let body = body.ok_or(Damaged("a body is missing"))?;
         Ok(Outbound {
             route: properties::route(outbound.route)?,
             message: Message { body: Bytes::copy_from_slice(body), properties },

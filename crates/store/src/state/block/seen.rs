@@ -55,8 +55,7 @@ mod tests {
         let hashes: Vec<u64> = (0..1000).map(|key: u32| of_key(&key.to_string())).collect();
         let filter = filter(&hashes);
         assert!(hashes.iter().all(|hash| may_hold(&filter, *hash)));
-        let passed =
-            (1000..101_000).filter(|key: &u32| may_hold(&filter, of_key(&key.to_string()))).count();
+        let passed = (1000..101_000).filter(|key: &u32| may_hold(&filter, of_key(&key.to_string()))).count();
         assert!(passed < 1000, "{passed} of 100,000 strangers passed");
     }
 }

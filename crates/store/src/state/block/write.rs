@@ -16,7 +16,8 @@ use super::bytes::{put_bytes, put_number, put_signed};
 use super::properties::{put_properties, put_route};
 use super::seen;
 use super::{
-    HAS_CHANGE, HAS_OUTBOUND, MESSAGE_ID_IS_CHANGE, OP_SHIFT, STATUS_SHIFT, VERSION, op_bits, status_bits, status_mask,
+    HAS_CHANGE, HAS_OUTBOUND, MESSAGE_ID_IS_CHANGE, OP_SHIFT, STATUS_SHIFT, VERSION, op_bits, status_bits,
+    status_mask,
 };
 
 /// Rows in a block. More pack hardly better and make a search for one row read more.
@@ -117,7 +118,8 @@ impl BlockWriter {
         self.rows.push(flags);
         self.hashes.push(seen::of_key(&outcome.key));
         put_bytes(&mut self.rows, outcome.key.as_bytes());
-        let code = outcome.code.map_or(0, |code| 1 + self.dictionary.place(Kind::Code, code.as_str().as_bytes()));
+        let code =
+            outcome.code.map_or(0, |code| 1 + self.dictionary.place(Kind::Code, code.as_str().as_bytes()));
         put_number(&mut self.rows, code);
 
         let at = outcome.attempts.last().map_or(now, |attempt| attempt.at);
@@ -161,7 +163,8 @@ impl BlockWriter {
         self.scratch.extend_from_slice(&self.rows);
         let mut rows = vec![VERSION];
         rows.append(&mut self.compressor.compress(&self.scratch)?);
-        let bodies = if self.bodies.is_empty() { Vec::new() } else { self.compressor.compress(&self.bodies)? };
+        let bodies =
+            if self.bodies.is_empty() { Vec::new() } else { self.compressor.compress(&self.bodies)? };
         let block = Block {
             count: self.count,
             statuses: self.statuses,

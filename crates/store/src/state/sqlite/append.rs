@@ -84,7 +84,8 @@ impl<'a> Appending<'a> {
                 .map(|attempt| attempt.answer.chars().take(SAMPLE_ANSWER_CHARS_MAX).collect()),
         });
         count.rows += 1;
-        count.body_bytes += outcome.outbound.as_ref().map_or(0, |outbound| outbound.message.body.len() as u64);
+        count.body_bytes +=
+            outcome.outbound.as_ref().map_or(0, |outbound| outbound.message.body.len() as u64);
     }
 
     fn write_block(&mut self) -> Result<(), Fault> {

@@ -47,7 +47,9 @@ pub(super) fn open(path: &Path, file_bytes_max: Option<u64>) -> Result<Connectio
     let journal: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if !journal.eq_ignore_ascii_case("wal") {
-        return Err(Fault::Damaged("the file system of the state folder cannot share memory between processes"));
+        return Err(Fault::Damaged(
+            "the file system of the state folder cannot share memory between processes",
+        ));
     }
     // The log is not forced to the disk at each commit: a killed process loses nothing, see `SqliteState`.
     connection.pragma_update(None, "synchronous", "NORMAL")?;

@@ -46,7 +46,9 @@ impl Fault {
             Fault::TooNew { .. } => failure(codes::STATE_TOO_NEW)
                 .detail(self.to_string())
                 .remedy("use the newer Warren that wrote it, or another state folder"),
-            Fault::NoSuchRun(_) => Failure::internal(what).at(path.display().to_string()).detail(self.to_string()),
+            Fault::NoSuchRun(_) => {
+                Failure::internal(what).at(path.display().to_string()).detail(self.to_string())
+            }
             Fault::Pack(error) => Failure::internal(what).detail("rows cannot be packed").because(error),
             Fault::Failure(failure) => failure,
         }
@@ -67,7 +69,9 @@ fn of_sqlite(error: rusqlite::Error, what: &str, path: &Path) -> Failure {
             "the disk is full",
             format!("make room on the disk that holds {folder}, or keep less (retention)"),
         ),
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => (
+        Some(
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied,
+        ) => (
             codes::STATE_UNWRITABLE,
             "the file or its folder is read only",
             format!("make {folder} and what is in it writable for the user Warren runs as"),
@@ -75,7 +79,9 @@ fn of_sqlite(error: rusqlite::Error, what: &str, path: &Path) -> Failure {
         Some(ErrorCode::CannotOpen) => (
             codes::STATE_UNWRITABLE,
             "the file cannot be opened",
-            format!("make {folder} a folder that the user Warren runs as may write, and `state.db` in it a file"),
+            format!(
+                "make {folder} a folder that the user Warren runs as may write, and `state.db` in it a file"
+            ),
         ),
         Some(ErrorCode::SystemIoFailure) => (
             codes::STATE_UNWRITABLE,
@@ -85,7 +91,9 @@ fn of_sqlite(error: rusqlite::Error, what: &str, path: &Path) -> Failure {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             codes::STATE_UNWRITABLE,
             "another process has kept it locked",
-            format!("end what holds {folder}/state.db open for writing, such as a database shell or a backup"),
+            format!(
+                "end what holds {folder}/state.db open for writing, such as a database shell or a backup"
+            ),
         ),
         _ => return Failure::internal(what).at(path.display().to_string()).because(error),
     };
@@ -94,4 +102,32 @@ fn of_sqlite(error: rusqlite::Error, what: &str, path: &Path) -> Failure {
         .detail(detail)
         .remedy(remedy)
         .because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn each_answer_of_sqlite_becomes_a_code_with_a_way_out() {
+        for (answer, code, detail) in [
+            (ffi::SQLITE_FULL, codes::STATE_UNWRITABLE, "the disk is full"),
+            (ffi::SQLITE_READONLY, codes::STATE_UNWRITABLE, "read only"),
+            (ffi::SQLITE_READONLY_DIRECTORY, codes::STATE_UNWRITABLE, "read only"),
+            (ffi::SQLITE_CANTOPEN, codes::STATE_UNWRITABLE, "cannot be opened"),
+            (ffi::SQLITE_IOERR_WRITE, codes::STATE_UNWRITABLE, "does not read or write"),
+            (ffi::SQLITE_BUSY, codes::STATE_UNWRITABLE, "locked"),
+            (ffi::SQLITE_CORRUPT, codes::STATE_DAMAGED, "damaged"),
+            (ffi::SQLITE_NOTADB, codes::STATE_DAMAGED, "not a state"),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(answer), None);
+            let failure = Fault::from(error).into_failure("record", Path::new("/data/state.db"));
+            assert_eq!(failure.code, code, "{answer}");
+            assert_eq!(failure.place.as_deref(), Some("/data/state.db"));
+            assert!(failure.detail.as_deref().is_some_and(|told| told.contains(detail)), "{failure:?}");
+            assert!(failure.remedy.is_some() && failure.cause.is_some());
+        }
+    }
 }

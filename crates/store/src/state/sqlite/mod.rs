@@ -180,11 +180,13 @@ impl Outcomes for SqliteOutcomes {
         let Some(mut search) = self.search.take() else { return Ok(Vec::new()) };
         let path = self.path.clone();
         let reading = spawn_blocking(move || {
-            let found = search.next(&path).map_err(|fault| fault.into_failure("read recorded rows", &path))?;
+            let found =
+                search.next(&path).map_err(|fault| fault.into_failure("read recorded rows", &path))?;
             Ok::<_, Failure>((found, search))
         });
-        let (found, search) =
-            reading.await.unwrap_or_else(|error| Err(Failure::internal("read recorded rows").because(error)))?;
+        let (found, search) = reading
+            .await
+            .unwrap_or_else(|error| Err(Failure::internal("read recorded rows").because(error)))?;
         self.search = Some(search);
         Ok(found)
     }

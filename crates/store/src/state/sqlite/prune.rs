@@ -40,7 +40,8 @@ impl Pruning {
         retention: &Retention,
         now: i64,
     ) -> Result<bool, Fault> {
-        let more = self.drop_blocks(connection, retention, now)? || self.drop_runs(connection, retention, now)?;
+        let more =
+            self.drop_blocks(connection, retention, now)? || self.drop_runs(connection, retention, now)?;
         Ok(more || give_back(connection, retention.size.0 / 8)?)
     }
 
@@ -52,7 +53,9 @@ impl Pruning {
     ) -> Result<bool, Fault> {
         let before = before(now, retention.age);
         let oldest: Option<i64> =
-            connection.query_row("SELECT (SELECT newest_at FROM blocks ORDER BY id LIMIT 1)", [], |row| row.get(0))?;
+            connection.query_row("SELECT (SELECT newest_at FROM blocks ORDER BY id LIMIT 1)", [], |row| {
+                row.get(0)
+            })?;
         let Some(oldest) = oldest else { return Ok(false) };
         let too_large = Usage::of(connection)?.used > self.used_bytes_max;
         if oldest >= before && !too_large {
@@ -75,7 +78,12 @@ impl Pruning {
     }
 
     /// Runs that ended long ago, or are too many. Their rows go with them.
-    fn drop_runs(&mut self, connection: &mut Connection, retention: &Retention, now: i64) -> Result<bool, Fault> {
+    fn drop_runs(
+        &mut self,
+        connection: &mut Connection,
+        retention: &Retention,
+        now: i64,
+    ) -> Result<bool, Fault> {
         let before = before(now, retention.runs_age);
         let runs_max = i64::try_from(retention.runs_max.max(1)).unwrap_or(i64::MAX);
         let dropped = connection.execute(

@@ -85,7 +85,11 @@ pub(super) fn list(
 }
 
 /// One run.
-pub(super) fn one(connection: &Connection, leases: &LeaseFolder, run: RunId) -> Result<Option<RunRecord>, Fault> {
+pub(super) fn one(
+    connection: &Connection,
+    leases: &LeaseFolder,
+    run: RunId,
+) -> Result<Option<RunRecord>, Fault> {
     let found = connection
         .query_row(&format!("SELECT {COLUMNS} FROM runs WHERE id = ?1"), [run.0], |row| Ok(OnRecord::of(row)))
         .optional()?;
@@ -154,8 +158,8 @@ fn shown(connection: &Connection, leases: &LeaseFolder, found: OnRecord) -> Resu
 }
 
 fn is_alive(leases: &LeaseFolder, found: &OnRecord) -> Result<bool, Fault> {
-    if found.owner == leases.owner().as_str() {
-        return Ok(true); // ours; whether it goes on is known to those who run it
+    if found.record.state == RunState::Queued && found.owner == leases.owner().as_str() {
+        return Ok(true); // waits in this process, and may wait for the lease
     }
     Ok(leases.owner_of(&found.record.sync)?.as_ref().map(Owner::as_str) == Some(&found.owner))
 }
@@ -163,7 +167,8 @@ fn is_alive(leases: &LeaseFolder, found: &OnRecord) -> Result<bool, Fault> {
 /// How a run ended that was cut off: when it recorded its last rows, with what it recorded.
 fn interrupted(connection: &Connection, mut run: RunRecord) -> Result<RunRecord, Fault> {
     let last: Option<i64> =
-        connection.query_row("SELECT max(newest_at) FROM blocks WHERE run = ?1", [run.id.0], |row| row.get(0))?;
+        connection
+            .query_row("SELECT max(newest_at) FROM blocks WHERE run = ?1", [run.id.0], |row| row.get(0))?;
     let ended_at = last.unwrap_or(run.started_at).max(run.started_at);
     run.state = RunState::Interrupted;
     run.ended_at = Some(ended_at);
@@ -183,7 +188,9 @@ fn recount(counts: &mut RunCounts, tallies: &[Tally]) {
             }
             (RowStatus::Sent, None) => seen.bytes += tally.body_bytes,
             (RowStatus::Rejected, Some(op)) => *seen.rejected.of(op) += tally.rows,
-            (RowStatus::Rejected, None) if tally.code == Some(codes::NULL_KEY) => seen.null_keys += tally.rows,
+            (RowStatus::Rejected, None) if tally.code == Some(codes::NULL_KEY) => {
+                seen.null_keys += tally.rows
+            }
             (RowStatus::Rejected, None) if tally.code == Some(codes::DUPLICATE_KEY) => {
                 seen.duplicate_keys += tally.rows;
             }

@@ -96,7 +96,8 @@ impl Search {
              FROM blocks b CROSS JOIN runs r ON r.id = b.run \
              WHERE b.id {compare} ?1 AND {of_run} ORDER BY b.id {order} LIMIT ?3"
         ))?;
-        let mut rows = statement.query(params![self.after, self.filter.run.map(|run| run.0), CANDIDATES_MAX])?;
+        let mut rows =
+            statement.query(params![self.after, self.filter.run.map(|run| run.0), CANDIDATES_MAX])?;
         let mut looked_at = 0;
         while let Some(row) = rows.next()? {
             looked_at += 1;
@@ -105,7 +106,8 @@ impl Search {
             let sync = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
             let filter = row.get_ref(6)?.as_blob().map_err(rusqlite::Error::from)?;
             if self.may_hold(sync, statuses, oldest_at, newest_at, filter) {
-                let candidate = Candidate { block: self.after, run: RunId(row.get(1)?), sync: sync.to_owned() };
+                let candidate =
+                    Candidate { block: self.after, run: RunId(row.get(1)?), sync: sync.to_owned() };
                 self.candidates.push_back(candidate);
             }
         }

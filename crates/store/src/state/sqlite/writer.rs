@@ -213,7 +213,9 @@ impl Work {
         let mut done = Vec::new();
         let (mut bytes, mut ended) = (0, false);
         // What follows for the same run goes into the same blocks.
-        for part in commands.chunk_by(|one, next| one.rows_of().is_some_and(|run| next.rows_of() == Some(run))) {
+        for part in
+            commands.chunk_by(|one, next| one.rows_of().is_some_and(|run| next.rows_of() == Some(run)))
+        {
             match &part[0].ask {
                 Ask::Begin { sync, kind } => {
                     done.push(Done::Begun(runs::begin(&transaction, &self.leases, now, sync, *kind)?));

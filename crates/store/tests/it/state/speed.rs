@@ -62,7 +62,12 @@ async fn measure(batch: u64, rows: u64) {
         ] {
             let began = Instant::now();
             let found = world.all(filter.clone()).await.len();
-            println!("found {found} in {:.1} ms by {:?} {:?}", began.elapsed().as_secs_f64() * 1e3, filter.key, filter.destination);
+            println!(
+                "found {found} in {:.1} ms by {:?} {:?}",
+                began.elapsed().as_secs_f64() * 1e3,
+                filter.key,
+                filter.destination
+            );
         }
         let began = Instant::now();
         world.set_time(NOW + super::DAY * 30);
