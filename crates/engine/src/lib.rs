@@ -23,6 +23,7 @@ pub mod delivery;
 pub mod failure;
 pub mod finding;
 pub mod fingerprint;
+pub mod key;
 pub mod message;
 pub mod model;
 pub mod ports;
