@@ -59,8 +59,8 @@ impl RowsWriter {
         let file = folder.create(&format!("{}.tmp", rows_name(header.number)))?;
         let bytes = header_bytes(header)?;
         file.write_at(&bytes, 0)?;
-        let compressor = zstd::bulk::Compressor::new(1)
-            .map_err(|error| Failure::internal("start zstd").because(error))?;
+        let compressor =
+            zstd::bulk::Compressor::new(1).map_err(|error| Failure::internal("start zstd").because(error))?;
         Ok(RowsWriter {
             file,
             number: header.number,
@@ -86,8 +86,9 @@ impl RowsWriter {
         let number = u16::try_from(self.schemas.len())
             .map_err(|_| Failure::internal("a row file has more schemas than it can number"))?;
         let body = SchemaBody { columns: schema.schema.columns().to_vec(), whole: schema.whole };
-        let body = serde_json::to_vec(&body)
-            .map_err(|error| Failure::internal("write a schema").because(error))?;
+        let body =
+            serde_json::to_vec(&body).map_err(|error| Failure::internal("write a schema").because(error))?;
+        self.pending.clear();
         self.block(BlockHeader { kind: KIND_SCHEMA, ..BlockHeader::default() }, &[], &body)?;
         self.write()?;
         self.schemas.push(schema.clone());

@@ -265,9 +265,8 @@ impl Segment {
             self.read_body(header, offset, &mut body, &mut scratch)?;
             let body: SchemaBody = serde_json::from_slice(&body)
                 .map_err(|error| self.file.damaged(offset, "a schema cannot be read").because(error))?;
-            let schema = Schema::new(body.columns).map_err(|error| {
-                self.file.damaged(offset, "a schema names a column twice").because(error)
-            })?;
+            let schema = Schema::new(body.columns)
+                .map_err(|error| self.file.damaged(offset, "a schema names a column twice").because(error))?;
             self.schemas.push(StoredSchema { schema, whole: body.whole });
             return Ok(offset + header.length());
         }
