@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The binary: reads the configuration, builds the parts, talks to people.
+
+pub mod config;

@@ -1,0 +1,4 @@
+pub mod faults;
+pub mod fill;
+pub mod text;
+pub mod tree;
