@@ -329,7 +329,7 @@ mod tests {
             (place.line, place.column, found.exact, files.slice(found.span).to_owned())
         };
         // The text of `a` is "\none a", "b é!", "two ! three".
-        assert_eq!(at("a", 3, 4), (3, 18, true, "!".to_owned()));
+        assert_eq!(at("a", 3, 4), (3, 19, true, "!".to_owned()));
         assert_eq!(at("a", 4, 5), (4, 9, true, "!".to_owned()));
         assert_eq!(at("b", 1, 3), (5, 7, true, "!".to_owned()));
         assert!(!at("c", 1, 6).2);
