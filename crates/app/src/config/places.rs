@@ -42,6 +42,13 @@ impl Places {
         self.0.insert(path.to_owned(), Spot { key, value, file: None });
     }
 
+    /// Notes what is in a node under a path, whose own place stays what it is.
+    pub fn note_over(&mut self, path: &str, node: &Node) {
+        for entry in node.entries().unwrap_or_default() {
+            self.note(&format!("{path}.{}", entry.key), entry.span, &entry.value);
+        }
+    }
+
     /// Notes that the text of a subject stands in a file of its own.
     pub fn note_file(&mut self, path: &str, file: FileId) {
         let key = Span { file, start: 0, end: 0 };

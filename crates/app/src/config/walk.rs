@@ -7,6 +7,8 @@
 //! The walk also settles what the text alone could not: a value that a variable filled in becomes a number or
 //! text as its key wants, and a path (`format: path`) becomes one from the folder of its file.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use warren_connectors::kit::setting::parse_span;
 use warren_engine::codes;
@@ -35,6 +37,8 @@ pub struct Walk<'s> {
     pub faults: Vec<Fault>,
     /// Where values stand that must not be shown.
     pub secrets: Vec<Span>,
+    /// The paths of all keys in which something is wrong.
+    pub bad: BTreeSet<String>,
 }
 
 /// A place in the tree.
@@ -49,7 +53,7 @@ struct At<'a> {
 impl<'s> Walk<'s> {
     /// A walk with a schema that has its definitions in `$defs`.
     pub fn new(schema: &'s Value, files: &'s Files) -> Walk<'s> {
-        Walk { schema, files, faults: Vec::new(), secrets: Vec::new() }
+        Walk { schema, files, faults: Vec::new(), secrets: Vec::new(), bad: BTreeSet::new() }
     }
 
     /// Walks one tree. `path` names its root in messages, and `key` is where that name stands.
@@ -76,10 +80,6 @@ impl<'s> Walk<'s> {
         if let Some(branches) = branches(schema) {
             return self.branch(schema, branches, node, at);
         }
-        if let Some(kind) = schema["properties"]["type"]["const"].as_str() {
-            // A branch of a kind that was chosen by it.
-            self.secrets_of_kind(kind);
-        }
         if !self.fits(schema, node) {
             return self.wrong_kind(schema, node, at);
         }
@@ -103,8 +103,6 @@ impl<'s> Walk<'s> {
             NodeKind::Map(_) => self.map(schema, node, at),
         }
     }
-
-    fn secrets_of_kind(&mut self, _: &str) {}
 
     /// A schema behind its references, and the name of the last.
     fn resolved(&self, mut schema: &'s Value) -> (&'s Value, Option<&'s str>) {
@@ -132,6 +130,7 @@ impl<'s> Walk<'s> {
         for entry in entries.iter_mut() {
             let path = join(at.path, &entry.key);
             let at_key = At { path: &path, key: entry.span };
+            let before = self.faults.len();
             match (properties.get(&entry.key), others) {
                 (Some(property), _) => self.node(property, &mut entry.value, at_key),
                 (None, Some(_)) if schema["propertyNames"]["pattern"].is_string() && !is_plain_name(&entry.key) => {
@@ -151,6 +150,9 @@ impl<'s> Walk<'s> {
                         self.secrets.push(entry.value.span);
                     }
                 }
+            }
+            if self.faults.len() > before {
+                self.bad.insert(path);
             }
         }
         let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);

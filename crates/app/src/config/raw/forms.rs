@@ -108,6 +108,8 @@ impl JsonSchema for On {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let trigger = generator.subschema_for::<RawTrigger>();
+        // `added:` alone means the sync's own keys.
+        let trigger = json_schema!({ "anyOf": [trigger, {"enum": [null]}] });
         json_schema!({ "anyOf": [
             {"type": "array", "items": {"enum": ["added", "changed", "removed"]}, "minItems": 1},
             {
