@@ -7,8 +7,8 @@ use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::{Baseline, Broker, Leases, Records, Source};
 use warren_engine::sync::plan::SyncPlan;
 use warren_engine::sync::run::Ports;
-use warren_store::baseline::FileBaseline;
-use warren_store::state::{SqliteState, State, SystemClock};
+use warren_store::baseline::{BaselineOptions, FileBaseline};
+use warren_store::state::{Retention, SqliteState, State, SystemClock};
 
 use crate::config::Project;
 
@@ -52,6 +52,7 @@ impl<'p> Assembly<'p> {
         let sync = self.project.syncs.get(name).ok_or_else(|| unknown("sync", name))?;
         let baseline: Arc<dyn Baseline> = Arc::new(FileBaseline::open(
             self.project.state.folder.join("baselines").join(folder_name(name)),
+            BaselineOptions::default(),
         ));
         let records: Arc<dyn Records> = self.state.clone();
         let leases: Arc<dyn Leases> = self.state.clone();
@@ -63,8 +64,14 @@ impl<'p> Assembly<'p> {
             leases,
             clock: Arc::new(SystemClock),
         };
-        Ok(Parts { plan: sync.plan.clone(), ports, state: self.state.clone(), digest: sync.digest })
+        Ok(Parts { plan: sync.plan.clone(), ports, state: self.state.clone(), digest: digest(&sync.plan) })
     }
+}
+
+/// What is made of a row, as a number: two plans of one number make the same messages. The `Debug` form of a plan shows all of
+/// it, templates as they were compiled; a new version of Warren may make another number, and then asks for a new plan.
+fn digest(plan: &SyncPlan) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(format!("{plan:?}").as_bytes())
 }
 
 /// A name as a folder's: letters, digits, `-` and `_` as they are, all else in hexadecimal.
@@ -84,7 +91,9 @@ fn folder_name(name: &str) -> String {
 /// # Errors
 /// It cannot be written, is damaged, or belongs to a newer version.
 pub fn state(project: &Project) -> Result<Arc<dyn State>, Failure> {
-    Ok(Arc::new(SqliteState::open(&project.state.folder, project.state.retention)?))
+    let state = &project.state;
+    let retention = Retention { age: state.record_keep, size: state.record_size, ..Retention::default() };
+    Ok(Arc::new(SqliteState::open(&project.state.folder, retention)?))
 }
 
 /// Builds a source. Connects to nothing yet.
@@ -92,7 +101,7 @@ pub fn state(project: &Project) -> Result<Arc<dyn State>, Failure> {
 /// # Errors
 /// Its settings cannot be used.
 pub fn source(project: &Project, name: &str) -> Result<Arc<dyn Source>, Failure> {
-    project.sources.get(name).ok_or_else(|| unknown("source", name))?.build(name)
+    project.sources.get(name).ok_or_else(|| unknown("source", name))?.open(name)
 }
 
 /// Builds a broker. Connects to nothing yet.
@@ -100,7 +109,7 @@ pub fn source(project: &Project, name: &str) -> Result<Arc<dyn Source>, Failure>
 /// # Errors
 /// Its settings cannot be used.
 pub fn broker(project: &Project, name: &str) -> Result<Arc<dyn Broker>, Failure> {
-    project.brokers.get(name).ok_or_else(|| unknown("broker", name))?.build(name, &project.state.folder)
+    project.brokers.get(name).ok_or_else(|| unknown("broker", name))?.open(name, &project.state.folder)
 }
 
 /// The names of all brokers, or the one asked for.

@@ -50,7 +50,7 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         line(&json!({ "findings": list }).to_string());
     } else {
         if !findings.is_empty() {
-            note(project.faults_of(&findings).text(context.colours).trim_end());
+            note(project.show(&findings).render(context.colours).trim_end());
         }
         tell(&project, &findings, args.offline);
     }

@@ -2,7 +2,7 @@
 
 mod check;
 mod demo;
-mod explain;
+pub mod explain;
 mod init;
 mod plan;
 mod queues;
@@ -84,15 +84,15 @@ pub struct Context {
 /// Why a command ends before its end.
 pub enum Stop {
     /// The configuration has faults.
-    Config(Faults),
+    Config(Box<Faults>),
     /// Something failed; a place in the configuration may belong to it.
     Failure(Failure),
     /// It was told already.
     Told(Exit),
 }
 
-impl From<Faults> for Stop {
-    fn from(faults: Faults) -> Stop {
+impl From<Box<Faults>> for Stop {
+    fn from(faults: Box<Faults>) -> Stop {
         Stop::Config(faults)
     }
 }
@@ -237,8 +237,8 @@ impl Context {
 /// Shows the faults of a configuration.
 fn tell_faults(context: &Context, faults: &Faults) {
     match context.style {
-        Style::Person => note(faults.text(context.colours).trim_end()),
-        Style::Json => crate::report::line(&faults.json().to_string()),
+        Style::Person => note(faults.render(context.colours).trim_end()),
+        Style::Json => crate::report::line(&faults.to_json().to_string()),
     }
 }
 

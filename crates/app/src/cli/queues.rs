@@ -20,7 +20,7 @@ pub struct Args {
 pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let project = context.project()?;
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["broker", "queue", "kind", "messages", "consumers"]);
     let number = |number: Option<u64>| number.map(count).unwrap_or_default();
     for name in assemble::broker_names(&project, args.broker.as_deref())? {

@@ -6,10 +6,13 @@ use serde_json::{Value, json};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::sync::preview;
-use warren_liquid::{Columns, Format, Options, Partials, Template, Val};
+use warren_liquid::{Columns, Format, Options, Template, Val};
 
 use crate::assemble::Assembly;
 use crate::cli::{Context, Stop, failure_json, failure_text};
+use crate::config::model::Partials;
+use crate::config::text::{Files, Span};
+use crate::config::tree::{Node, NodeKind};
 use crate::exit::Exit;
 use crate::report::{Style, line, note, summary};
 
@@ -111,8 +114,7 @@ fn template_with_row(context: &Context, args: &Args, template: &Path, row: &Path
         _ => object.keys().map(String::as_str).collect(),
     };
     let format = if args.text { Format::Text } else { Format::Json };
-    let folder = template.parent().unwrap_or(Path::new("."));
-    let partials: Partials = crate::config::partials(folder)?;
+    let partials = partials(template, &source)?;
     let name = template.display().to_string();
     let options = Options { format, lax: args.lax, partials, name, ..Options::default() };
     let compiled = Template::parse(&source, &options).map_err(|error| fault(&error, codes::TEMPLATE_SYNTAX))?;
@@ -146,6 +148,22 @@ fn template_with_row(context: &Context, args: &Args, template: &Path, row: &Path
         }
     }
     Ok(if valid.is_ok() { Exit::Done } else { Exit::Rejected })
+}
+
+/// The partials in the folder `templates` beside a template, as a configuration beside it would have them.
+fn partials(template: &Path, source: &str) -> Result<warren_liquid::Partials, Failure> {
+    let (mut files, mut faults) = (Files::default(), Vec::new());
+    let file = files.add(template, source);
+    let nothing = Node { span: Span { file, start: 0, end: 0 }, kind: NodeKind::Map(Vec::new()) };
+    let root = template.parent().unwrap_or(Path::new(""));
+    let partials = Partials::read(&nothing, root, &mut files, &mut faults);
+    match faults.into_iter().next() {
+        None => Ok(partials.texts),
+        Some(fault) => {
+            let failure = Failure::new(FailureKind::Invalid, fault.code, fault.message);
+            Err(fault.remedy.into_iter().fold(failure, Failure::remedy))
+        }
+    }
 }
 
 fn reads_json(template: &Template) -> Value {

@@ -53,7 +53,7 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         return Ok(Exit::Done);
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["run", "sync", "state", "started", "took", "rows", "sent", "rejected"]);
     for run in &runs {
         table.add_row([

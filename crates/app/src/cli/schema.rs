@@ -1,7 +1,7 @@
 //! `warren schema`: the configuration's JSON Schema, or its reference page.
 
 use crate::cli::Stop;
-use crate::config::schema;
+use crate::config::{reference, schema};
 use crate::exit::Exit;
 use crate::report::line;
 
@@ -15,9 +15,9 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Exit, Stop> {
     if args.docs {
-        line(schema::reference().trim_end());
+        line(reference::reference(&schema::schema()).trim_end());
     } else {
-        line(&schema::schema_text());
+        line(&format!("{:#}", schema::schema()));
     }
     Ok(Exit::Done)
 }

@@ -164,7 +164,7 @@ mod tests {
                 .replace("${RABBIT_URL}", "amqp://u:p@127.0.0.1");
             std::fs::write(&path, text).unwrap();
             if let Err(faults) = crate::config::load(&path) {
-                panic!("{name}:\n{}", faults.text(crate::config::Colours::Off));
+                panic!("{name}:\n{}", faults.render(crate::config::Colours::Off));
             }
         }
     }
