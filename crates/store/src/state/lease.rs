@@ -126,12 +126,12 @@ fn escape(name: &str) -> String {
         if byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_' {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02x}"));
+            escaped += &format!("%{byte:02x}");
         }
     }
     if escaped.len() > ESCAPED_BYTES_MAX {
         escaped.truncate(ESCAPED_BYTES_MAX - 33);
-        escaped.push_str(&format!("+{:032x}", xxh3_128(name.as_bytes())));
+        escaped += &format!("+{:032x}", xxh3_128(name.as_bytes()));
     }
     escaped
 }
