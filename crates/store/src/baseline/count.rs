@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use warren_engine::change::Change;
 use warren_engine::codes;
 use warren_engine::failure::Failure;
 use warren_engine::fingerprint::Picker;
@@ -12,7 +13,7 @@ use warren_engine::row::RowRef;
 use warren_engine::run::PerOp;
 
 use super::keys::KeysFile;
-use super::merge::{Rules, Verdict, judge};
+use super::merge::{Difference, Rules, Verdict, judge};
 use super::partition::PARTITIONS;
 use super::read::SAMPLES_MAX;
 use super::spill::{Fresh, Spill};
@@ -21,6 +22,8 @@ use super::spill::{Fresh, Spill};
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
     pub(crate) planned: PerOp,
+    /// The sum of all changes' digests.
+    pub(crate) digest: u128,
     pub(crate) duplicate_rows: u64,
     /// Entries whose print is of other columns than those in use, and whose row is the same.
     pub(crate) reprints: u64,
@@ -50,6 +53,7 @@ pub(crate) fn count(keys: Option<&KeysFile>, spill: &Spill, rules: Rules) -> Res
     let mut all = Counted::default();
     for counted in results {
         let counted = counted?;
+        all.digest = all.digest.wrapping_add(counted.digest);
         all.planned.added += counted.planned.added;
         all.planned.changed += counted.planned.changed;
         all.planned.removed += counted.planned.removed;
@@ -85,7 +89,10 @@ fn count_some(
         spill.fresh(partition, &mut fresh, &mut scratch)?;
         let before = counted.planned;
         judge(&base, &fresh, rules, |verdict| match verdict {
-            Verdict::Differs(difference) => *counted.planned.of(difference.op) += 1,
+            Verdict::Differs(Difference { op, key, before, after, .. }) => {
+                *counted.planned.of(op) += 1;
+                counted.digest = counted.digest.wrapping_add(Change::digest(op, key, before, after));
+            }
             Verdict::Reprint(_) => counted.reprints += 1,
             Verdict::Twice { ordinal } => {
                 counted.duplicate_rows += 1;
