@@ -1,0 +1,3 @@
+//! What the connectors promise, tried on the real thing.
+
+mod embedded;
