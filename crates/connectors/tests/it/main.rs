@@ -1,6 +1,7 @@
 //! The connectors against real systems. `./test` starts the servers.
 
-#![expect(clippy::unwrap_used, reason = "what a test sets up is there, or the test fails")]
+#![allow(clippy::unwrap_used, reason = "what a test sets up is there, or the test fails")]
 
+mod embedded;
 mod postgres;
 mod reading;
