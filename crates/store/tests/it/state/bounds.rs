@@ -33,7 +33,7 @@ async fn a_run_that_ends_prunes_by_itself() {
     drop(state); // waits for the pruning
     let again = SqliteState::open(&path, kept(7, 1 << 30)).unwrap();
     let left = super::all(&again, OutcomeFilter::default()).await;
-    assert_eq!(left.iter().map(|recorded| recorded.run).collect::<Vec<_>>(), [run]);
+    assert_eq!((left.len(), left[0].run), (1, run));
 }
 
 #[tokio::test]
