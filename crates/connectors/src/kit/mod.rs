@@ -1,5 +1,7 @@
 //! What several connectors share.
 
 pub(crate) mod feed;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod setting;
 pub mod tls;

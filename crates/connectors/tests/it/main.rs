@@ -4,4 +4,5 @@
 
 mod embedded;
 mod postgres;
+mod rabbitmq;
 mod reading;
