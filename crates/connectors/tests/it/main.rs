@@ -4,3 +4,4 @@
 
 mod postgres;
 mod reading;
+mod sqlite;
