@@ -6,3 +6,4 @@ mod embedded;
 mod postgres;
 mod rabbitmq;
 mod reading;
+mod sqlite;
