@@ -1,3 +1,4 @@
-//! What the connectors promise, tried on the real thing.
+//! Connectors against real servers, which `./test` starts, and against files.
 
 mod embedded;
+mod rabbitmq;
