@@ -1,8 +1,8 @@
 //! What several connectors share.
 
-pub(crate) mod feed;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub(crate) mod feed;
 pub(crate) mod place;
 pub mod setting;
 pub mod tls;
