@@ -9,10 +9,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
-use warren_connectors::kit::setting::parse_span;
+use serde_json::Value;
 use warren_engine::codes;
 use warren_engine::size::ByteSize;
+use warren_engine::span::parse_span;
 
 use super::faults::{Fault, listed, name_remedy, nearest};
 use super::text::{Files, Span};
@@ -117,11 +117,10 @@ impl<'s> Walk<'s> {
 
     fn map(&mut self, schema: &'s Value, node: &mut Node, at: At<'_>) {
         let NodeKind::Map(entries) = &mut node.kind else { return };
-        let empty = Map::new();
-        let properties = schema["properties"].as_object().unwrap_or(&empty);
+        let properties = &schema["properties"];
         let others = match &schema["additionalProperties"] {
             Value::Bool(false) => None,
-            Value::Null if !properties.is_empty() => None,
+            Value::Null if properties.is_object() => None,
             Value::Null | Value::Bool(true) => Some(&Value::Bool(true)),
             others => Some(others),
         };
@@ -131,7 +130,7 @@ impl<'s> Walk<'s> {
             let path = join(at.path, &entry.key);
             let at_key = At { path: &path, key: entry.span };
             let before = self.faults.len();
-            match (properties.get(&entry.key), others) {
+            match (properties.get(&*entry.key), others) {
                 (Some(property), _) => self.node(property, &mut entry.value, at_key),
                 (None, Some(_)) if schema["propertyNames"]["pattern"].is_string() && !is_plain_name(&entry.key) => {
                     self.faults.push(
@@ -142,7 +141,7 @@ impl<'s> Walk<'s> {
                 (None, Some(others)) => self.node(others, &mut entry.value, at_key),
                 (None, None) if free && entry.key.starts_with("x-") => {}
                 (None, None) => {
-                    let near = nearest(&entry.key, properties.keys().map(String::as_str));
+                    let near = nearest(&entry.key, keys(properties));
                     meant.extend(near);
                     self.unknown_key(&entry.key, entry.span, &path, at.path, properties);
                     // What was meant for a secret may hold one.
@@ -169,7 +168,7 @@ impl<'s> Walk<'s> {
             );
         }
         if schema["minProperties"].as_u64().is_some_and(|fewest| (entries.len() as u64) < fewest) {
-            let keys = listed(properties.keys().map(String::as_str), "or");
+            let keys = listed(keys(properties), "or");
             self.faults.push(
                 Fault::new(codes::MISSING_KEY, at.key, format!("{} needs one of the keys {keys}", named(at.path)))
                     .remedy("add one of them"),
@@ -177,7 +176,7 @@ impl<'s> Walk<'s> {
         }
     }
 
-    fn unknown_key(&mut self, key: &str, span: Span, path: &str, parent: &str, properties: &Map<String, Value>) {
+    fn unknown_key(&mut self, key: &str, span: Span, path: &str, parent: &str, properties: &Value) {
         if let Some(what) = later(path) {
             self.faults.push(
                 Fault::new(codes::UNKNOWN_KEY, span, format!("`{key}`: {what} are not supported yet by this version"))
@@ -188,7 +187,7 @@ impl<'s> Walk<'s> {
         let inside = if parent.is_empty() { "of a configuration".to_owned() } else { format!("of `{parent}`") };
         self.faults.push(
             Fault::new(codes::UNKNOWN_KEY, span, format!("`{key}` is not a key {inside}"))
-                .remedy(name_remedy(key, properties.keys().map(String::as_str), "its keys are")),
+                .remedy(name_remedy(key, keys(properties).collect::<Vec<_>>(), "its keys are")),
         );
     }
 
@@ -500,6 +499,11 @@ fn shown(node: &Node) -> String {
         Some(text) if text.chars().count() <= 40 && !text.contains('\n') && !text.is_empty() => format!("`{text}`"),
         Some(_) | None => node.describe().to_owned(),
     }
+}
+
+/// The keys of a `properties`.
+fn keys(properties: &Value) -> impl Iterator<Item = &str> {
+    properties.as_object().into_iter().flatten().map(|(key, _)| key.as_str())
 }
 
 fn named(path: &str) -> String {

@@ -1,0 +1,3 @@
+//! Tests of the application from outside of it.
+
+mod config;
