@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
-use warren_engine::codes::Code;
+use warren_engine::codes::{self, Code};
 use warren_engine::finding::Severity;
 
 use super::text::{Files, Span};
@@ -105,8 +105,12 @@ impl Faults {
         // Those without a place come first: a file that cannot be read explains what is missing elsewhere.
         faults.sort_by_key(|fault| fault.span.map(|span| (span.file, span.start)));
         let mut seen = HashSet::new();
-        // An anchor that is used ten times has its faults once.
-        faults.retain(|fault| seen.insert((fault.span, fault.code, fault.message.clone())));
+        // An anchor that is used ten times has its faults once, although the paths in their messages differ.
+        faults.retain(|fault| {
+            let by_place = fault.code == codes::UNKNOWN_KEY || fault.code == codes::INVALID_VALUE;
+            let said = if by_place { fault.remedy.clone() } else { Some(fault.message.clone()) };
+            seen.insert((fault.span, fault.code, said))
+        });
         Faults { faults, files, secrets }
     }
 
@@ -139,7 +143,8 @@ impl Faults {
         }
         let count = |severity| self.faults.iter().filter(|fault| fault.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let counted =
+            |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         let tally = [(errors, "error"), (warnings, "warning")]
             .into_iter()
             .filter(|(count, _)| *count > 0)
@@ -171,8 +176,13 @@ impl Faults {
         for (span, what) in &places {
             let place = self.files.place(*span);
             let arrow = paint.dim(if what.is_some() { "::>" } else { "-->" });
-            writeln!(out, "{:margin$}{arrow} {place}{}", "", what.map(|what| format!(": {what}")).unwrap_or_default())
-                .ok();
+            writeln!(
+                out,
+                "{:margin$}{arrow} {place}{}",
+                "",
+                what.map(|what| format!(": {what}")).unwrap_or_default()
+            )
+            .ok();
             let quoted = self.quote(*span);
             writeln!(out, "{:margin$} {bar}", "").ok();
             writeln!(out, "{} {bar} {}", paint.dim(&format!("{:>margin$}", place.line)), quoted.line).ok();
@@ -241,7 +251,9 @@ impl Faults {
         let mut covered: Vec<(usize, usize)> = self
             .secrets
             .iter()
-            .filter(|secret| secret.file == span.file && secret.start < start + text.len() && secret.end > start)
+            .filter(|secret| {
+                secret.file == span.file && secret.start < start + text.len() && secret.end > start
+            })
             .map(|secret| (secret.start, secret.end))
             .collect();
         covered.extend(secret_looking(text).into_iter().map(|(from, to)| (start + from, start + to)));
@@ -262,7 +274,8 @@ fn secret_looking(line: &str) -> Vec<(usize, usize)> {
     let lower = line.to_ascii_lowercase();
     for (at, _) in lower.match_indices(':') {
         let key = lower[..at].trim_end_matches(['"', '\'', ' ']);
-        let key = key.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next().unwrap_or(key);
+        let key =
+            key.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next().unwrap_or(key);
         if ["password", "passwd", "pasword", "passwort", "secret", "token", "api_key", "access_key"]
             .iter()
             .any(|word| key.contains(word))
@@ -320,17 +333,11 @@ impl Paint {
 
 /// The known name nearest to one that is not known, if it is near enough to be what was meant.
 pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    let lower = name.to_lowercase();
-    let near = |candidate: &str| {
-        let candidate = candidate.to_lowercase();
-        // `routingKey` and `routing-key` are `routing_key`.
-        if candidate.replace(['_', '-'], "") == lower.replace(['_', '-'], "") {
-            return Some(0);
-        }
-        let distance = strsim::damerau_levenshtein(&lower, &candidate);
-        (distance <= (lower.chars().count().max(candidate.chars().count()) / 3).max(1)).then_some(distance)
-    };
-    known.into_iter().filter_map(|known| near(known).map(|distance| (distance, known))).min().map(|(_, known)| known)
+    // `routingKey` and `routing-key` are `routing_key`.
+    let bare = |name: &str| name.replace(['_', '-'], "").to_lowercase();
+    let known: Vec<&str> = known.into_iter().collect();
+    let same = known.iter().copied().find(|known| bare(known) == bare(name));
+    same.or_else(|| warren_engine::near::nearest(name, known))
 }
 
 /// Names for a sentence: "`a`, `b` or `c`".
@@ -360,7 +367,11 @@ mod tests {
         let covered = |line: &str| {
             let ranges = secret_looking(line);
             line.char_indices()
-                .map(|(at, c)| if ranges.iter().any(|(from, to)| (*from..*to).contains(&at)) { '*' } else { c })
+                .map(
+                    |(at, c)| {
+                        if ranges.iter().any(|(from, to)| (*from..*to).contains(&at)) { '*' } else { c }
+                    },
+                )
                 .collect::<String>()
         };
         assert_eq!(covered("  password: hunter2"), "  password: *******");

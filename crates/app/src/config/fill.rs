@@ -22,7 +22,9 @@ impl Environment {
     /// Those of the process.
     pub fn of_process() -> Environment {
         // A name that is not Unicode cannot be written in a configuration.
-        Environment(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
+        Environment(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect(),
+        )
     }
 }
 
@@ -42,7 +44,9 @@ pub fn fill(node: &mut Node, files: &Files, environment: &Environment, faults: &
         }
         NodeKind::Scalar(scalar) => {
             if scalar.text.contains("${") {
+                let before = faults.len();
                 Filling { span, files, environment, faults }.scalar(scalar);
+                scalar.broken = faults.len() > before;
             }
         }
     }
@@ -114,7 +118,8 @@ impl Filling<'_> {
             None => (inner, None),
         };
         if !is_name(name) {
-            let remedy = "write `${NAME}`, `${NAME:-default}` or `${file:PATH}`; `$${` stands for the characters `${`";
+            let remedy =
+                "write `${NAME}`, `${NAME:-default}` or `${file:PATH}`; `$${` stands for the characters `${`";
             self.fault(place, "this does not name a variable".to_owned(), remedy.to_owned());
             return (String::new(), true);
         }
@@ -128,7 +133,11 @@ impl Filling<'_> {
             (Some(value), _) => match value.to_str() {
                 Some(value) => (value.to_owned(), true),
                 None => {
-                    self.fault(place, format!("the variable `{name}` is not UTF-8 text"), "set it to text".to_owned());
+                    self.fault(
+                        place,
+                        format!("the variable `{name}` is not UTF-8 text"),
+                        "set it to text".to_owned(),
+                    );
                     (String::new(), true)
                 }
             },
@@ -196,7 +205,8 @@ pub fn within(files: &Files, node: &Node, line: usize, column: usize) -> Within 
         Style::Plain | Style::Quoted => {
             let inner = raw.trim_start_matches(['"', '\'']);
             let start = node.span.start + (raw.len() - inner.len());
-            let plain = !inner.contains(['\\', '\n', '\r']) && !(raw.starts_with('\'') && inner.contains("''"));
+            let plain =
+                !inner.contains(['\\', '\n', '\r']) && !(raw.starts_with('\'') && inner.contains("''"));
             if plain { exactly(files, node.span, start + offset) } else { whole }
         }
         Style::Folded => whole,
@@ -303,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_missing_variable_has_its_place() {
-        let (files, _, faults) = filled("a: x\nb: \"é ${USER_NAME} ${USER_NAM}\"\nc: |\n  x\n    ${GONE}\nd: ${ }");
+        let (files, _, faults) =
+            filled("a: x\nb: \"é ${USER_NAME} ${USER_NAM}\"\nc: |\n  x\n    ${GONE}\nd: ${ }");
         let places: Vec<_> = faults
             .iter()
             .map(|fault| (files.place(fault.span.unwrap()).to_string(), files.slice(fault.span.unwrap())))
@@ -321,7 +332,8 @@ mod tests {
 
     #[test]
     fn a_place_in_a_text_is_a_place_in_the_file() {
-        let source = "a: |-\n\n    one ${LINES} é!\n    two ! three\nb: \"x ! y\"\nc: 'it''s !'\nd: >\n  x\n  !";
+        let source =
+            "a: |-\n\n    one ${LINES} é!\n    two ! three\nb: \"x ! y\"\nc: 'it''s !'\nd: >\n  x\n  !";
         let (files, node, _) = filled(source);
         let at = |key: &str, line, column| {
             let found = within(&files, node.get(key).unwrap(), line, column);

@@ -20,7 +20,10 @@ pub fn schema() -> Value {
     let sources = kinds(&SOURCE_KINDS, |kind| SourceConfig::schema(kind, &mut generator));
     let brokers = kinds(&BROKER_KINDS, |kind| BrokerConfig::schema(kind, &mut generator));
     let model = RawModel::json_schema(&mut generator).to_value();
-    let sync = merged(RawSync::json_schema(&mut generator).to_value(), RawTrigger::json_schema(&mut generator).to_value());
+    let sync = merged(
+        RawSync::json_schema(&mut generator).to_value(),
+        RawTrigger::json_schema(&mut generator).to_value(),
+    );
     let state = RawState::json_schema(&mut generator).to_value();
     let mut root = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -60,6 +60,8 @@ pub struct Scalar {
     pub style: Style,
     /// What was filled in, in order.
     pub fills: Vec<Fill>,
+    /// Whether a variable could not be filled in, so that the text is not what was meant.
+    pub broken: bool,
 }
 
 /// How a scalar was written.
@@ -280,7 +282,10 @@ fn syntax_fault(files: &Files, file: FileId, at: usize, info: &str) -> Fault {
         "check the indentation; a value with `: ` in it needs quotes"
     } else if info.contains("recursion limit") {
         "write it with fewer brackets within brackets"
-    } else if info.contains("did not find expected") || info.contains("simple key") || info.contains("expected ':'") {
+    } else if info.contains("did not find expected")
+        || info.contains("simple key")
+        || info.contains("expected ':'")
+    {
         "check the indentation, quotes and brackets here and in the lines above"
     } else {
         "check quotes, brackets and indentation here and in the lines above"
@@ -309,7 +314,12 @@ struct Frame {
 
 enum Holds {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, index: HashMap<String, usize>, merges: Vec<Entry>, key: Option<(String, Span)> },
+    Map {
+        entries: Vec<Entry>,
+        index: HashMap<String, usize>,
+        merges: Vec<Entry>,
+        key: Option<(String, Span)>,
+    },
 }
 
 impl Builder<'_> {
@@ -335,7 +345,12 @@ impl Builder<'_> {
                 if self.text_wanted(tag.as_deref(), span)? && style == Style::Plain {
                     style = Style::Quoted;
                 }
-                let kind = NodeKind::Scalar(Scalar { text: text.into_owned(), style, fills: Vec::new() });
+                let kind = NodeKind::Scalar(Scalar {
+                    text: text.into_owned(),
+                    style,
+                    fills: Vec::new(),
+                    broken: false,
+                });
                 self.finished(Node { span, kind }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
@@ -353,15 +368,21 @@ impl Builder<'_> {
                 let span = Span { file: self.file, start: frame.start, end };
                 let kind = match frame.holds {
                     Holds::List(items) => NodeKind::List(items),
-                    Holds::Map { entries, index, merges, .. } => NodeKind::Map(self.merged(entries, &index, merges)?),
+                    Holds::Map { entries, index, merges, .. } => {
+                        NodeKind::Map(self.merged(entries, &index, merges)?)
+                    }
                 };
                 self.finished(Node { span, kind }, frame.anchor)
             }
             Event::Alias(anchor) => {
                 let span = self.span(span);
                 let Some(node) = self.anchors.get(&anchor) else {
-                    return Err(Fault::new(codes::CONFIG_SYNTAX, span, "this alias stands inside its own anchor")
-                        .remedy("an anchor cannot contain itself; write the value out"));
+                    return Err(Fault::new(
+                        codes::CONFIG_SYNTAX,
+                        span,
+                        "this alias stands inside its own anchor",
+                    )
+                    .remedy("an anchor cannot contain itself; write the value out"));
                 };
                 let node = self.copy(&node.clone(), span)?;
                 self.finished(node, 0)
@@ -376,7 +397,9 @@ impl Builder<'_> {
             return Err(Fault::new(
                 codes::CONFIG_SYNTAX,
                 span,
-                format!("the aliases of this file stand for more than {COPIES_MAX} values, or nest too deeply"),
+                format!(
+                    "the aliases of this file stand for more than {COPIES_MAX} values, or nest too deeply"
+                ),
             )
             .remedy("use fewer aliases of aliases"));
         }
@@ -457,8 +480,12 @@ impl Builder<'_> {
             };
             for map in maps {
                 let NodeKind::Map(more) = map.kind else {
-                    return Err(Fault::new(codes::CONFIG_SYNTAX, span, "`<<` takes a map, or a list of maps")
-                        .remedy("write `<<: *name` where `&name` marks a map"));
+                    return Err(Fault::new(
+                        codes::CONFIG_SYNTAX,
+                        span,
+                        "`<<` takes a map, or a list of maps",
+                    )
+                    .remedy("write `<<: *name` where `&name` marks a map"));
                 };
                 for entry in more {
                     if !index.contains_key(&entry.key) && seen.insert(entry.key.clone(), ()).is_none() {
@@ -475,9 +502,13 @@ impl Builder<'_> {
         match tag {
             None => Ok(false),
             Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
-            Some(tag) if tag.is_yaml_core_schema() && (tag.suffix == "map" || tag.suffix == "seq") => Ok(false),
-            Some(tag) => Err(Fault::new(codes::CONFIG_SYNTAX, span, format!("the tag `{tag}` is not supported"))
-                .remedy("remove it; put a number in quotes to make it text")),
+            Some(tag) if tag.is_yaml_core_schema() && (tag.suffix == "map" || tag.suffix == "seq") => {
+                Ok(false)
+            }
+            Some(tag) => {
+                Err(Fault::new(codes::CONFIG_SYNTAX, span, format!("the tag `{tag}` is not supported"))
+                    .remedy("remove it; put a number in quotes to make it text"))
+            }
         }
     }
 
@@ -564,7 +595,9 @@ mod tests {
 
     #[test]
     fn aliases_and_merges_are_resolved() {
-        let node = tree("base: &base {x: 1, y: 2}\nuse: {<<: *base, y: 3}\nlist: {<<: [*base, {z: 4}]}").unwrap().unwrap();
+        let node = tree("base: &base {x: 1, y: 2}\nuse: {<<: *base, y: 3}\nlist: {<<: [*base, {z: 4}]}")
+            .unwrap()
+            .unwrap();
         let text = |map: &str, key: &str| node.get(map)?.get(key)?.text().map(str::to_owned);
         assert_eq!(text("use", "x").as_deref(), Some("1"));
         assert_eq!(text("use", "y").as_deref(), Some("3"));

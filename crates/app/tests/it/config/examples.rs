@@ -9,14 +9,18 @@ use warren_app::config::{Colours, Environment, load_with, tree};
 #[test]
 fn every_config_example_in_the_docs_loads() {
     let root = super::crate_folder().join("../..");
-    let pages: Vec<PathBuf> =
-        ["docs", "README.md", "ARCHITECTURE.md"].iter().map(|page| root.join(page)).filter(|page| page.exists()).collect();
+    let pages: Vec<PathBuf> = ["docs", "README.md", "ARCHITECTURE.md"]
+        .iter()
+        .map(|page| root.join(page))
+        .filter(|page| page.exists())
+        .collect();
     let pages: Vec<&Path> = pages.iter().map(PathBuf::as_path).collect();
     let found = examples(&pages).unwrap();
     assert!(!found.is_empty(), "no example was found");
     // What an example may name, so that it need not invent defaults for it.
     let variables = ["SHOP_URL", "RABBIT_URL", "SHOP_PASSWORD", "RABBIT_PASSWORD"];
-    let environment: Environment = variables.iter().map(|name| (*name, "postgres://localhost/shop")).collect();
+    let environment: Environment =
+        variables.iter().map(|name| (*name, "postgres://localhost/shop")).collect();
     let mut wrong = Vec::new();
     for example in found {
         let folder = tempfile::tempdir().unwrap();

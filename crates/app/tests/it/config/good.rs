@@ -9,6 +9,8 @@ use warren_engine::change::Op;
 use warren_engine::codes;
 use warren_engine::finding::Finding;
 use warren_engine::message::HeaderValue;
+use warren_engine::model::{Column, ColumnType, Schema};
+use warren_engine::sync::bind::bind;
 use warren_engine::sync::plan::{
     BodyPlan, CompareChoice, Dynamic, GuardLimit, HeaderPlan, HeaderType, Initial, RoutePlan,
 };
@@ -131,11 +133,14 @@ fn everything_becomes_what_it_says() {
 
     let added = plan.trigger(Op::Added).unwrap();
     assert!(matches!(&added.route, RoutePlan::Queue(Dynamic::Template(_))));
-    assert!(matches!(&added.body, BodyPlan::Fields(fields) if fields[0] == ("customer_email".into(), "email".into())));
+    assert!(
+        matches!(&added.body, BodyPlan::Fields(fields) if fields[0] == ("customer_email".into(), "email".into()))
+    );
     // A trigger's destination replaces the sync's as a whole.
     let changed = plan.trigger(Op::Changed).unwrap();
     assert!(changed.when.is_some());
-    let RoutePlan::Exchange { exchange: Dynamic::Literal(exchange), routing_key: Dynamic::Column(key) } = &changed.route
+    let RoutePlan::Exchange { exchange: Dynamic::Literal(exchange), routing_key: Dynamic::Column(key) } =
+        &changed.route
     else {
         panic!("{:?}", changed.route)
     };
@@ -150,9 +155,10 @@ fn everything_becomes_what_it_says() {
         HeaderPlan::Literal(value) => value.clone(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(headers.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), [
-        "version", "ratio", "live", "who", "region", "size"
-    ]);
+    assert_eq!(
+        headers.iter().map(|(name, _)| &**name).collect::<Vec<_>>(),
+        ["version", "ratio", "live", "who", "region", "size"]
+    );
     assert_eq!(literal(0), HeaderValue::I64(2));
     assert_eq!(literal(1), HeaderValue::F64(0.5));
     assert_eq!(literal(2), HeaderValue::Bool(true));
@@ -177,20 +183,27 @@ fn a_subject_has_its_place() {
     // A trigger's key, and the sync's where the trigger has none.
     assert_eq!(place("syncs.customers.on.changed.exchange").unwrap().0, line("exchange: crm"));
     assert_eq!(place("syncs.customers.on.removed.queue").unwrap(), (line("queue: crm.erasure"), 12));
-    assert_eq!(place("syncs.customers.on.added.message.fields.customer_email").unwrap().0, line("customer_email"));
+    assert_eq!(
+        place("syncs.customers.on.added.message.fields.customer_email").unwrap().0,
+        line("customer_email")
+    );
     assert_eq!(place("syncs.customers.on.removed.headers.size").unwrap().0, line("size: {"));
     // What is not written down is where it would be.
-    assert_eq!(place("syncs.orders.headers.x").unwrap(), (line("  orders:"), 3));
+    assert_eq!(place("syncs.orders.headers.x").unwrap(), (line("model: orders") - 1, 3));
     assert_eq!(place("models.customers.primary_key"), Some((line("primary_key: [id"), 5)));
-    let within = project.place_within("syncs.customers.on.removed.message", 2, 15).unwrap();
+    let within = project.place_within("syncs.customers.on.removed.message.template", 2, 15).unwrap();
     assert_eq!((within.line, within.column), (line("row.full_name"), 23));
 }
 
 #[test]
 fn a_later_finding_is_shown_like_a_fault() {
     let (folder, project) = load_good(EVERYTHING);
-    let finding = Finding::error(codes::UNKNOWN_COLUMN, "syncs.customers.on.removed.message_id", "the model has no column `id`")
-        .remedy("did you mean `uid`?");
+    let finding = Finding::error(
+        codes::UNKNOWN_COLUMN,
+        "syncs.customers.on.removed.message_id",
+        "the model has no column `id`",
+    )
+    .remedy("did you mean `uid`?");
     let shown = project.show(&[finding]).render(warren_app::config::Colours::Off);
     let shown = shown.replace(&folder.path().display().to_string(), "");
     let line = EVERYTHING.lines().position(|line| line.contains("message_id")).unwrap() + 1;
@@ -206,6 +219,29 @@ fn a_later_finding_is_shown_like_a_fault() {
 }
 
 #[test]
+fn an_unknown_column_of_a_template_is_shown_in_the_file() {
+    let (folder, project) = load_good(EVERYTHING);
+    let columns = ["id", "region", "email", "ful_name"]
+        .map(|name| Column { name: name.into(), kind: ColumnType::Text });
+    let findings = bind(&project.syncs["customers"].plan, &Schema::new(columns.into()).unwrap()).unwrap_err();
+    let shown = project.show(&findings).render(warren_app::config::Colours::Off);
+    let shown = shown.replace(&folder.path().display().to_string(), "");
+    let line = EVERYTHING.lines().position(|line| line.contains("row.full_name")).unwrap() + 1;
+    let wanted = [
+        "error[unknown-column]: the model has no column `full_name`".to_owned(),
+        format!("  --> /warren.yaml:{line}:27"),
+        "   |".to_owned(),
+        format!("{line} |           \"name\": \"{{{{ row.full_name }}}}\","),
+        "   |                           ^".to_owned(),
+        "   = help: did you mean `ful_name`?".to_owned(),
+    ];
+    let at = shown.lines().position(|line| *line == wanted[1]).expect(&shown);
+    assert_eq!(shown.lines().skip(at - 1).take(6).collect::<Vec<_>>(), wanted);
+    // The list of `compare` names it too.
+    assert!(shown.ends_with("2 errors in the configuration\n"), "{shown}");
+}
+
+#[test]
 fn a_folder_is_one_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
@@ -213,9 +249,15 @@ fn a_folder_is_one_configuration() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
-    write("a.yaml", "sources: {shop: {type: postgres, url: postgres://localhost/shop}}\nbrokers: {b: {type: embedded}}");
+    write(
+        "a.yaml",
+        "sources: {shop: {type: postgres, url: postgres://localhost/shop}}\nbrokers: {b: {type: embedded}}",
+    );
     write("b.yml", "models:\n  m: {source: shop, primary_key: id, file: sql/m.sql}\n");
-    write("c.yaml", "models:\n  n: {source: shop, primary_key: id, table: n}\nsyncs:\n  s: {model: m, to: b, queue: q, message: {file: body.liquid}}\n");
+    write(
+        "c.yaml",
+        "models:\n  n: {source: shop, primary_key: id, table: n}\nsyncs:\n  s: {model: m, to: b, queue: q, message: {file: body.liquid}}\n",
+    );
     write("sql/m.sql", "SELECT '${NOT_FILLED}' AS id");
     write("body.liquid", "{\"id\": {{ row.id }}, \"more\": {% render 'part/of', id: row.id %}}");
     write("templates/part/of.liquid", "[{{ id }}]");

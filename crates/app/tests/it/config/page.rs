@@ -26,7 +26,9 @@ fn keys(path: &str, schema: &Value, silent: &mut BTreeSet<String>) {
             for (key, value) in map {
                 let path = format!("{path}/{key}");
                 if path.ends_with(&format!("properties/{key}")) && !path.ends_with("patternProperties/^x-") {
-                    let described = value["description"].is_string() || value["$ref"].is_string() || value["anyOf"].is_array();
+                    let described = value["description"].is_string()
+                        || value["$ref"].is_string()
+                        || value["anyOf"].is_array();
                     if !described && !path.contains("/On/") {
                         silent.insert(path.clone());
                     }
