@@ -84,7 +84,7 @@ impl Fault {
 /// Faults with the texts they are about.
 #[derive(Debug, Clone)]
 pub struct Faults {
-    faults: Vec<Fault>,
+    found: Vec<Fault>,
     files: Files,
     /// Stretches of the texts that hold secrets.
     secrets: Vec<Span>,
@@ -111,37 +111,37 @@ impl Faults {
             let said = if by_place { fault.remedy.clone() } else { Some(fault.message.clone()) };
             seen.insert((fault.span, fault.code, said))
         });
-        Faults { faults, files, secrets }
+        Faults { found: faults, files, secrets }
     }
 
     /// The faults, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.faults.iter()
+        self.found.iter()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.faults.len()
+        self.found.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.faults.is_empty()
+        self.found.is_empty()
     }
 
     /// The faults for people: with the line, a caret and the way out. The same faults give the same text.
     pub fn render(&self, colours: Colours) -> String {
         let paint = Paint(colours);
         let mut out = String::new();
-        for fault in self.faults.iter().take(SHOWN_MAX) {
+        for fault in self.found.iter().take(SHOWN_MAX) {
             self.render_one(fault, paint, &mut out);
             out.push('\n');
         }
-        if self.faults.len() > SHOWN_MAX {
+        if self.found.len() > SHOWN_MAX {
             // Writing to a string cannot fail.
-            writeln!(out, "and {} more\n", self.faults.len() - SHOWN_MAX).ok();
+            writeln!(out, "and {} more\n", self.found.len() - SHOWN_MAX).ok();
         }
-        let count = |severity| self.faults.iter().filter(|fault| fault.severity == severity).count();
+        let count = |severity| self.found.iter().filter(|fault| fault.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         let counted =
             |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
@@ -210,7 +210,7 @@ impl Faults {
                 "also": fault.also.iter().map(|(span, what)| json!({"place": place(*span), "what": what})).collect::<Vec<_>>(),
             })
         };
-        Value::Array(self.faults.iter().map(one).collect())
+        Value::Array(self.found.iter().map(one).collect())
     }
 
     /// The line of a span: secrets covered, tabs and what a terminal would obey replaced, cut if long.
@@ -291,10 +291,11 @@ fn secret_looking(line: &str) -> Vec<(usize, usize)> {
     for (at, _) in line.match_indices("://") {
         let authority = &line[at + 3..];
         let authority = &authority[..authority.find(['/', '?', ' ', '"', '\'']).unwrap_or(authority.len())];
-        if let (Some(colon), Some(host)) = (authority.find(':'), authority.rfind('@')) {
-            if colon + 1 < host && !authority[colon + 1..].starts_with("${") {
-                found.push((at + 3 + colon + 1, at + 3 + host));
-            }
+        if let (Some(colon), Some(host)) = (authority.find(':'), authority.rfind('@'))
+            && colon + 1 < host
+            && !authority[colon + 1..].starts_with("${")
+        {
+            found.push((at + 3 + colon + 1, at + 3 + host));
         }
     }
     found

@@ -38,9 +38,15 @@ impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
 pub fn fill(node: &mut Node, files: &Files, environment: &Environment, faults: &mut Vec<Fault>) {
     let span = node.span;
     match &mut node.kind {
-        NodeKind::List(items) => items.iter_mut().for_each(|item| fill(item, files, environment, faults)),
+        NodeKind::List(items) => {
+            for item in items {
+                fill(item, files, environment, faults);
+            }
+        }
         NodeKind::Map(entries) => {
-            entries.iter_mut().for_each(|entry| fill(&mut entry.value, files, environment, faults));
+            for entry in entries {
+                fill(&mut entry.value, files, environment, faults);
+            }
         }
         NodeKind::Scalar(scalar) => {
             if scalar.text.contains("${") {
@@ -130,9 +136,10 @@ impl Filling<'_> {
         }
         match (self.environment.0.get(name), default) {
             (Some(value), Some(default)) if value.is_empty() => (default.to_owned(), false),
-            (Some(value), _) => match value.to_str() {
-                Some(value) => (value.to_owned(), true),
-                None => {
+            (Some(value), _) => {
+                if let Some(value) = value.to_str() {
+                    (value.to_owned(), true)
+                } else {
                     self.fault(
                         place,
                         format!("the variable `{name}` is not UTF-8 text"),
@@ -140,7 +147,7 @@ impl Filling<'_> {
                     );
                     (String::new(), true)
                 }
-            },
+            }
             (None, Some(default)) => (default.to_owned(), false),
             (None, None) => {
                 let set = format!("set it (`export {name}=…`), or give a default: `${{{name}:-…}}`");
@@ -205,9 +212,9 @@ pub fn within(files: &Files, node: &Node, line: usize, column: usize) -> Within 
         Style::Plain | Style::Quoted => {
             let inner = raw.trim_start_matches(['"', '\'']);
             let start = node.span.start + (raw.len() - inner.len());
-            let plain =
-                !inner.contains(['\\', '\n', '\r']) && !(raw.starts_with('\'') && inner.contains("''"));
-            if plain { exactly(files, node.span, start + offset) } else { whole }
+            let escaped =
+                inner.contains(['\\', '\n', '\r']) || (raw.starts_with('\'') && inner.contains("''"));
+            if !escaped { exactly(files, node.span, start + offset) } else { whole }
         }
         Style::Folded => whole,
     }

@@ -46,7 +46,7 @@ impl ModelReader<'_> {
             }
         };
         let before = self.faults.len();
-        let known = self.source_names.iter().any(|source| *source == raw.source);
+        let known = self.source_names.contains(&raw.source);
         if !known {
             self.faults.push(unknown_name("source", &raw.source, node, "source", self.source_names, key));
         }

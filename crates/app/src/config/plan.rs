@@ -21,7 +21,7 @@ use super::tree::{Entry, Node};
 use super::trigger::{KeptRows, TriggerReader, overlaid};
 
 /// How long a broker is waited for, unless the sync says otherwise: longer than a restart, shorter than nobody noticing.
-const GIVE_UP_AFTER: Duration = Duration::from_mins(10);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Messages of one batch: enough that waiting for the slowest answer costs little, few enough that a kill repeats little.
 const BATCH_MESSAGES: usize = 500;
 /// Batches under way at once, so that rendering and recording go on while the broker writes.

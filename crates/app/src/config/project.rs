@@ -30,7 +30,7 @@ use super::tree::{Entry, Node, NodeKind};
 use super::walk::Walk;
 
 /// How long the record of rows is kept, unless the configuration says otherwise.
-const RECORD_KEEP: Duration = Duration::from_hours(7 * 24);
+const RECORD_KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How much disk the record of rows takes, unless the configuration says otherwise.
 const RECORD_SIZE: ByteSize = ByteSize(1 << 30);
 

@@ -152,7 +152,7 @@ impl<'s> Page<'s> {
         // A value by column or template is described once, above.
         if schema["properties"].is_object() && !is_value(schema) {
             let known = self.later.iter().any(|(other, _)| other == path);
-            let is_on = schema["properties"]["added"]["anyOf"].is_array() && path.ends_with(".on");
+            let is_on = schema["properties"]["added"]["anyOf"].is_array() && path == "syncs.NAME.on";
             if !known && !is_on {
                 self.later.push((path.to_owned(), schema));
             }

@@ -67,11 +67,12 @@ impl Templates<'_> {
     }
 
     fn options(&self, format: Format, subject: &str) -> Options {
-        let mut options = Options::default();
-        options.format = format;
-        options.partials = self.partials.texts.clone();
-        subject.clone_into(&mut options.name);
-        options
+        Options {
+            format,
+            partials: self.partials.texts.clone(),
+            name: subject.to_owned(),
+            ..Options::default()
+        }
     }
 
     /// Tells faults; true if there were none.

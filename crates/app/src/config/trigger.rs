@@ -307,17 +307,18 @@ impl TriggerReader<'_> {
                 );
             }
         }
-        if let Some(Dynamic::Literal(text)) = &plan.timestamp {
-            if text.parse::<u64>().is_err() && text.parse::<Timestamp>().is_err() {
-                self.faults.push(
-                    Fault::new(
-                        codes::INVALID_VALUE,
-                        self.place("timestamp"),
-                        "`timestamp` takes a point in time",
-                    )
-                    .remedy("write it as `2026-01-31T12:00:00Z`, or as seconds since 1970"),
-                );
-            }
+        if let Some(Dynamic::Literal(text)) = &plan.timestamp
+            && text.parse::<u64>().is_err()
+            && text.parse::<Timestamp>().is_err()
+        {
+            self.faults.push(
+                Fault::new(
+                    codes::INVALID_VALUE,
+                    self.place("timestamp"),
+                    "`timestamp` takes a point in time",
+                )
+                .remedy("write it as `2026-01-31T12:00:00Z`, or as seconds since 1970"),
+            );
         }
     }
 
@@ -350,15 +351,14 @@ impl TriggerReader<'_> {
     /// A text that AMQP sends as a short string.
     fn short(&mut self, key: &str, varying: &Varying<String>) -> Option<Dynamic> {
         let dynamic = self.dynamic(key, varying)?;
-        if let Dynamic::Literal(text) = &dynamic {
-            if text.len() > SHORT_BYTES_MAX {
-                let message = format!("`{key}` has {} bytes; AMQP allows {SHORT_BYTES_MAX}", text.len());
-                self.faults.push(
-                    Fault::new(codes::VALUE_TOO_LONG, self.place(key), message)
-                        .remedy("write a shorter text"),
-                );
-                return None;
-            }
+        if let Dynamic::Literal(text) = &dynamic
+            && text.len() > SHORT_BYTES_MAX
+        {
+            let message = format!("`{key}` has {} bytes; AMQP allows {SHORT_BYTES_MAX}", text.len());
+            self.faults.push(
+                Fault::new(codes::VALUE_TOO_LONG, self.place(key), message).remedy("write a shorter text"),
+            );
+            return None;
         }
         Some(dynamic)
     }
@@ -389,7 +389,7 @@ impl TriggerReader<'_> {
                     .remedy("name a column of the model"),
             );
         } else if self.rows.loses_columns() && !self.rows.key.iter().any(|key| key == column) {
-            self.faults.push(self.rows.not_kept(&format!("the column `{column}`"), span));
+            self.faults.push(not_kept(&format!("the column `{column}`"), span));
         }
     }
 
@@ -407,10 +407,10 @@ impl TriggerReader<'_> {
                 ),
             );
         }
-        if let (true, Columns::Set(columns)) = (self.rows.loses_columns(), &reads.columns) {
-            if let Some(column) = columns.iter().find(|column| !self.rows.key.contains(column)) {
-                self.faults.push(self.rows.not_kept(&format!("the column `{column}`"), span));
-            }
+        if let (true, Columns::Set(columns)) = (self.rows.loses_columns(), &reads.columns)
+            && let Some(column) = columns.iter().find(|column| !self.rows.key.contains(column))
+        {
+            self.faults.push(not_kept(&format!("the column `{column}`"), span));
         }
     }
 
@@ -431,15 +431,17 @@ impl KeptRows<'_> {
     fn loses_columns(&self) -> bool {
         !self.kept && self.ops.contains(&Op::Removed)
     }
+}
 
-    fn not_kept(&self, what: &str, span: Span) -> Fault {
-        Fault::new(
-            codes::CONFLICTING_KEYS,
-            span,
-            format!("this reads {what} of removed rows, which have only their key because `keep_rows` is false"),
-        )
-        .remedy("remove `keep_rows: false`, or give `removed` a message of its own: `on: {removed: {message: …}}`")
-    }
+fn not_kept(what: &str, span: Span) -> Fault {
+    Fault::new(
+        codes::CONFLICTING_KEYS,
+        span,
+        format!("this reads {what} of removed rows, which have only their key because `keep_rows` is false"),
+    )
+    .remedy(
+        "remove `keep_rows: false`, or give `removed` a message of its own: `on: {removed: {message: …}}`",
+    )
 }
 
 fn header_type(kind: HeaderKind) -> HeaderType {

@@ -78,7 +78,8 @@ impl<'s> Walk<'s> {
             // Where a variable stands, its name is shown and not its value.
             Some("Secret") if !node.is_filled() => self.secrets.push(node.span),
             Some("Span") => {
-                return self.parsed(node, at, "a span of time such as `30s`", |text| parse_span(text).is_ok());
+                return self
+                    .parsed(node, at, "a span of time such as `30s`", |text| parse_span(text).is_ok());
             }
             Some("Size") => {
                 return self

@@ -17,7 +17,7 @@ fn shown(text: &str) -> String {
         Err(faults) => faults.render(Colours::Off),
     };
     let took = begun.elapsed();
-    assert!(took < Duration::from_mins(1), "{took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
     shown
 }
 
@@ -56,7 +56,7 @@ fn depth_is_bounded() {
         "{a: ".repeat(1 << 20),
         "- ".repeat(1 << 20),
         "? ".repeat(1 << 20),
-        (0..1000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect(),
+        (0..1000).map(|depth| " ".repeat(depth) + "a:\n").collect::<String>(),
     ] {
         assert!(shown(&text).contains("config-syntax"), "{}", shown(&text));
     }
@@ -73,8 +73,8 @@ fn an_alias_bomb_does_not_burst() {
 
 #[test]
 fn thousands_of_faults_are_counted_and_not_shown() {
-    let text: String = (0..20_000).map(|number| format!("unknown{number}: 1\n")).collect();
-    let shown = shown(&text);
+    let text: Vec<String> = (0..20_000).map(|number| format!("unknown{number}: 1")).collect();
+    let shown = shown(&text.join("\n"));
     assert!(shown.contains("and 19900 more"), "{shown}");
     assert!(shown.ends_with("20000 errors in the configuration\n"), "{shown}");
 }

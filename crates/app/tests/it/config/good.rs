@@ -110,14 +110,14 @@ fn everything_becomes_what_it_says() {
     let (folder, project) = load_good(EVERYTHING);
     assert!(project.warnings.is_empty());
     assert_eq!(project.state.folder, folder.path().join("memory"));
-    assert_eq!(project.state.record_keep, Duration::from_hours(48));
+    assert_eq!(project.state.record_keep, Duration::from_secs(48 * 3600));
     assert_eq!(project.sources["shop"].kind(), "postgres");
     assert_eq!(project.brokers["rabbit"].kind(), "rabbitmq");
     assert_eq!(project.brokers["local"].kind(), "embedded");
     let model = &project.models["customers"].model;
     assert_eq!(model.sql, "SELECT id, region, email, full_name\nFROM customers -- 5 and ${N}\n");
     assert_eq!(model.key, ["id", "region"]);
-    assert_eq!(model.timeout, Some(Duration::from_mins(5)));
+    assert_eq!(model.timeout, Some(Duration::from_secs(300)));
     assert_eq!(project.models["orders"].model.sql, r#"SELECT * FROM "public"."Orders""#);
 
     let sync = &project.syncs["customers"];
