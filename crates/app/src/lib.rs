@@ -1,3 +1,12 @@
-//! The binary: reads the configuration, builds the parts, talks to people.
+//! Warren moves data between databases, message queues and HTTP.
+//!
+//! Reads configuration ([`config`]), builds the parts ([`assemble`]), and talks to people ([`cli`], [`report`]).
 
+pub mod assemble;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod exit;
+pub mod report;
+
+pub use cli::main;
