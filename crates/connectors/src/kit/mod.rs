@@ -1,5 +1,6 @@
 //! What several connectors share.
 
 pub(crate) mod feed;
+pub(crate) mod place;
 pub mod setting;
 pub mod tls;

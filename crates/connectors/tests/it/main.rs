@@ -5,3 +5,4 @@
 mod embedded;
 mod postgres;
 mod reading;
+mod sqlite;
