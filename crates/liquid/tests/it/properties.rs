@@ -5,9 +5,10 @@
 //! parses back to the row's.
 
 use proptest::prelude::*;
-use warren_liquid::{Condition, Format, Limits, Options, Partials, Template, Val, json};
+use warren_liquid::{Format, Options, Template, Val, json};
 
 use crate::data::{Data, Entries, Items};
+use crate::drive::{drive, drive_bytes, options};
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -218,23 +219,6 @@ fn value() -> BoxedStrategy<String> {
     .boxed()
 }
 
-fn options(format: Format, lax: bool) -> Options {
-    Options {
-        format,
-        lax,
-        limits: Limits {
-            steps_max: 20_000,
-            output_bytes_max: 1 << 16,
-            ..Limits::default()
-        },
-        partials: Partials::from_iter([
-            ("value", "{{ row.b }}"),
-            ("text", "x{{ y }}\"".trim_end_matches('"')),
-        ]),
-        name: String::new(),
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -309,6 +293,12 @@ proptest! {
         drive(&source, &globals, json, lax);
     }
 
+    /// The function of the fuzz target, without a fuzzer.
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        drive_bytes(&bytes);
+    }
+
     #[test]
     fn no_template_makes_it_panic(source in value(), cut in any::<prop::sample::Index>(), globals in globals(), json in any::<bool>()) {
         // Cut anywhere, a template is mostly broken.
@@ -319,29 +309,6 @@ proptest! {
             drive(source, &globals, json, true);
             drive(source, &globals, json, false);
         }
-    }
-}
-
-/// What the fuzz target does, too: parse, read, render, test; nothing may panic or pass its limits.
-fn drive(source: &str, globals: &Entries, json: bool, lax: bool) {
-    let format = if json { Format::Json } else { Format::Text };
-    let options = options(format, lax);
-    if let Ok(template) = Template::parse(source, &options) {
-        let mut out = Vec::new();
-        if template.render(globals, &mut out).is_ok() {
-            assert!(
-                out.len() <= options.limits.output_bytes_max,
-                "the limit holds"
-            );
-            assert!(std::str::from_utf8(&out).is_ok(), "templates write UTF-8");
-        }
-        template.check(&warren_liquid::Names {
-            tops: &["row"],
-            columns: &["a"],
-        });
-    }
-    if let Ok(condition) = Condition::parse(source, &options) {
-        condition.test(globals).ok();
     }
 }
 
@@ -370,7 +337,7 @@ fn is_same(data: &Data, parsed: &serde_json::Value) -> bool {
                 .map_or(("", digits.as_str()), |digits| ("-", digits));
             let whole = digits.split('.').next().unwrap_or("");
             let zeros = (whole.len() - whole.trim_start_matches('0').len()).min(whole.len() - 1);
-            parsed.is_number() && parsed.to_string() == format!("{sign}{}", &digits[zeros..])
+            parsed.is_number() && format!("{parsed}") == format!("{sign}{}", &digits[zeros..])
         }
         Data::Str(text) => parsed.as_str() == Some(text),
         Data::Json(text) => {
