@@ -138,8 +138,10 @@ impl Walk<'_> {
                     self.join(&mut after, way, branch.place, seen);
                 }
                 if !complete {
-                    let without = flow.take();
-                    self.join(&mut after, without, *place, first.unwrap_or(*place));
+                    let seen = first.unwrap_or(*place);
+                    let taken = after.take();
+                    after = flow.take();
+                    self.join(&mut after, taken, seen, seen);
                 }
                 *flow = after;
             }
@@ -241,7 +243,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Joins `way` into `flow`. `here` ends the way, `there` the ones before.
+    /// Joins `way` into `flow`. `here` began the way, `there` the ones before.
     fn join(&mut self, flow: &mut Flow, way: Flow, here: Place, there: Place) {
         let Some(way) = way else { return };
         let Some(state) = flow else {
@@ -253,15 +255,20 @@ impl Walk<'_> {
             return;
         }
         state.give_up();
-        let (mut inside, mut outside) = (here, there);
-        if way.lexical == Lexical::Outside {
-            (inside, outside) = (there, here);
-        }
+        let here_inside = way.lexical != Lexical::Outside;
+        let there_inside = state.lexical != Lexical::Outside;
+        // One way may be that the tag at `here` is passed over: there is nothing else to name then.
+        let other = if here == there {
+            "without it".to_owned()
+        } else {
+            format!("after {}", self.sources.spell(there, here))
+        };
         let message = format!(
-            "the branches disagree whether what follows stands inside a JSON string: \
-             it does after {}, it does not after {}",
-            self.sources.spell(inside, here),
-            self.sources.spell(outside, here),
+            "the branches disagree whether what follows stands inside a JSON string: it stands {} after {}, \
+             and {} {other}",
+            if here_inside { "inside" } else { "outside" },
+            self.sources.spell(here, here),
+            if there_inside { "inside" } else { "outside" },
         );
         self.fault_hinted(
             ErrorKind::JsonPlace,

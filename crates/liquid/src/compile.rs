@@ -222,7 +222,7 @@ impl<'o> Compiler<'o> {
                 value, mode, place, ..
             } => {
                 let value = self.chain(value);
-                self.push(Op::Emit { value, mode: *mode }, *place);
+                self.push(emission(value, *mode), *place);
             }
             Node::Assign { name, value, place } => {
                 let value = self.chain(value);
@@ -539,6 +539,9 @@ impl<'o> Compiler<'o> {
             self.push(Op::Assign { slot, value }, place);
             arguments.push((name.clone(), slot));
         }
+        let names = partial.arguments.iter().map(|(name, _)| name);
+        let names = names.chain(partial.bound.iter().map(|(name, _)| name));
+        self.mentions.parameters.extend(names.cloned());
         let bound = partial
             .bound
             .as_ref()
@@ -800,6 +803,10 @@ impl<'o> Compiler<'o> {
                 Bound::Variable(..) | Bound::Loop { .. } => {}
             }
         }
+        if matches!(name, "forloop" | "tablerowloop") {
+            // Outside of loops it is nil, so that a partial can serve in loops and without.
+            return (Base::Literal(ast::Literal::Nil), 0);
+        }
         let counter = self.scope.counters.get(name).copied();
         let slot = self.scope.assigned.get(name).copied();
         if let Some(slot) = slot.filter(|slot| self.scope.definite.contains(slot)) {
@@ -862,6 +869,18 @@ impl<'o> Compiler<'o> {
             .chain(scope.counters.iter().map(local))
             .collect()
     }
+}
+
+/// The operation that writes a value.
+fn emission(mut value: Chain, mode: Mode) -> Op {
+    if let Base::Global(global) = value.expr.base
+        && let [Key::Name { .. }] = value.expr.keys[..]
+        && value.filters.is_empty()
+        && let Some(key) = value.expr.keys.pop()
+    {
+        return Op::Member { global, key, mode };
+    }
+    Op::Emit { value, mode }
 }
 
 fn named_key(name: &str, dotted: bool) -> Key {

@@ -102,9 +102,19 @@ impl<'r> Held<'r> {
         }
     }
 
-    /// Scalars in JSON text become plain values; arrays and objects stay text.
+    /// Scalars in JSON text become plain values; arrays and objects stay text, and so does what is no
+    /// JSON after all, for the place that writes it to refuse.
     pub fn from_json(text: Text<'r>) -> Self {
-        match json::kind(&text) {
+        let kind = json::kind(&text);
+        let scalar = !matches!(kind, Kind::Array | Kind::Object);
+        if scalar && (json::validate(text.as_bytes()).is_err() || text.contains("\\u")) {
+            // A lone surrogate is JSON but has no text; only a full reader can tell.
+            return match serde_json::from_str::<String>(&text) {
+                Ok(text) => Self::own_str(text),
+                Err(_) => Self::Json(text),
+            };
+        }
+        match kind {
             Kind::Null => Self::Nil,
             Kind::Bool(on) => Self::Bool(on),
             Kind::Array | Kind::Object => Self::Json(text),

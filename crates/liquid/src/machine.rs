@@ -1,6 +1,7 @@
 //! Running a program: one loop over its operations, writing into the caller's buffer.
 
 use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::compare::compare;
@@ -14,7 +15,7 @@ use crate::number::Number;
 use crate::program::{Applied, Base, Chain, Expr, Key, Looped, Op, Program, Test, Tests};
 use crate::source::Place;
 use crate::syntax::Mode;
-use crate::value::{Globals, Val};
+use crate::value::{Globals, Object, Val};
 
 /// Global names whose value is kept for a rendering; further ones are asked for each time.
 const GLOBALS_KEPT: usize = 8;
@@ -25,7 +26,7 @@ type Outcome<T> = Result<T, Box<Error>>;
 
 pub(crate) struct Machine<'r> {
     program: &'r Program,
-    globals: [Option<Held<'r>>; GLOBALS_KEPT],
+    globals: [Option<Val<'r>>; GLOBALS_KEPT],
     slots: Vec<Option<Held<'r>>>,
     loops: Vec<Rounds<'r>>,
     resumes: Vec<usize>,
@@ -110,7 +111,7 @@ impl<'r> Machine<'r> {
         };
         Self {
             program,
-            globals: [const { None }; GLOBALS_KEPT],
+            globals: [None; GLOBALS_KEPT],
             slots: vec![None; program.slots],
             loops: Vec::new(),
             resumes: vec![0; program.resumes],
@@ -208,6 +209,7 @@ impl<'r> Machine<'r> {
                 let held = self.chain(value)?;
                 self.emit(&held, *mode, place, out)?;
             }
+            Op::Member { global, key, mode } => self.member(*global, key, *mode, place, out)?,
             Op::Assign { slot, value } => {
                 let held = self.chain(value)?;
                 self.slots[*slot] = Some(held);
@@ -595,7 +597,7 @@ impl<'r> Machine<'r> {
     /// The value of a variable or a global, `None` where there is none.
     fn variable(&mut self, base: &'r Base) -> Option<Held<'r>> {
         match base {
-            Base::Global(global) => Some(self.global(*global)),
+            Base::Global(global) => Some(Held::from(self.global(*global))),
             Base::Bound(slot) => self.slots[*slot].clone(),
             Base::Local {
                 slot,
@@ -604,7 +606,7 @@ impl<'r> Machine<'r> {
             } => {
                 let counted = || counter.and_then(|counter| self.slots[counter].clone());
                 match self.slots[*slot].clone().or_else(counted) {
-                    None => global.map(|global| self.global(global)),
+                    None => global.map(|global| Held::from(self.global(global))),
                     set => set,
                 }
             }
@@ -612,19 +614,56 @@ impl<'r> Machine<'r> {
         }
     }
 
-    fn global(&mut self, global: usize) -> Held<'r> {
-        if let Some(Some(held)) = self.globals.get(global) {
-            return held.clone();
+    fn global(&mut self, global: usize) -> Val<'r> {
+        if let Some(Some(val)) = self.globals.get(global) {
+            return *val;
         }
-        let held = self
+        let val = self
             .work
             .globals
             .get(&self.program.globals[global])
-            .map_or(Held::Nil, Held::from);
+            .unwrap_or(Val::Nil);
         if let Some(kept) = self.globals.get_mut(global) {
-            *kept = Some(held.clone());
+            *kept = Some(val);
         }
-        held
+        val
+    }
+
+    /// Writes a member of a global; plain values go from the row to the buffer directly.
+    fn member(
+        &mut self,
+        global: usize,
+        key: &'r Key,
+        mode: Mode,
+        place: Place,
+        out: &mut Vec<u8>,
+    ) -> Outcome<()> {
+        let val = self.global(global);
+        let (Val::Object(object), Key::Name { name, hint, .. }) = (val, key) else {
+            let held = self.key(&Held::from(val), key, place)?;
+            return self.emit(&held, mode, place, out);
+        };
+        match (column(object, name, hint), mode) {
+            (Some(Val::Str(text)), Mode::Value) => {
+                self.charge(text.len() / BYTES_PER_STEP, place)?;
+                json::write_string(text, out);
+                Ok(())
+            }
+            (Some(Val::Str(text)), Mode::InString) => {
+                self.charge(text.len() / BYTES_PER_STEP, place)?;
+                json::escape_into(text, out);
+                Ok(())
+            }
+            (Some(Val::Int(int)), Mode::Value | Mode::InString | Mode::Text) => {
+                json::write_int(int, out);
+                Ok(())
+            }
+            (Some(val), _) => self.emit(&Held::from(val), mode, place, out),
+            (None, _) => {
+                let held = self.key(&Held::from(val), key, place)?;
+                self.emit(&held, mode, place, out)
+            }
+        }
     }
 
     fn range(&mut self, from: &Held<'r>, to: &Held<'r>, place: Place) -> Outcome<Held<'r>> {
@@ -650,22 +689,7 @@ impl<'r> Machine<'r> {
         Ok(match key {
             Key::Name { name, dotted, hint } => {
                 let found = match held {
-                    Held::Object(object) => {
-                        let object = *object;
-                        let hinted = object.entry(hint.load(Relaxed) as usize);
-                        match hinted.filter(|(held, _)| held == name) {
-                            Some((_, val)) => Some(Held::from(val)),
-                            None => match object.index_of(name) {
-                                Some(i) => {
-                                    hint.store(u32::try_from(i).unwrap_or(u32::MAX), Relaxed);
-                                    object
-                                        .entry(i)
-                                        .map(|(_, val): (&str, Val<'r>)| Held::from(val))
-                                }
-                                None => None,
-                            },
-                        }
-                    }
+                    Held::Object(object) => column(*object, name, hint).map(Held::from),
                     other => list::member(other, name),
                 };
                 match found {
@@ -682,6 +706,18 @@ impl<'r> Machine<'r> {
             },
         })
     }
+}
+
+/// The member of an object, looked for first where it was the last time.
+fn column<'r>(object: &'r dyn Object, name: &str, hint: &AtomicU32) -> Option<Val<'r>> {
+    if let Some((held, val)) = object.entry(hint.load(Relaxed) as usize)
+        && held == name
+    {
+        return Some(val);
+    }
+    let i = object.index_of(name)?;
+    hint.store(u32::try_from(i).unwrap_or(u32::MAX), Relaxed);
+    object.entry(i).map(|(_, val)| val)
 }
 
 /// Writes a value as text for the inside of a JSON string.

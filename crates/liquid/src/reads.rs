@@ -68,6 +68,8 @@ pub(crate) struct Mentions {
     pub reads: Reads,
     /// Names the template gives itself, for hints.
     pub own: BTreeSet<String>,
+    /// Arguments of partials; one that is not given at another use is nil there.
+    pub parameters: BTreeSet<String>,
 }
 
 impl Mentions {
@@ -76,6 +78,7 @@ impl Mentions {
             all: Vec::new(),
             reads: Reads::nothing(),
             own: BTreeSet::new(),
+            parameters: BTreeSet::new(),
         }
     }
 
@@ -123,7 +126,7 @@ impl Mentions {
         let mut faults = Vec::new();
         for mention in &self.all {
             if !names.tops.contains(&mention.name.as_str()) {
-                if !mention.shadowed {
+                if !mention.shadowed && !self.parameters.contains(&mention.name) {
                     faults.push(self.unknown(mention, names, sources));
                 }
                 continue;
@@ -165,6 +168,9 @@ impl Mentions {
         );
         if names.columns.contains(&name.as_str()) {
             return error.hinted(format!("the column is `row.{name}`"));
+        }
+        if self.own.contains(name) {
+            return error.hinted("what `render` writes sees no variables but its arguments");
         }
         let tops = names.tops.iter().copied().filter(|top| !top.contains('.'));
         let found = nearest(name, tops.chain(self.own.iter().map(String::as_str)));

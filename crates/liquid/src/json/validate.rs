@@ -31,6 +31,9 @@ impl std::error::Error for Fault {}
 
 /// Checks that `bytes` are exactly one JSON document (RFC 8259, UTF-8), nested at most 512 deep.
 pub fn validate(bytes: &[u8]) -> Result<(), Fault> {
+    if accepts(bytes) {
+        return Ok(());
+    }
     if let Err(error) = std::str::from_utf8(bytes) {
         return Err(fault(bytes, error.valid_up_to(), "invalid UTF-8"));
     }
@@ -51,6 +54,105 @@ fn fault(bytes: &[u8], offset: usize, message: &str) -> Fault {
         column,
         offset,
         message: message.to_owned(),
+    }
+}
+
+/// Whether this is JSON, told as fast as it can be: answers are numbers that stay in registers, and
+/// containers are bits of one word. What is refused here, or nested deeper than a word has bits, is
+/// looked at again by [`document`], which tells why or knows better.
+fn accepts(bytes: &[u8]) -> bool {
+    if !bytes.is_ascii() && std::str::from_utf8(bytes).is_err() {
+        return false;
+    }
+    let (mut open, mut depth) = (0_u64, 0_u32);
+    let mut at = space(bytes, 0);
+    'value: loop {
+        let Some(byte) = bytes.get(at) else {
+            return false;
+        };
+        match byte {
+            b'"' => {
+                let Some(end) = quick_string(bytes, at + 1) else {
+                    return false;
+                };
+                at = end;
+            }
+            b'{' | b'[' => {
+                let object = *byte == b'{';
+                if depth == 63 {
+                    return false;
+                }
+                at = space(bytes, at + 1);
+                if bytes.get(at) == Some(if object { &b'}' } else { &b']' }) {
+                    at += 1;
+                } else {
+                    depth += 1;
+                    open = open << 1 | u64::from(object);
+                    if object {
+                        let Some(value) = quick_name(bytes, at) else {
+                            return false;
+                        };
+                        at = value;
+                    }
+                    continue 'value;
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                let Ok(end) = number(bytes, at) else {
+                    return false;
+                };
+                at = end;
+            }
+            b't' if bytes[at..].starts_with(b"true") => at += 4,
+            b'f' if bytes[at..].starts_with(b"false") => at += 5,
+            b'n' if bytes[at..].starts_with(b"null") => at += 4,
+            _ => return false,
+        }
+        loop {
+            at = space(bytes, at);
+            if depth == 0 {
+                return at == bytes.len();
+            }
+            let object = open & 1 == 1;
+            match bytes.get(at) {
+                Some(b',') => {
+                    at = space(bytes, at + 1);
+                    if object {
+                        let Some(value) = quick_name(bytes, at) else {
+                            return false;
+                        };
+                        at = value;
+                    }
+                    continue 'value;
+                }
+                Some(close) if *close == if object { b'}' } else { b']' } => {
+                    open >>= 1;
+                    depth -= 1;
+                    at += 1;
+                }
+                _ => return false,
+            }
+        }
+    }
+}
+
+#[inline]
+fn quick_name(bytes: &[u8], at: usize) -> Option<usize> {
+    if bytes.get(at) != Some(&b'"') {
+        return None;
+    }
+    let at = space(bytes, quick_string(bytes, at + 1)?);
+    (bytes.get(at) == Some(&b':')).then(|| space(bytes, at + 1))
+}
+
+#[inline]
+fn quick_string(bytes: &[u8], from: usize) -> Option<usize> {
+    let at = plain_end(bytes, from);
+    match bytes.get(at) {
+        Some(b'"') => Some(at + 1),
+        // Escapes are rare; they are gone through by the slower way.
+        Some(b'\\') => string(bytes, at).ok(),
+        _ => None,
     }
 }
 

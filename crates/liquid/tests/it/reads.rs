@@ -185,3 +185,40 @@ fn conditions_read_and_test() {
         "`previous` and `row.name`"
     );
 }
+
+#[test]
+fn partials_know_their_arguments_and_no_other_variables() {
+    let names = Names {
+        tops: &["row"],
+        columns: &["a"],
+    };
+    let check = |source: &str, partial: &str| {
+        let partials = warren_liquid::Partials::from_iter([("p", partial)]);
+        let options = Options {
+            format: Format::Text,
+            partials,
+            ..Options::default()
+        };
+        let template = Template::parse(source, &options).expect("a template");
+        template
+            .check(&names)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert!(
+        check(
+            "{% render 'p', x: 1 %}{% render 'p' %}",
+            "{{ x }}{{ row.a }}"
+        )
+        .is_empty()
+    );
+    assert!(check("{% assign x = 1 %}{% include 'p' %}", "{{ x }}").is_empty());
+    assert_eq!(
+        check("{% assign x = 1 %}{% render 'p' %}", "\n{{ x }}{{ row.b }}"),
+        [
+            "p:2:4: nothing is named `x` (what `render` writes sees no variables but its arguments)",
+            "p:2:15: the model has no column `b` (did you mean `a`?)",
+        ]
+    );
+}
