@@ -31,9 +31,11 @@ impl Exit {
             RunState::Warning => Exit::Rejected,
             RunState::Guarded => Exit::Guarded,
             RunState::Interrupted | RunState::Cancelled => Exit::Interrupted,
-            RunState::Queued | RunState::Querying | RunState::Planning | RunState::Sending | RunState::Failed => {
-                Exit::Failed
-            }
+            RunState::Queued
+            | RunState::Querying
+            | RunState::Planning
+            | RunState::Sending
+            | RunState::Failed => Exit::Failed,
         }
     }
 

@@ -12,7 +12,8 @@ use warren_engine::model::Model;
 use warren_engine::ports::{Broker, Leases, Records};
 use warren_engine::run::{RunKind, RunRecord, RunState};
 use warren_engine::sync::plan::{
-    BATCH_MESSAGES, BATCHES_IN_FLIGHT, BodyPlan, CompareChoice, Dynamic, Guard, Initial, PropertyPlan, RoutePlan, SyncPlan, Trigger,
+    BATCH_MESSAGES, BATCHES_IN_FLIGHT, BodyPlan, CompareChoice, Dynamic, Guard, Initial, PropertyPlan,
+    RoutePlan, SyncPlan, Trigger,
 };
 use warren_engine::sync::run::{Ask, Ports};
 use warren_engine::sync::watch::Silent;
@@ -71,11 +72,13 @@ struct World<'a> {
 
 impl World<'_> {
     fn ports(&self, name: &str) -> Result<Ports, Fault> {
-        let config: postgres::Config = serde_json::from_value(serde_json::json!({ "url": self.args.postgres }))?;
+        let config: postgres::Config =
+            serde_json::from_value(serde_json::json!({ "url": self.args.postgres }))?;
         let state = Arc::new(SqliteState::open(&self.folder.join(name), Retention::default())?);
         let records: Arc<dyn Records> = state.clone();
         let leases: Arc<dyn Leases> = state;
-        let baseline = FileBaseline::open(self.folder.join(name).join("baseline"), BaselineOptions::default());
+        let baseline =
+            FileBaseline::open(self.folder.join(name).join("baseline"), BaselineOptions::default());
         let broker: Arc<dyn Broker> = self.broker.clone();
         Ok(Ports {
             source: postgres::source("bench", &config)?,
@@ -162,7 +165,10 @@ async fn nothing_changed(world: &World<'_>) -> Result<(), Fault> {
         rate(rows, run),
         cpu
     );
-    println!("  ratio to COPY               {:8.2}    (goal: at most 1.25)", run.as_secs_f64() / floor.as_secs_f64());
+    println!(
+        "  ratio to COPY               {:8.2}    (goal: at most 1.25)",
+        run.as_secs_f64() / floor.as_secs_f64()
+    );
     Ok(())
 }
 
@@ -271,7 +277,9 @@ async fn broker(url: &str) -> Result<Arc<rabbitmq::Rabbit>, Fault> {
     let config: rabbitmq::Config = serde_json::from_value(serde_json::json!({ "url": url }))?;
     let broker = Arc::new(rabbitmq::Rabbit::new("bench", &config)?);
     for queue in [QUEUE, "warren_bench_floor"] {
-        broker.declare_queue(&QueueSpec { name: queue.into(), durable: true, ..QueueSpec::default() }).await?;
+        broker
+            .declare_queue(&QueueSpec { name: queue.into(), durable: true, ..QueueSpec::default() })
+            .await?;
         broker.purge_queue(queue).await?;
     }
     Ok(broker)
@@ -281,9 +289,12 @@ async fn prepare(url: &str, rows: u64) -> Result<(), Fault> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(connection);
-    let there = client.query_opt("SELECT count(*) FROM pg_tables WHERE tablename = 'warren_bench'", &[]).await?;
+    let there =
+        client.query_opt("SELECT count(*) FROM pg_tables WHERE tablename = 'warren_bench'", &[]).await?;
     let there = there.is_some_and(|row| row.get::<_, i64>(0) > 0);
-    if there && client.query_one("SELECT count(*) FROM warren_bench", &[]).await?.get::<_, i64>(0) == rows as i64 {
+    if there
+        && client.query_one("SELECT count(*) FROM warren_bench", &[]).await?.get::<_, i64>(0) == rows as i64
+    {
         return Ok(());
     }
     client

@@ -66,17 +66,12 @@ enum Items<'r> {
 
 impl<'r> Rounds<'r> {
     fn item(&self) -> Held<'r> {
-        let i = self.from
-            + if self.reversed {
-                self.len - 1 - self.round
-            } else {
-                self.round
-            };
+        let i = self.from + if self.reversed { self.len - 1 - self.round } else { self.round };
         match &self.items {
             Items::Of(held) => list::at(held, i),
-            Items::Pairs(pairs) => pairs.get(i).map_or(Held::Nil, |(name, value)| {
-                list::pair(name.clone(), value.clone())
-            }),
+            Items::Pairs(pairs) => {
+                pairs.get(i).map_or(Held::Nil, |(name, value)| list::pair(name.clone(), value.clone()))
+            }
         }
     }
 
@@ -124,11 +119,7 @@ impl<'r> Machine<'r> {
     }
 
     /// Runs the program to its end. `trace` is told how long the buffer was before each operation.
-    pub fn run(
-        &mut self,
-        out: &mut Vec<u8>,
-        mut trace: Option<&mut Vec<(usize, Place)>>,
-    ) -> Outcome<()> {
+    pub fn run(&mut self, out: &mut Vec<u8>, mut trace: Option<&mut Vec<(usize, Place)>>) -> Outcome<()> {
         let program = self.program;
         let mut at = 0;
         while let Some(op) = program.ops.get(at) {
@@ -142,10 +133,7 @@ impl<'r> Machine<'r> {
             self.work.steps_left -= 1;
             at = self.step(op, place, at + 1, out)?;
             if out.len() - self.start > program.limits.output_bytes_max {
-                let message = format!(
-                    "the result has more than {} bytes",
-                    program.limits.output_bytes_max
-                );
+                let message = format!("the result has more than {} bytes", program.limits.output_bytes_max);
                 return self.fail(ErrorKind::Limit, place, message);
             }
         }
@@ -177,9 +165,7 @@ impl<'r> Machine<'r> {
     }
 
     fn charge(&mut self, steps: usize, place: Place) -> Outcome<()> {
-        self.work
-            .charge(steps)
-            .or_else(|refusal| self.refused(refusal, place))
+        self.work.charge(steps).or_else(|refusal| self.refused(refusal, place))
     }
 
     /// Counts what going through a value costs.
@@ -237,11 +223,7 @@ impl<'r> Machine<'r> {
                     return Ok(*to);
                 }
             }
-            Op::TestCase {
-                subject,
-                values,
-                to,
-            } => {
+            Op::TestCase { subject, values, to } => {
                 let subject = self.expr(subject)?;
                 self.charge_for(&subject, place)?;
                 let mut found = false;
@@ -278,10 +260,7 @@ impl<'r> Machine<'r> {
             }
             Op::TableBegin { mode } => html("<tr class=\"row1\">\n", *mode, out),
             Op::CellBegin { mode } => {
-                let column = self
-                    .loops
-                    .last()
-                    .map_or(0, |rounds| rounds.round % rounds.columns.max(1));
+                let column = self.loops.last().map_or(0, |rounds| rounds.round % rounds.columns.max(1));
                 html(&format!("<td class=\"col{}\">", column + 1), *mode, out);
             }
             Op::CellEnd { mode } => {
@@ -296,30 +275,19 @@ impl<'r> Machine<'r> {
             }
             Op::CellBreak { mode } => html("</td>", *mode, out),
             Op::TableEnd { mode } => html("</tr>\n", *mode, out),
-            Op::Cycle {
-                group,
-                site,
-                items,
-                mode,
-            } => {
+            Op::Cycle { group, site, items, mode } => {
                 let turn = match group {
                     Some(group) => Turn::Group(self.group(group)?),
                     None => Turn::Site(*site),
                 };
-                let i = self
-                    .cycles
-                    .iter()
-                    .position(|(held, _)| *held == turn)
-                    .unwrap_or_else(|| {
-                        self.cycles.push((turn, 0));
-                        self.cycles.len() - 1
-                    });
+                let i = self.cycles.iter().position(|(held, _)| *held == turn).unwrap_or_else(|| {
+                    self.cycles.push((turn, 0));
+                    self.cycles.len() - 1
+                });
                 self.charge(i / 16, place)?;
                 let at = self.cycles[i].1;
                 self.cycles[i].1 = if at + 1 >= items.len() { 0 } else { at + 1 };
-                let held = items
-                    .get(at)
-                    .map_or(Ok(Held::Nil), |item| self.expr(item))?;
+                let held = items.get(at).map_or(Ok(Held::Nil), |item| self.expr(item))?;
                 self.emit(&held, *mode, place, out)?;
             }
             Op::Counter { slot, step, mode } => {
@@ -333,31 +301,17 @@ impl<'r> Machine<'r> {
                 let shown = if *step > 0 { count } else { next };
                 self.emit(&Held::Int(shown), *mode, place, out)?;
             }
-            Op::Clear {
-                slots,
-                resumes,
-                sites,
-            } => {
-                self.charge(
-                    (slots.len() + resumes.len() + self.cycles.len()) / 16,
-                    place,
-                )?;
+            Op::Clear { slots, resumes, sites } => {
+                self.charge((slots.len() + resumes.len() + self.cycles.len()) / 16, place)?;
                 self.slots[slots.clone()].fill(None);
                 self.resumes[resumes.clone()].fill(0);
-                self.cycles
-                    .retain(|(turn, _)| !matches!(turn, Turn::Site(site) if sites.contains(site)));
+                self.cycles.retain(|(turn, _)| !matches!(turn, Turn::Site(site) if sites.contains(site)));
             }
         }
         Ok(next)
     }
 
-    fn emit(
-        &mut self,
-        held: &Held<'r>,
-        mode: Mode,
-        place: Place,
-        out: &mut Vec<u8>,
-    ) -> Outcome<()> {
+    fn emit(&mut self, held: &Held<'r>, mode: Mode, place: Place, out: &mut Vec<u8>) -> Outcome<()> {
         self.charge_for(held, place)?;
         match mode {
             Mode::Value => {
@@ -447,15 +401,7 @@ impl<'r> Machine<'r> {
         }
         let slot = looped.slot;
         let reversed = looped.reversed;
-        self.loops.push(Rounds {
-            items,
-            slot,
-            from,
-            len,
-            round: 0,
-            reversed,
-            columns,
-        });
+        self.loops.push(Rounds { items, slot, from, len, round: 0, reversed, columns });
         self.turn(place)?;
         Ok(true)
     }
@@ -527,11 +473,8 @@ impl<'r> Machine<'r> {
 
     fn apply(&mut self, input: &Held<'r>, applied: &'r Applied) -> Outcome<Held<'r>> {
         let place = applied.place;
-        let mut given = Given {
-            arguments: [const { Held::Nil }; ARGUMENTS_MAX],
-            count: 0,
-            allow_false: false,
-        };
+        let mut given =
+            Given { arguments: [const { Held::Nil }; ARGUMENTS_MAX], count: 0, allow_false: false };
         for argument in applied.positional.iter().take(ARGUMENTS_MAX) {
             let held = self.expr(argument)?;
             self.charge_for(&held, place)?;
@@ -552,9 +495,7 @@ impl<'r> Machine<'r> {
         };
         self.charge_for(&output, place)?;
         if let Held::Str(text) | Held::Written(text) = &output {
-            self.work
-                .bytes(text.len())
-                .or_else(|refusal| self.refused(refusal, place))?;
+            self.work.bytes(text.len()).or_else(|refusal| self.refused(refusal, place))?;
         }
         Ok(output)
     }
@@ -599,11 +540,7 @@ impl<'r> Machine<'r> {
         match base {
             Base::Global(global) => Some(Held::from(self.global(*global))),
             Base::Bound(slot) => self.slots[*slot].clone(),
-            Base::Local {
-                slot,
-                counter,
-                global,
-            } => {
+            Base::Local { slot, counter, global } => {
                 let counted = || counter.and_then(|counter| self.slots[counter].clone());
                 match self.slots[*slot].clone().or_else(counted) {
                     None => global.map(|global| Held::from(self.global(global))),
@@ -618,11 +555,7 @@ impl<'r> Machine<'r> {
         if let Some(Some(val)) = self.globals.get(global) {
             return *val;
         }
-        let val = self
-            .work
-            .globals
-            .get(&self.program.globals[global])
-            .unwrap_or(Val::Nil);
+        let val = self.work.globals.get(&self.program.globals[global]).unwrap_or(Val::Nil);
         if let Some(kept) = self.globals.get_mut(global) {
             *kept = Some(val);
         }
@@ -671,9 +604,7 @@ impl<'r> Machine<'r> {
         for (end, held) in ends.iter_mut().zip([from, to]) {
             let whole = Number::of(held).floor().map(super::number::Number::held);
             *end = match whole {
-                Ok(Held::Int(int)) => {
-                    i64::try_from(int).unwrap_or(if int < 0 { i64::MIN } else { i64::MAX })
-                }
+                Ok(Held::Int(int)) => i64::try_from(int).unwrap_or(if int < 0 { i64::MIN } else { i64::MAX }),
                 _ => {
                     return self.fail(ErrorKind::Compute, place, "a range needs whole numbers");
                 }
@@ -746,11 +677,7 @@ fn html(text: &str, mode: Mode, out: &mut Vec<u8>) {
 
 /// `forloop` as a whole.
 fn loop_object<'r>(rounds: &Rounds<'r>) -> Held<'r> {
-    let names = [
-        "length", "index", "index0", "rindex", "rindex0", "first", "last",
-    ];
-    let entries = names
-        .iter()
-        .map(|name| (Rc::from(*name), rounds.member(name)));
+    let names = ["length", "index", "index0", "rindex", "rindex0", "first", "last"];
+    let entries = names.iter().map(|name| (Rc::from(*name), rounds.member(name)));
     Held::Map(Rc::new(entries.collect()))
 }

@@ -106,11 +106,7 @@ pub async fn tell(context: &Context, parts: &Parts, record: &RunRecord) -> Resul
 }
 
 /// The syncs named, or all.
-pub fn chosen(
-    project: &crate::config::Project,
-    names: &[String],
-    all: bool,
-) -> Result<Vec<String>, Failure> {
+pub fn chosen(project: &crate::config::Project, names: &[String], all: bool) -> Result<Vec<String>, Failure> {
     if all {
         return Ok(project.syncs.keys().cloned().collect());
     }
@@ -139,4 +135,3 @@ pub fn known(project: &crate::config::Project, name: &str) -> Result<(), Failure
         None => failure.remedy(format!("the syncs are: {}", names.join(", "))),
     })
 }
-

@@ -75,7 +75,13 @@ struct Confirmed {
 
 impl Confirmed {
     fn new(channels: u16) -> Confirmed {
-        Confirmed { tags: vec![0; usize::from(channels) + 1], single: 0, multiple: false, returned: 0, closed: false }
+        Confirmed {
+            tags: vec![0; usize::from(channels) + 1],
+            single: 0,
+            multiple: false,
+            returned: 0,
+            closed: false,
+        }
     }
 
     /// RabbitMQ confirms in order on a classic queue; the highest tag of each channel is how many it confirmed. Single acks

@@ -179,7 +179,7 @@ impl Walk<'_> {
         self.enter(record, RunState::Planning).await?;
         self.record_faults(record.id, changes.summary()).await?;
         let result = self.guard_and_send(record, changes.as_mut(), bound).await;
-        let finished = changes.finish().await;
+        let finished = changes.finish(record.counts.unanswered > 0).await;
         result.and(finished)
     }
 

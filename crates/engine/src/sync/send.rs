@@ -258,7 +258,7 @@ impl Sender<'_> {
                         status: RowStatus::Rejected,
                         code: Some(failure.code),
                         outbound,
-                        attempts: vec![Attempt { at: self.clock.now_ms(), answer: failure.to_string() }],
+                        attempts: vec![Attempt { at: self.clock.now_ms(), answer: failure.line() }],
                     };
                     self.watch.event(Event::Rejected(&outcome));
                     record.error.get_or_insert_with(|| crate::run::RunError::from(&failure));
@@ -340,7 +340,7 @@ impl Sender<'_> {
                 Receipt::Refused(failure) => (failure, false),
                 Receipt::Unknown(failure) => (failure, true),
             };
-            item.attempts.push(Attempt { at, answer: failure.to_string() });
+            item.attempts.push(Attempt { at, answer: failure.line() });
             item.unknown = unknown;
             item.lost_answers += usize::from(unknown);
             if failure.code == codes::BROKER_REFUSED_MESSAGE {
@@ -354,6 +354,7 @@ impl Sender<'_> {
             } else {
                 *delivered.counts.rejected.of(item.op) += 1;
                 let status = if unknown { RowStatus::Unknown } else { RowStatus::Rejected };
+                delivered.counts.unanswered += u64::from(unknown);
                 let (outcome, _) = item.outcome(outbound, status, Some(failure.code));
                 self.watch.event(Event::Rejected(&outcome));
                 delivered
@@ -406,6 +407,7 @@ fn left_over(items: Vec<Item>, outbounds: Vec<Outbound>, counts: &mut RunCounts)
     for (item, outbound) in items.into_iter().zip(outbounds) {
         if item.unknown {
             counts.possible_duplicates += 1;
+            counts.unanswered += 1;
             let code = Some(codes::CONNECTION_LOST);
             outcomes.push(item.outcome(outbound, RowStatus::Unknown, code).0);
         }
@@ -436,6 +438,7 @@ fn add(counts: &mut RunCounts, more: &RunCounts) {
         sum.removed += part.removed;
     }
     counts.possible_duplicates += more.possible_duplicates;
+    counts.unanswered += more.unanswered;
     counts.retries += more.retries;
     counts.bytes += more.bytes;
 }
