@@ -52,7 +52,13 @@ impl Exit {
             codes::CONFLICTING_KEYS,
             codes::TEMPLATE_SYNTAX,
         ];
-        if USAGE.contains(&code) { Exit::Usage } else { Exit::Failed }
+        if USAGE.contains(&code) {
+            Exit::Usage
+        } else if code == codes::PLAN_OUTDATED {
+            Exit::Guarded
+        } else {
+            Exit::Failed
+        }
     }
 
     /// The exit of several runs: failures weigh most, then what was not finished, then what was not begun, then what was

@@ -164,14 +164,19 @@ async fn run(args: Args) -> Exit {
         Command::Demo(args) => demo::run(&context, &args).await,
     };
     drop(signals);
-    match result {
-        Ok(exit) | Err(Stop::Told(exit)) => exit,
-        Err(Stop::Config(faults)) => {
-            tell_faults(&context, &faults);
+    result.unwrap_or_else(|stop| told(&context, stop))
+}
+
+/// Tells why a command, or a part of it, ended, and with which exit.
+fn told(context: &Context, stop: Stop) -> Exit {
+    match stop {
+        Stop::Told(exit) => exit,
+        Stop::Config(faults) => {
+            tell_faults(context, &faults);
             Exit::Usage
         }
-        Err(Stop::Failure(failure)) => {
-            tell_failure(&context, &failure);
+        Stop::Failure(failure) => {
+            tell_failure(context, &failure);
             Exit::of_code(failure.code)
         }
     }

@@ -53,7 +53,11 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
             exits.push(Exit::Interrupted);
             break;
         }
-        exits.push(one(context, args, &assembly, name).await?);
+        exits.push(match one(context, args, &assembly, name).await {
+            Ok(exit) => exit,
+            // One sync that cannot begin never keeps the others from running.
+            Err(stop) => super::told(context, stop),
+        });
     }
     Ok(Exit::worst(exits))
 }

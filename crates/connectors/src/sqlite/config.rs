@@ -16,6 +16,7 @@ use crate::kit::setting::Span;
 pub struct Config {
     /// The path of the file. It must exist; a database in WAL mode also needs the right to write in its folder, unless
     /// another process has it open.
+    #[schemars(extend("format" = "path"))]
     pub path: PathBuf,
     /// How long to wait for a writer that has the database locked. Default: 5 s. Too short and a run fails because of a long
     /// write beside it.

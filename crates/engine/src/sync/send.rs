@@ -415,6 +415,32 @@ fn left_over(items: Vec<Item>, outbounds: Vec<Outbound>, counts: &mut RunCounts)
     outcomes
 }
 
+/// Moves the baseline over all changes, and sends nothing.
+///
+/// # Errors
+/// The state cannot be used, or the run was stopped. What was noted until then is noted.
+pub async fn take_note(
+    changes: &mut dyn ChangeSet,
+    record: &mut RunRecord,
+    watch: &dyn Watch,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    loop {
+        if cancel.is_cancelled() {
+            return Err(cancelled());
+        }
+        let batch = changes.next(4096).await?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for change in &batch {
+            *record.counts.skipped.of(change.op) += 1;
+        }
+        changes.advance(&batch.iter().collect::<Vec<_>>()).await?;
+        watch.event(Event::Sent(&record.counts));
+    }
+}
+
 /// The failure of a run that was stopped.
 pub fn cancelled() -> Failure {
     Failure::new(FailureKind::Refused, codes::CANCELLED, "the run was stopped")
