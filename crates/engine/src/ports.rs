@@ -177,6 +177,9 @@ pub struct DiffSummary {
     /// How the columns that count differ from those the baseline was made with, in one sentence, where that could
     /// not be reconciled (a column that counts changed its type or is gone). A run stops unless told not to.
     pub columns_changed: Option<String>,
+    /// The wrapping sum of [`Change::digest`] over all changes: the same changes, whatever their order, make the same
+    /// number. A stored plan is compared by it.
+    pub digest: u128,
 }
 
 /// What the destination of one sync has been told, row by row.
@@ -217,11 +220,12 @@ pub trait ChangeSet: Send {
     async fn advance(&mut self, accepted: &[&Change]) -> Result<(), Failure>;
 
     /// Makes what was advanced the new baseline. Called at the end of every run, also of one that failed or was
-    /// stopped; dropping the set instead leaves the same to the next [`Baseline::diff`].
+    /// stopped; dropping the set instead leaves the same to the next [`Baseline::diff`]. `outstanding`: there are
+    /// messages whose answer never came, so that their changes must keep their ids in the next run.
     ///
     /// # Errors
     /// The state cannot be written. Nothing that was advanced is lost.
-    async fn finish(self: Box<Self>) -> Result<(), Failure>;
+    async fn finish(self: Box<Self>, outstanding: bool) -> Result<(), Failure>;
 }
 
 /// The record of runs and of what became of each row.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{ChangeId, Op};
 use crate::codes::Code;
+use crate::failure::Failure;
 use crate::message::Outbound;
 
 /// A run's number, counted up within one state store.
@@ -166,6 +167,8 @@ pub struct RunCounts {
     pub duplicate_keys: u64,
     /// Publishes whose answer was lost and which were sent again.
     pub possible_duplicates: u64,
+    /// Messages whose answer had not come when the run ended; they go again in the next one, with the same change ids.
+    pub unanswered: u64,
     /// Publishes tried again.
     pub retries: u64,
     /// Bytes of the bodies that were accepted.
@@ -209,6 +212,16 @@ pub struct RunError {
     pub message: String,
     /// The way out.
     pub remedy: Option<String>,
+}
+
+impl From<&Failure> for RunError {
+    fn from(failure: &Failure) -> Self {
+        RunError {
+            code: failure.code.as_str().to_owned(),
+            message: failure.to_string(),
+            remedy: failure.remedy.clone(),
+        }
+    }
 }
 
 /// A run on record.

@@ -1,1 +1,213 @@
-//! What the destination of a sync has been told, row by row.
+//! What the destination of a sync has been told, row by row: the baseline as files in a folder.
+//!
+//! In: the rows of a query, in any order. Out: what was added, changed and removed since the destination was last told.
+//! What was told is written down as it is accepted and becomes the baseline at the end of the run.
+//!
+//! | step | module |
+//! |---|---|
+//! | open, take up what a run that died had written | [`generation`], [`manifest`], [`folder`] |
+//! | which columns count, now and before | [`columns`] |
+//! | print rows and divide them by key | [`read`], [`spill`], [`partition`] |
+//! | compare, partition by partition | [`count`], [`merge`], [`keys`] |
+//! | hand out changes with their rows | [`changes`], [`walk`], [`previous`], [`segment`] |
+//! | write down what was accepted | [`journal`] |
+//! | replace the baseline, keep it small | [`generation`], [`compact`] |
+//!
+//! Memory does not grow with the number of rows but for 24 bytes per 10,000 bytes or so that are spilled. All file
+//! work runs on threads that may block.
+
+mod changes;
+mod columns;
+mod compact;
+mod count;
+mod folder;
+mod generation;
+mod journal;
+mod keys;
+mod manifest;
+mod merge;
+mod partition;
+mod previous;
+mod read;
+mod segment;
+mod spill;
+mod walk;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use warren_engine::failure::Failure;
+use warren_engine::ports::{Baseline, ChangeSet, DiffSpec, DiffSummary, Progress, RowStream};
+use warren_engine::run::RunCounts;
+
+use self::changes::{Changes, Found, blocking};
+use self::columns::Columns;
+use self::count::count;
+pub use self::folder::Faults;
+use self::folder::Folder;
+use self::generation::Generation;
+use self::merge::Rules;
+use self::read::read_all;
+use self::spill::{Spill, SpillSizes};
+
+/// How a baseline uses the machine. The defaults are right outside of tests.
+#[derive(Clone, Default)]
+pub struct BaselineOptions {
+    /// Where rows are spilled that do not fit memory; the baseline's own folder unless set. It must exist.
+    pub temp: Option<PathBuf>,
+    /// How large buffers are.
+    pub sizes: Sizes,
+    /// Asked before each step that changes a file; for tests.
+    pub faults: Option<Faults>,
+}
+
+/// How large buffers are.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Bytes of packed rows a partition collects before they are spilled. There are 1,024 partitions.
+    pub rows_chunk_bytes: usize,
+    /// Bytes of prints (32 a row) a partition collects before they are spilled.
+    pub prints_chunk_bytes: usize,
+    /// Bytes of spilled data after which spilled rows are compressed.
+    pub compress_after_bytes: u64,
+    /// Bytes of previous rows that are fetched at once.
+    pub previous_bytes: usize,
+    /// Overtaken rows that are no reason to compact row files.
+    pub garbage_rows_min: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes {
+            rows_chunk_bytes: 32 << 10,
+            prints_chunk_bytes: 12 << 10,
+            compress_after_bytes: 1 << 30,
+            previous_bytes: 8 << 20,
+            garbage_rows_min: 10_000,
+        }
+    }
+}
+
+/// What a baseline is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BaselineInfo {
+    /// Keys it has.
+    pub rows: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// How often its key file was replaced.
+    pub generation: u64,
+}
+
+/// The baseline of one sync, in a folder of its own.
+pub struct FileBaseline {
+    folder: Folder,
+    temp: Option<PathBuf>,
+    sizes: Sizes,
+}
+
+impl FileBaseline {
+    /// The baseline in `folder`, which is made when something is first written. Nothing is read before it is used;
+    /// what a run that died left behind is taken up by the next [`diff`](Baseline::diff).
+    pub fn open(folder: PathBuf, options: BaselineOptions) -> FileBaseline {
+        FileBaseline { folder: Folder::new(folder, options.faults), temp: options.temp, sizes: options.sizes }
+    }
+
+    /// What it has; `None` before the first run wrote something. Changes nothing.
+    ///
+    /// # Errors
+    /// The manifest cannot be read.
+    pub async fn info(&self) -> Result<Option<BaselineInfo>, Failure> {
+        let folder = self.folder.clone();
+        blocking(move || {
+            let Some(manifest) = Generation::manifest_only(&folder)? else { return Ok(None) };
+            let mut bytes = 0;
+            for name in folder.names()? {
+                bytes += folder.open_if_there(&name)?.map_or(0, |file| file.length());
+            }
+            Ok(Some(BaselineInfo { rows: manifest.rows, bytes, generation: manifest.generation }))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Baseline for FileBaseline {
+    async fn diff(
+        &self,
+        rows: &mut dyn RowStream,
+        spec: &DiffSpec,
+        progress: &Progress,
+    ) -> Result<Box<dyn ChangeSet>, Failure> {
+        let schema = rows.schema().clone();
+        let (folder, asked, now) = (self.folder.clone(), spec.clone(), schema.clone());
+        let (generation, columns) = blocking(move || {
+            let mut generation = Generation::open(&folder)?;
+            let mut columns = Columns::resolve(&now, &asked, &generation.manifest)?;
+            if columns.reprint {
+                generation.reprint(&folder, &mut columns)?;
+            }
+            Ok((generation, columns))
+        })
+        .await?;
+
+        if self.temp.is_none() {
+            let folder = self.folder.clone();
+            blocking(move || folder.make()).await?;
+        }
+        let temp = self.temp.clone().unwrap_or_else(|| self.folder.path().to_owned());
+        let sizes = SpillSizes {
+            rows_bytes: self.sizes.rows_chunk_bytes,
+            prints_bytes: self.sizes.prints_chunk_bytes,
+            compress_from: self.sizes.compress_after_bytes,
+        };
+        let spill = Spill::new(temp, columns.pickers.len(), sizes);
+        let pickers = columns.pickers.clone();
+        let read = read_all(rows, columns.key_picker.clone(), pickers, spill, progress).await?;
+
+        let rules = Rules { full: spec.full, epoch: generation.manifest.epoch16() };
+        let (folder, spec, sizes) = (self.folder.clone(), spec.clone(), self.sizes);
+        blocking(move || {
+            let counted = count(generation.keys.as_ref(), &read.spill, rules)?;
+            let mut faults = read.faults;
+            faults.extend(counted.samples(&read.spill, &columns.key_picker)?);
+            tracing::debug!(
+                rows = read.rows,
+                spilled_bytes = read.spill.file_bytes(),
+                "compared with the baseline"
+            );
+            let summary = DiffSummary {
+                counts: RunCounts {
+                    rows: read.rows,
+                    baseline_rows: generation.manifest.rows,
+                    planned: counted.planned,
+                    null_keys: read.null_keys,
+                    duplicate_keys: counted.duplicate_rows,
+                    ..RunCounts::default()
+                },
+                first_run: !generation.manifest.complete,
+                faults,
+                columns_changed: columns.sentence(),
+                digest: counted.digest,
+            };
+            let found = Found {
+                folder,
+                manifest: generation.manifest,
+                stored: generation.stored,
+                keys: generation.keys,
+                spill: read.spill,
+                rules,
+                schema,
+                key: columns.key,
+                compare: columns.compare,
+                key_names: spec.key,
+                keep_rows: spec.keep_rows,
+                reprints: counted.reprints,
+                partitions: counted.partitions,
+                sizes,
+            };
+            Ok(Box::new(Changes::new(found, summary)) as Box<dyn ChangeSet>)
+        })
+        .await
+    }
+}

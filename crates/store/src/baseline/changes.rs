@@ -1,0 +1,274 @@
+//! The changes of one run: walks the partitions that have some, and writes down what was accepted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use warren_engine::change::{Change, Op};
+use warren_engine::failure::Failure;
+use warren_engine::fingerprint::RowPrint;
+use warren_engine::model::{Column, Schema};
+use warren_engine::ports::{ChangeSet, DiffSummary};
+use warren_engine::row::{Row, RowRef};
+
+use super::Sizes;
+use super::compact::{Keep, compact, project};
+use super::folder::Folder;
+use super::generation::{Generation, open_keys, past_epoch};
+use super::journal::{Accepted, RowsWriter, key_schema};
+use super::keys::KeysFile;
+use super::manifest::Manifest;
+use super::merge::{Rules, Verdict, judge};
+use super::partition::{Entry, PARTITION_BITS};
+use super::segment::{Header, Segment, StoredSchema, Trust};
+use super::spill::{Fresh, Spill};
+use super::walk::Walk;
+
+/// What a run has read and found; does not change any more.
+pub(crate) struct Found {
+    pub(crate) folder: Folder,
+    pub(crate) manifest: Manifest,
+    /// Whether the manifest is on disk.
+    pub(crate) stored: bool,
+    pub(crate) keys: Option<KeysFile>,
+    pub(crate) spill: Spill,
+    pub(crate) rules: Rules,
+    pub(crate) schema: Arc<Schema>,
+    /// The key's columns and those that count, as they are now.
+    pub(crate) key: Vec<Column>,
+    pub(crate) compare: Vec<Column>,
+    pub(crate) key_names: Vec<String>,
+    pub(crate) keep_rows: bool,
+    /// Entries that get another print at the end.
+    pub(crate) reprints: u64,
+    /// Partitions with changes, in order.
+    pub(crate) partitions: Vec<u16>,
+    pub(crate) sizes: Sizes,
+}
+
+/// The changes of one run.
+pub(crate) struct Changes {
+    found: Arc<Found>,
+    summary: DiffSummary,
+    /// Invariant of both: only touched by blocking tasks of this set, one at a time.
+    walk: Arc<Mutex<Walk>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What was accepted so far.
+#[derive(Default)]
+struct Told {
+    journal: Option<RowsWriter>,
+    changes: u64,
+}
+
+impl Changes {
+    pub(crate) fn new(found: Found, summary: DiffSummary) -> Changes {
+        let walk = Arc::new(Mutex::new(Walk::default()));
+        Changes { found: Arc::new(found), summary, walk, told: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl ChangeSet for Changes {
+    fn summary(&self) -> &DiffSummary {
+        &self.summary
+    }
+
+    async fn next(&mut self, max: usize) -> Result<Vec<Change>, Failure> {
+        let (found, walk) = (Arc::clone(&self.found), Arc::clone(&self.walk));
+        blocking(move || lock(&walk).next(&found, max)).await
+    }
+
+    async fn advance(&mut self, accepted: &[&Change]) -> Result<(), Failure> {
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        // A change's rows are shared bytes, so this copies no row.
+        let accepted = accepted.iter().map(|change| Telling::of(change)).collect::<Result<Vec<_>, _>>()?;
+        let (found, told) = (Arc::clone(&self.found), Arc::clone(&self.told));
+        blocking(move || lock(&told).advance(&found, &accepted)).await
+    }
+
+    async fn finish(self: Box<Self>, outstanding: bool) -> Result<(), Failure> {
+        let Changes { found, summary, walk, told } = *self;
+        blocking(move || {
+            let walked = lock(&walk).is_over() || summary.counts.planned.total() == 0;
+            // A sentence about columns stands until a person let a run through, or there was nothing to send.
+            let told = std::mem::take(&mut *lock(&told));
+            let nothing_planned = summary.counts.planned.total() == 0;
+            let settled = summary.columns_changed.is_none() || told.changes > 0 || nothing_planned;
+            told.finish(&found, walked, settled, outstanding)
+        })
+        .await
+    }
+}
+
+/// One accepted change, with the row as it is to be kept.
+struct Telling {
+    entry: Entry,
+    row: Option<Row>,
+}
+
+impl Telling {
+    fn of(change: &Change) -> Result<Telling, Failure> {
+        let version = match change.op {
+            Op::Added | Op::Removed => change.version,
+            Op::Changed => change.version.wrapping_add(1),
+        };
+        let print = match change.op {
+            Op::Added | Op::Changed => change.after,
+            // The entry goes; only its version is looked at.
+            Op::Removed => Some(change.before.unwrap_or(RowPrint::new(0))),
+        };
+        let print = print.ok_or_else(|| Failure::internal("advance by a change that has no row"))?;
+        let row = (change.op != Op::Removed).then(|| change.row.clone());
+        Ok(Telling { entry: Entry::new(change.key, print, version), row })
+    }
+}
+
+impl Told {
+    fn advance(&mut self, found: &Found, accepted: &[Telling]) -> Result<(), Failure> {
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            None => self.journal.insert(begin_journal(found)?),
+        };
+        let mut known: Option<(&Arc<Schema>, u16)> = None;
+        let mut lines = Vec::with_capacity(accepted.len());
+        for Telling { entry, row } in accepted {
+            let Some(row) = row else {
+                lines.push(Accepted { entry: *entry, row: None });
+                continue;
+            };
+            let number = match known.filter(|(schema, _)| Arc::ptr_eq(schema, &row.schema)) {
+                Some((_, number)) => number,
+                None => journal.schema(&stored_schema(found, &row.schema)?)?,
+            };
+            known = Some((&row.schema, number));
+            let bytes = if found.keep_rows {
+                row.bytes.clone()
+            } else {
+                let cells = found.key_names.iter().filter_map(|name| row.schema.index_of(name));
+                Bytes::from(project(RowRef::new(&row.bytes), cells))
+            };
+            lines.push(Accepted { entry: *entry, row: Some((number, bytes)) });
+        }
+        journal.append(&mut lines)?;
+        self.changes += accepted.len() as u64;
+        journal.sync_if_due()
+    }
+
+    fn finish(self, found: &Found, walked: bool, settled: bool, outstanding: bool) -> Result<(), Failure> {
+        let mut next = found.manifest.clone();
+        next.complete |= walked;
+        if settled {
+            next.key.clone_from(&found.key);
+            next.compare = vec![found.compare.clone()];
+        }
+        let mut generation = Generation {
+            manifest: found.manifest.clone(),
+            keys: open_keys(&found.folder, &found.manifest)?,
+            stored: found.stored,
+        };
+        let journal = match self.journal.filter(|_| self.changes > 0) {
+            Some(mut journal) => {
+                let bytes = journal.end()?;
+                let segment = Segment::open(&found.folder, journal.number, Trust::Named(bytes))?;
+                // What was sent and not answered keeps its id, as after a death.
+                next.epoch += if outstanding { past_epoch(&segment, found.manifest.epoch16())? } else { 1 };
+                Some((segment, bytes))
+            }
+            None => None,
+        };
+        if journal.is_none() && !(settled && found.reprints > 0) {
+            if next != found.manifest && (found.stored || next.complete) {
+                found.folder.make()?;
+                next.store(&found.folder)?;
+            }
+            return Ok(());
+        }
+        let mut reprints = Reprinting { found, fresh: Fresh::default(), scratch: Vec::new() };
+        generation.replace(
+            &found.folder,
+            next,
+            journal.as_ref().map(|(segment, bytes)| (segment, *bytes)),
+            &mut |partition, base, out| {
+                if settled && found.reprints > 0 { reprints.of(partition, base, out) } else { Ok(()) }
+            },
+        )?;
+        let keep = Keep {
+            rows: found.keep_rows,
+            key: &found.key_names,
+            garbage_rows_min: found.sizes.garbage_rows_min,
+        };
+        match compact(&found.folder, &mut generation, keep) {
+            // The baseline is replaced and whole; there is only no room to make it smaller.
+            Err(failure) if failure.code == warren_engine::codes::STATE_UNWRITABLE => {
+                tracing::warn!(%failure, "the baseline's row files could not be compacted");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+/// Finds again which entries get another print.
+struct Reprinting<'a> {
+    found: &'a Found,
+    fresh: Fresh,
+    scratch: Vec<u8>,
+}
+
+impl Reprinting<'_> {
+    fn of(&mut self, partition: usize, base: &[Entry], out: &mut Vec<Entry>) -> Result<(), Failure> {
+        self.found.spill.fresh(partition, &mut self.fresh, &mut self.scratch)?;
+        judge(base, &self.fresh, self.found.rules, |verdict| {
+            if let Verdict::Reprint(entry) = verdict {
+                out.push(entry);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Creates the run's journal. The manifest is written before it, if there is none yet: see [`super::manifest`].
+fn begin_journal(found: &Found) -> Result<RowsWriter, Failure> {
+    found.folder.make()?;
+    if !found.stored {
+        found.manifest.store(&found.folder)?;
+    }
+    let header = Header {
+        number: found.manifest.next_segment,
+        base_generation: found.manifest.generation,
+        epoch: found.manifest.epoch,
+        partition_bits: PARTITION_BITS,
+        compacted: false,
+        key: found.key.clone(),
+        compare: found.compare.clone(),
+    };
+    let mut journal = RowsWriter::journal(&found.folder, &header)?;
+    // Blocks of removals have no rows and name the first schema, so there is one.
+    journal.schema(&stored_schema(found, &found.schema)?)?;
+    Ok(journal)
+}
+
+fn stored_schema(found: &Found, schema: &Arc<Schema>) -> Result<StoredSchema, Failure> {
+    if found.keep_rows {
+        return Ok(StoredSchema { schema: Arc::clone(schema), whole: true });
+    }
+    key_schema(schema, &found.key_names)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic while it was held left an error in its own task; the state is checked on disk by the next run.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs file work where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::internal("work on the baseline's files").because(error))?
+}

@@ -1,0 +1,122 @@
+//! The comparison itself: sorted keys of now against sorted entries of the baseline.
+
+use warren_engine::change::Op;
+use warren_engine::fingerprint::{KeyPrint, RowPrint};
+
+use super::partition::Entry;
+use super::spill::Fresh;
+
+/// How rows are judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// Whether every row is reported as added and none as removed.
+    pub(crate) full: bool,
+    /// The version that an added key begins with.
+    pub(crate) epoch: u16,
+}
+
+/// What is to be said of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The row differs.
+    Differs(Difference),
+    /// The row is the same, and its entry has the print of other columns than those in use now.
+    Reprint(Entry),
+    /// The row's key occurs more than once; one verdict for each row.
+    Twice {
+        /// The row's turn within the partition.
+        ordinal: u32,
+    },
+}
+
+/// A key whose row was added, changed or removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) op: Op,
+    pub(crate) key: KeyPrint,
+    pub(crate) before: Option<RowPrint>,
+    pub(crate) after: Option<RowPrint>,
+    pub(crate) version: u16,
+    /// The row's turn within the partition; `None` where it was removed.
+    pub(crate) ordinal: Option<u32>,
+}
+
+/// Says of each key of a partition what is to be said, in the order of keys.
+pub(crate) fn judge(base: &[Entry], fresh: &Fresh, rules: Rules, mut say: impl FnMut(Verdict)) {
+    let (mut b, mut f) = (0, 0);
+    while b < base.len() || f < fresh.keys.len() {
+        let Some(&(key, ordinal)) = fresh.keys.get(f) else {
+            gone(base[b], rules, &mut say);
+            b += 1;
+            continue;
+        };
+        let entry = base.get(b).copied();
+        if let Some(entry) = entry.filter(|entry| entry.key() < key) {
+            gone(entry, rules, &mut say);
+            b += 1;
+            continue;
+        }
+        let entry = entry.filter(|entry| entry.key() == key);
+        let same = fresh.keys[f..].iter().take_while(|(other, _)| *other == key).count();
+        if same > 1 {
+            fresh.keys[f..f + same].iter().for_each(|&(_, ordinal)| say(Verdict::Twice { ordinal }));
+        } else {
+            here(entry, key, ordinal, fresh.prints(ordinal), rules, &mut say);
+        }
+        f += same;
+        b += usize::from(entry.is_some());
+    }
+}
+
+fn gone(entry: Entry, rules: Rules, say: &mut impl FnMut(Verdict)) {
+    if rules.full {
+        return;
+    }
+    say(Verdict::Differs(Difference {
+        op: Op::Removed,
+        key: KeyPrint(entry.key()),
+        before: Some(entry.print()),
+        after: None,
+        version: entry.version(),
+        ordinal: None,
+    }));
+}
+
+fn here(
+    entry: Option<Entry>,
+    key: u128,
+    ordinal: u32,
+    prints: &[u128],
+    rules: Rules,
+    say: &mut impl FnMut(Verdict),
+) {
+    let print = RowPrint::new(prints[0]);
+    let added = |version| Difference {
+        op: Op::Added,
+        key: KeyPrint(key),
+        before: None,
+        after: Some(print),
+        version,
+        ordinal: Some(ordinal),
+    };
+    let Some(entry) = entry else {
+        return say(Verdict::Differs(added(rules.epoch)));
+    };
+    if rules.full {
+        return say(Verdict::Differs(added(entry.version().wrapping_add(1))));
+    }
+    if entry.print() == print {
+        return;
+    }
+    if prints[1..].iter().any(|&old| RowPrint::new(old) == entry.print()) {
+        return say(Verdict::Reprint(entry.with_print(print)));
+    }
+    say(Verdict::Differs(Difference {
+        op: Op::Changed,
+        key: KeyPrint(key),
+        before: Some(entry.print()),
+        after: Some(print),
+        version: entry.version(),
+        ordinal: Some(ordinal),
+    }));
+}

@@ -1,0 +1,102 @@
+//! Finds the rows that the destination was last told of, in the row files.
+//!
+//! The newest file that has a key's row of the version its entry names has the right one. Files are searched
+//! partition by partition: first their entries, which are small, then only those blocks that hold a row wanted.
+
+use warren_engine::failure::Failure;
+use warren_engine::row;
+
+use super::folder::{Folder, damaged};
+use super::manifest::Manifest;
+use super::partition::Entry;
+use super::segment::{BlockRef, Record, Segment, StoredSchema, Trust};
+
+/// The row files of the baseline, oldest first.
+#[derive(Debug)]
+pub(crate) struct RowStore {
+    pub(crate) segments: Vec<Segment>,
+}
+
+/// Where a row is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Located {
+    segment: usize,
+    block: BlockRef,
+    /// Where in the block's rows it begins.
+    start: usize,
+    /// Its length.
+    pub(crate) length: u32,
+}
+
+impl RowStore {
+    /// Opens the row files that the manifest names.
+    pub(crate) fn open(folder: &Folder, manifest: &Manifest) -> Result<RowStore, Failure> {
+        let open = |info: &super::manifest::SegmentInfo| {
+            Segment::open(folder, info.number, Trust::Named(info.bytes))
+        };
+        Ok(RowStore { segments: manifest.segments.iter().map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// Finds the rows of entries of one partition, which are sorted by key. `None` where no file has it.
+    pub(crate) fn locate(&self, partition: usize, wanted: &[Entry]) -> Result<Vec<Option<Located>>, Failure> {
+        let mut found = vec![None; wanted.len()];
+        let mut missing = wanted.len();
+        let (mut records, mut scratch) = (Vec::<Record>::new(), Vec::new());
+        for (at, segment) in self.segments.iter().enumerate().rev() {
+            for &block in segment.blocks_of(partition).iter().rev() {
+                if missing == 0 {
+                    return Ok(found);
+                }
+                segment.records(block, &mut records, &mut scratch)?;
+                let mut start = 0;
+                for record in &records {
+                    let begins = start;
+                    start += record.length as usize;
+                    let place = wanted.binary_search_by_key(&record.entry.key(), |entry| entry.key());
+                    let Ok(place) = place else { continue };
+                    let right = !record.removed && record.entry.version() == wanted[place].version();
+                    if right && found[place].is_none() {
+                        let located = Located { segment: at, block, start: begins, length: record.length };
+                        found[place] = Some(located);
+                        missing -= 1;
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads rows and hands each over with its columns and the number it came with. The order is that of the files.
+    pub(crate) fn read(
+        &self,
+        located: &mut [(usize, Located)],
+        mut take: impl FnMut(usize, &StoredSchema, &[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        located.sort_unstable_by_key(|(_, located)| (located.segment, located.block.offset, located.start));
+        let (mut rows, mut scratch) = (Vec::new(), Vec::new());
+        let mut open = None;
+        for (number, located) in located.iter() {
+            let segment = &self.segments[located.segment];
+            let block = (located.segment, located.block.offset);
+            if open != Some(block) {
+                segment.rows(located.block, &mut rows, &mut scratch)?;
+                open = Some(block);
+            }
+            let stored = &segment.schemas[usize::from(located.block.schema)];
+            let bytes =
+                rows.get(located.start..located.start + located.length as usize).ok_or_else(|| {
+                    segment.damaged(located.block.offset, "a block holds fewer rows than it says")
+                })?;
+            row::check(bytes, stored.schema.len()).map_err(|error| {
+                segment.damaged(located.block.offset, "a kept row is damaged").because(error)
+            })?;
+            take(*number, stored, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key of the baseline whose row no file has.
+pub(crate) fn missing_row(folder: &Folder) -> Failure {
+    damaged(folder.path(), 0, "the row of a key is in none of the row files")
+}

@@ -1,0 +1,98 @@
+//! Reads the source's rows into the spill: prints keys and rows, sets NULL keys aside.
+//!
+//! Printing runs on a thread of its own, fed by a short channel, so that the source's connection and the hashing
+//! each have a core.
+
+use warren_engine::codes;
+use warren_engine::failure::Failure;
+use warren_engine::fingerprint::{Picker, Printer};
+use warren_engine::key::key_text_at;
+use warren_engine::ports::{Progress, RowFault, RowStream};
+use warren_engine::row::Batch;
+
+use super::spill::Spill;
+
+/// Batches that wait to be printed.
+const BATCHES_WAITING: usize = 4;
+/// Faults of one code that are kept as samples.
+pub(crate) const SAMPLES_MAX: usize = 100;
+
+/// What was read.
+pub(crate) struct ReadRows {
+    pub(crate) spill: Spill,
+    pub(crate) rows: u64,
+    pub(crate) null_keys: u64,
+    pub(crate) faults: Vec<RowFault>,
+}
+
+/// Reads all rows. An error of the stream is returned as it is, and nothing is left behind.
+pub(crate) async fn read_all(
+    rows: &mut dyn RowStream,
+    key: Picker,
+    pickers: Vec<Picker>,
+    spill: Spill,
+    progress: &Progress,
+) -> Result<ReadRows, Failure> {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel::<Batch>(BATCHES_WAITING);
+    let printing = tokio::task::spawn_blocking(move || {
+        let mut reader = Reader::new(key, pickers, spill);
+        while let Some(batch) = receiver.blocking_recv() {
+            reader.take(&batch)?;
+        }
+        Ok::<_, Failure>(reader.read)
+    });
+    let (mut count, mut bytes) = (0, 0);
+    let streamed = loop {
+        match rows.next().await {
+            Ok(Some(batch)) => {
+                count += batch.len() as u64;
+                bytes += batch.size() as u64;
+                progress(count, bytes);
+                if sender.send(batch).await.is_err() {
+                    // The printing thread has ended, with an error that is fetched below.
+                    break Ok(());
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(failure) => break Err(failure),
+        }
+    };
+    drop(sender);
+    let printed = printing.await.map_err(|error| Failure::internal("print rows").because(error))?;
+    streamed?;
+    printed
+}
+
+struct Reader {
+    key: Picker,
+    pickers: Vec<Picker>,
+    printer: Printer,
+    prints: Vec<u128>,
+    read: ReadRows,
+}
+
+impl Reader {
+    fn new(key: Picker, pickers: Vec<Picker>, spill: Spill) -> Reader {
+        let read = ReadRows { spill, rows: 0, null_keys: 0, faults: Vec::new() };
+        Reader { key, prints: vec![0; pickers.len()], pickers, printer: Printer::default(), read }
+    }
+
+    fn take(&mut self, batch: &Batch) -> Result<(), Failure> {
+        for row in batch.rows() {
+            let Some(key) = self.printer.key(row, &self.key) else {
+                self.read.null_keys += 1;
+                if self.read.faults.len() < SAMPLES_MAX {
+                    let key = key_text_at(row, self.key.indexes());
+                    self.read.faults.push(RowFault { code: codes::NULL_KEY, key });
+                }
+                continue;
+            };
+            for (print, picker) in self.prints.iter_mut().zip(&self.pickers) {
+                *print = self.printer.row(row, picker).bits();
+            }
+            self.read.spill.push(key.0, &self.prints, row.as_bytes())?;
+        }
+        self.read.rows += batch.len() as u64;
+        Ok(())
+    }
+}

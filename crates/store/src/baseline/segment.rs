@@ -1,0 +1,372 @@
+//! A row file: what the destination was told, in the order it was told, with the rows.
+//!
+//! The file of the run under way is the run's journal: each `advance` writes blocks to its end, and what was
+//! written survives the death of the process. Later it is one of the files that previous rows are read from.
+//!
+//! ```text
+//! header   magic 8 | version u32 | length u32 | JSON (see `Header`) | xxh3-64 of all before
+//! block    header 48 | body
+//! ```
+//! A block's header: magic u32, kind u8 (1 schema, 2 rows), codec u8 (0 none, 1 zstd), partition u16, schema
+//! u32, count u32, raw length u32, stored length u32, checksum of the entries u64, of the stored rows u64, of this header u64.
+//! A schema block's body is JSON, known by its turn; a rows block's body is `count` records of 37 bytes (key 16, print and
+//! version 16, op u8: 1 put, 2 removed; length of the row u32) and then the rows, packed, compressed together.
+//! Checksums are xxh3-64, seeded with the block's place, so that a block is only right where it was written.
+
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use warren_engine::failure::Failure;
+use warren_engine::model::{Column, Schema};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::folder::{Folder, Reading, too_new};
+use super::manifest::rows_name;
+use super::partition::{Entry, PARTITION_BITS, PARTITIONS, le32, le64};
+
+pub(super) const MAGIC: &[u8; 8] = b"WarrenR\n";
+pub(super) const VERSION: u32 = 1;
+const BLOCK_MAGIC: u32 = 0x4b4c_4257;
+pub(super) const BLOCK_HEADER: usize = 48;
+pub(super) const RECORD: usize = Entry::SIZE + 5;
+/// A header's JSON is far smaller: two lists of columns.
+const HEADER_BYTES_MAX: u32 = 16 << 20;
+
+/// What a row file says about itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Header {
+    pub(crate) number: u64,
+    /// The generation of keys that a journal goes on from; for a compacted file the one it was made in.
+    pub(crate) base_generation: u64,
+    pub(crate) epoch: u64,
+    pub(crate) partition_bits: u32,
+    pub(crate) compacted: bool,
+    /// The key's columns and the columns that made the prints, where it is a journal.
+    pub(crate) key: Vec<Column>,
+    pub(crate) compare: Vec<Column>,
+}
+
+/// The columns of the rows of some blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredSchema {
+    pub(crate) schema: Arc<Schema>,
+    /// Whether rows are kept whole, or only their key.
+    pub(crate) whole: bool,
+}
+
+/// What a schema block holds.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SchemaBody {
+    pub(super) columns: Vec<Column>,
+    pub(super) whole: bool,
+}
+
+/// What was accepted of one key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record {
+    pub(crate) entry: Entry,
+    pub(crate) removed: bool,
+    /// The length of the packed row; 0 where it was removed.
+    pub(crate) length: u32,
+}
+
+/// Where a rows block is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockRef {
+    pub(crate) offset: u64,
+    pub(crate) partition: u16,
+    /// Which of the file's schemas, by turn.
+    pub(crate) schema: u16,
+}
+
+/// A row file for reading.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    file: Reading,
+    pub(crate) header: Header,
+    pub(crate) schemas: Vec<StoredSchema>,
+    /// Sorted by partition, and within one in the order written.
+    pub(crate) blocks: Vec<BlockRef>,
+    /// Where the last whole block ends.
+    pub(crate) end: u64,
+}
+
+/// How far a file is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// The manifest names it with this length: whatever does not fit is damage.
+    Named(u64),
+    /// The journal of a run that died: it ends where its first fault is.
+    Journal,
+}
+
+/// A block's header.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct BlockHeader {
+    pub(super) kind: u8,
+    pub(super) codec: u8,
+    pub(super) partition: u16,
+    pub(super) schema: u32,
+    pub(super) count: u32,
+    pub(super) raw: u32,
+    pub(super) stored: u32,
+    pub(super) entries_sum: u64,
+    pub(super) body_sum: u64,
+}
+
+pub(super) const KIND_SCHEMA: u8 = 1;
+pub(super) const KIND_ROWS: u8 = 2;
+
+impl BlockHeader {
+    pub(super) fn write_to(self, offset: u64, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&BLOCK_MAGIC.to_le_bytes());
+        out.extend_from_slice(&[self.kind, self.codec]);
+        out.extend_from_slice(&self.partition.to_le_bytes());
+        for number in [self.schema, self.count, self.raw, self.stored] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.entries_sum.to_le_bytes());
+        out.extend_from_slice(&self.body_sum.to_le_bytes());
+        let sum = xxh3_64_with_seed(&out[start..], offset);
+        out.extend_from_slice(&sum.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8; BLOCK_HEADER], offset: u64) -> Option<BlockHeader> {
+        let right =
+            le32(bytes, 0) == BLOCK_MAGIC && le64(bytes, 40) == xxh3_64_with_seed(&bytes[..40], offset);
+        right.then(|| BlockHeader {
+            kind: bytes[4],
+            codec: bytes[5],
+            partition: u16::from_le_bytes([bytes[6], bytes[7]]),
+            schema: le32(bytes, 8),
+            count: le32(bytes, 12),
+            raw: le32(bytes, 16),
+            stored: le32(bytes, 20),
+            entries_sum: le64(bytes, 24),
+            body_sum: le64(bytes, 32),
+        })
+    }
+
+    fn records_length(self) -> u64 {
+        u64::from(self.count) * RECORD as u64
+    }
+
+    fn length(self) -> u64 {
+        BLOCK_HEADER as u64 + self.records_length() + u64::from(self.stored)
+    }
+}
+
+impl Record {
+    pub(super) fn write_to(self, out: &mut Vec<u8>) {
+        self.entry.write_to(out);
+        out.push(if self.removed { 2 } else { 1 });
+        out.extend_from_slice(&self.length.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Record {
+        Record { entry: Entry::read(bytes), removed: bytes[32] != 1, length: le32(bytes, 33) }
+    }
+}
+
+impl Segment {
+    /// Opens a row file and finds its blocks.
+    ///
+    /// # Errors
+    /// It is missing, newer or damaged.
+    pub(crate) fn open(folder: &Folder, number: u64, trust: Trust) -> Result<Segment, Failure> {
+        let file = folder.open(&rows_name(number))?;
+        let limit = match trust {
+            Trust::Named(length) if file.length() < length => {
+                return Err(file.damaged(file.length(), "the file is shorter than the manifest says"));
+            }
+            Trust::Named(length) => length,
+            Trust::Journal => file.length(),
+        };
+        let (header, start) = read_header(&file)?;
+        if header.number != number || header.partition_bits != PARTITION_BITS {
+            return Err(file.damaged(16, "the header is not that of this file"));
+        }
+        let mut segment = Segment { file, header, schemas: Vec::new(), blocks: Vec::new(), end: start };
+        while segment.end < limit {
+            match segment.read_on(limit, trust) {
+                Ok(next) => segment.end = next,
+                Err(fault) if trust == Trust::Journal => {
+                    tracing::warn!(
+                        file = %segment.file.path().display(),
+                        offset = segment.end,
+                        %fault,
+                        "the journal of a run that died ends in a torn block, which is cut off"
+                    );
+                    break;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        // Stable, so blocks of one partition stay in the order written.
+        segment.blocks.sort_by_key(|block| block.partition);
+        segment.blocks.shrink_to_fit();
+        Ok(segment)
+    }
+
+    /// The blocks of a partition, in the order written.
+    pub(crate) fn blocks_of(&self, partition: usize) -> &[BlockRef] {
+        let partition = partition as u16;
+        let from = self.blocks.partition_point(|block| block.partition < partition);
+        let to = self.blocks.partition_point(|block| block.partition <= partition);
+        &self.blocks[from..to]
+    }
+
+    /// Reads what a block's records say, over what `records` held.
+    pub(crate) fn records(
+        &self,
+        block: BlockRef,
+        records: &mut Vec<Record>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let header = self.block_header(block.offset)?;
+        scratch.resize(header.records_length() as usize, 0);
+        self.file.read_at(scratch, block.offset + BLOCK_HEADER as u64)?;
+        self.verify_records(scratch, header, block.offset)?;
+        records.clear();
+        records.extend(scratch.chunks_exact(RECORD).map(Record::read));
+        Ok(())
+    }
+
+    /// Reads a block's rows, one after another, over what `rows` held. They are not yet checked one by one.
+    pub(crate) fn rows(
+        &self,
+        block: BlockRef,
+        rows: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let header = self.block_header(block.offset)?;
+        self.read_body(header, block.offset, rows, scratch)
+    }
+
+    /// What is wrong with this file, and where.
+    pub(crate) fn damaged(&self, offset: u64, what: &str) -> Failure {
+        self.file.damaged(offset, what)
+    }
+
+    /// Takes the block at `end` in; returns where the next begins.
+    fn read_on(&mut self, limit: u64, trust: Trust) -> Result<u64, Failure> {
+        let offset = self.end;
+        if limit - offset < BLOCK_HEADER as u64 {
+            return Err(self.file.damaged(offset, "the file ends within a block's header"));
+        }
+        let header = self.block_header(offset)?;
+        if header.length() > limit - offset {
+            return Err(self.file.damaged(offset, "the file ends within a block"));
+        }
+        let mut scratch = Vec::new();
+        if header.kind == KIND_SCHEMA {
+            let mut body = Vec::new();
+            self.read_body(header, offset, &mut body, &mut scratch)?;
+            let body: SchemaBody = serde_json::from_slice(&body)
+                .map_err(|error| self.file.damaged(offset, "a schema cannot be read").because(error))?;
+            let schema = Schema::new(body.columns)
+                .map_err(|error| self.file.damaged(offset, "a schema names a column twice").because(error))?;
+            self.schemas.push(StoredSchema { schema, whole: body.whole });
+            return Ok(offset + header.length());
+        }
+        let known = header.kind == KIND_ROWS
+            && usize::from(header.partition) < PARTITIONS
+            && (header.schema as usize) < self.schemas.len();
+        if !known {
+            return Err(self.file.damaged(offset, "a block is of an unknown kind or schema"));
+        }
+        if trust == Trust::Journal {
+            // Nothing vouches for the length of a journal, so each block must prove itself whole.
+            let mut records = vec![0; header.records_length() as usize];
+            self.file.read_at(&mut records, offset + BLOCK_HEADER as u64)?;
+            self.verify_records(&records, header, offset)?;
+            let mut stored = vec![0; header.stored as usize];
+            self.file.read_at(&mut stored, offset + BLOCK_HEADER as u64 + header.records_length())?;
+            self.verify_body(&stored, header, offset)?;
+        }
+        self.blocks.push(BlockRef { offset, partition: header.partition, schema: header.schema as u16 });
+        Ok(offset + header.length())
+    }
+
+    fn block_header(&self, offset: u64) -> Result<BlockHeader, Failure> {
+        let mut bytes = [0; BLOCK_HEADER];
+        self.file.read_at(&mut bytes, offset)?;
+        BlockHeader::read(&bytes, offset)
+            .ok_or_else(|| self.file.damaged(offset, "the checksum of a block's header does not match"))
+    }
+
+    fn read_body(
+        &self,
+        header: BlockHeader,
+        offset: u64,
+        body: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        scratch.resize(header.stored as usize, 0);
+        self.file.read_at(scratch, offset + BLOCK_HEADER as u64 + header.records_length())?;
+        self.verify_body(scratch, header, offset)?;
+        if header.codec == 0 {
+            std::mem::swap(body, scratch);
+        } else {
+            *body = zstd::bulk::decompress(scratch, header.raw as usize)
+                .map_err(|error| self.file.damaged(offset, "a block does not decompress").because(error))?;
+        }
+        if body.len() != header.raw as usize {
+            return Err(self.file.damaged(offset, "a block is of another length than it says"));
+        }
+        Ok(())
+    }
+
+    fn verify_records(&self, records: &[u8], header: BlockHeader, offset: u64) -> Result<(), Failure> {
+        if xxh3_64_with_seed(records, offset) == header.entries_sum {
+            return Ok(());
+        }
+        Err(self.file.damaged(offset, "the checksum of a block's entries does not match"))
+    }
+
+    fn verify_body(&self, stored: &[u8], header: BlockHeader, offset: u64) -> Result<(), Failure> {
+        if xxh3_64_with_seed(stored, offset) == header.body_sum {
+            return Ok(());
+        }
+        Err(self.file.damaged(offset, "the checksum of a block's rows does not match"))
+    }
+}
+
+/// The file's beginning, as it is written.
+pub(super) fn header_bytes(header: &Header) -> Result<Vec<u8>, Failure> {
+    let json = serde_json::to_vec(header)
+        .map_err(|error| Failure::internal("write a row file's header").because(error))?;
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&json);
+    let sum = xxh3_64(&bytes);
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    Ok(bytes)
+}
+
+fn read_header(file: &Reading) -> Result<(Header, u64), Failure> {
+    let mut start = [0; 16];
+    file.read_at(&mut start, 0)?;
+    if &start[..8] != MAGIC {
+        return Err(file.damaged(0, "this is not a row file"));
+    }
+    let version = le32(&start, 8);
+    if version > VERSION {
+        return Err(too_new(file.path(), u64::from(version)));
+    }
+    let length = le32(&start, 12);
+    if length > HEADER_BYTES_MAX {
+        return Err(file.damaged(12, "the header is longer than any"));
+    }
+    let mut bytes = vec![0; 16 + length as usize + 8];
+    file.read_at(&mut bytes, 0)?;
+    let (content, sum) = bytes.split_at(16 + length as usize);
+    if xxh3_64(content) != le64(sum, 0) {
+        return Err(file.damaged(0, "the checksum of the header does not match"));
+    }
+    let header = serde_json::from_slice(&content[16..])
+        .map_err(|error| file.damaged(16, "the header cannot be read").because(error))?;
+    Ok((header, bytes.len() as u64))
+}

@@ -1,0 +1,202 @@
+//! Walks through the changes of a run, partition by partition, and fetches their rows.
+//!
+//! Memory stays bounded for wide rows too: rows of now are read chunk by chunk, rows of before in rounds of a bounded size,
+//! and the rows of one batch are copied together, so that a change in flight does not hold on to a whole chunk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_engine::change::{Change, Op};
+use warren_engine::failure::Failure;
+use warren_engine::model::Schema;
+use warren_engine::row::Row;
+
+use super::changes::Found;
+use super::merge::{Difference, Verdict, judge};
+use super::partition::Entry;
+use super::previous::{Located, RowStore, missing_row};
+use super::segment::StoredSchema;
+use super::spill::{Fresh, RowWalk};
+
+/// Rows of one batch of changes, together.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Where a run is in its changes.
+#[derive(Default)]
+pub(crate) struct Walk {
+    /// The next of the partitions with changes.
+    next: usize,
+    current: Option<PartitionWalk>,
+    rows: Option<RowStore>,
+    over: bool,
+}
+
+impl Walk {
+    /// Whether every change was handed out.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The next changes, at most `max`; none at the end.
+    pub(crate) fn next(&mut self, found: &Found, max: usize) -> Result<Vec<Change>, Failure> {
+        loop {
+            if let Some(current) = &mut self.current {
+                let changes = current.take(found, self.rows.as_ref(), max.max(1))?;
+                if !changes.is_empty() {
+                    return Ok(changes);
+                }
+                self.current = None;
+            }
+            let Some(&partition) = found.partitions.get(self.next) else {
+                self.over = true;
+                return Ok(Vec::new());
+            };
+            if self.rows.is_none() {
+                self.rows = Some(RowStore::open(&found.folder, &found.manifest)?);
+            }
+            self.current = Some(PartitionWalk::open(found, self.rows.as_ref(), usize::from(partition))?);
+            self.next += 1;
+        }
+    }
+}
+
+/// The changes of one partition: removed ones first, then in the order their rows were read.
+struct PartitionWalk {
+    differences: Vec<Difference>,
+    /// Where each one's previous row is, where it has one.
+    located: Vec<Option<Located>>,
+    at: usize,
+    walk: RowWalk,
+    round: Round,
+}
+
+/// Previous rows of some differences, in memory.
+#[derive(Default)]
+struct Round {
+    from: usize,
+    /// For each difference from `from` on: its place in `bytes`, and its columns.
+    rows: Vec<Option<(usize, usize, usize)>>,
+    bytes: Vec<u8>,
+    schemas: Vec<StoredSchema>,
+}
+
+impl PartitionWalk {
+    fn open(found: &Found, rows: Option<&RowStore>, partition: usize) -> Result<PartitionWalk, Failure> {
+        let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
+        if let Some(keys) = &found.keys {
+            keys.partition(partition, &mut base, &mut scratch)?;
+        }
+        found.spill.fresh(partition, &mut fresh, &mut scratch)?;
+        let (mut differences, mut wanted) = (Vec::new(), Vec::new());
+        judge(&base, &fresh, found.rules, |verdict| {
+            if let Verdict::Differs(difference) = verdict {
+                if let Some(before) = difference.before {
+                    wanted.push(Entry::new(difference.key, before, difference.version));
+                }
+                differences.push(difference);
+            }
+        });
+        drop((base, fresh));
+        // `wanted` has the order of `differences`, that of keys, without those added.
+        let mut places = match rows {
+            Some(rows) if !wanted.is_empty() => rows.locate(partition, &wanted)?,
+            _ => vec![None; wanted.len()],
+        }
+        .into_iter();
+        let mut paired = Vec::with_capacity(differences.len());
+        for difference in differences {
+            let located = match difference.before {
+                Some(_) => Some(places.next().flatten().ok_or_else(|| missing_row(&found.folder))?),
+                None => None,
+            };
+            paired.push((difference, located));
+        }
+        paired.sort_unstable_by_key(|(difference, _)| (difference.ordinal, difference.key));
+        let (differences, located) = paired.into_iter().unzip();
+        let walk = found.spill.walk(partition);
+        Ok(PartitionWalk { differences, located, at: 0, walk, round: Round::default() })
+    }
+
+    fn take(&mut self, found: &Found, rows: Option<&RowStore>, max: usize) -> Result<Vec<Change>, Failure> {
+        if self.at == self.round.from + self.round.rows.len() {
+            self.next_round(found, rows)?;
+        }
+        let ready = self.round.from + self.round.rows.len();
+        let end = ready.min(self.at.saturating_add(max));
+        let (mut arena, mut places) = (Vec::new(), Vec::new());
+        let from = self.at;
+        while self.at < end && arena.len() < BATCH_BYTES_MAX {
+            let now = match self.differences[self.at].ordinal {
+                Some(ordinal) => Some(append(&mut arena, self.walk.row(&found.spill, ordinal)?)),
+                None => None,
+            };
+            let previous = self.round.rows[self.at - self.round.from].map(|(start, end, schema)| {
+                (append(&mut arena, &self.round.bytes[start..end]), &self.round.schemas[schema])
+            });
+            places.push((now, previous));
+            self.at += 1;
+        }
+        let arena = Bytes::from(arena);
+        let row = |schema: &Arc<Schema>, (start, end): (usize, usize)| Row {
+            schema: Arc::clone(schema),
+            bytes: arena.slice(start..end),
+        };
+        let mut changes = Vec::with_capacity(places.len());
+        for (difference, (now, previous)) in self.differences[from..].iter().zip(places) {
+            let kept = previous.map(|(place, stored)| (row(&stored.schema, place), stored.whole));
+            let previous = kept.as_ref().filter(|(_, whole)| *whole).map(|(row, _)| row.clone());
+            let current = match now {
+                Some(place) => Some(row(&found.schema, place)),
+                None => kept.map(|(row, _)| row),
+            };
+            changes.push(Change {
+                op: difference.op,
+                key: difference.key,
+                before: difference.before,
+                after: difference.after,
+                version: difference.version,
+                row: current.ok_or_else(|| missing_row(&found.folder))?,
+                previous: previous.filter(|_| difference.op != Op::Added),
+            });
+        }
+        Ok(changes)
+    }
+
+    /// Fetches the previous rows of the next differences, as many as fit.
+    fn next_round(&mut self, found: &Found, rows: Option<&RowStore>) -> Result<(), Failure> {
+        let from = self.at;
+        let (mut to, mut bytes, mut located) = (from, 0, Vec::new());
+        while to < self.differences.len() && bytes < found.sizes.previous_bytes {
+            if let Some(place) = self.located[to] {
+                bytes += place.length as usize;
+                located.push((to - from, place));
+            }
+            to += 1;
+        }
+        let round = &mut self.round;
+        round.from = from;
+        round.rows.clear();
+        round.rows.resize(to - from, None);
+        round.bytes.clear();
+        let Some(rows) = rows else { return Ok(()) };
+        rows.read(&mut located, |at, stored, bytes| {
+            let schema =
+                match round.schemas.iter().position(|known| Arc::ptr_eq(&known.schema, &stored.schema)) {
+                    Some(schema) => schema,
+                    None => {
+                        round.schemas.push(stored.clone());
+                        round.schemas.len() - 1
+                    }
+                };
+            let (start, end) = append(&mut round.bytes, bytes);
+            round.rows[at] = Some((start, end, schema));
+            Ok(())
+        })
+    }
+}
+
+fn append(arena: &mut Vec<u8>, bytes: &[u8]) -> (usize, usize) {
+    let start = arena.len();
+    arena.extend_from_slice(bytes);
+    (start, arena.len())
+}
