@@ -36,7 +36,7 @@ fn instant(input: &Held<'_>, work: &Work<'_>) -> Result<Option<Instant>, Refusal
         })
     };
     Ok(match input {
-        Held::Date(days) => utc(i64::from(*days) * DAY_MICROS),
+        Held::Date(days) => i64::from(*days).checked_mul(DAY_MICROS).and_then(utc),
         Held::DateTime(micros) | Held::Time(micros) => utc(*micros),
         Held::Timestamp(micros, offset) => Some(Instant {
             micros: *micros,
