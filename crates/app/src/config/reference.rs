@@ -43,7 +43,7 @@ syncs:
 filled in after the YAML was read, in queries and templates too; a file that `file:` names is taken as it is. A variable that is not set
 is an error. What came from a variable or a file is never shown in a message.
 
-Paths are relative to the file they stand in. Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) work; keys that begin with
+Paths of files are relative to the file they stand in. Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) work; keys that begin with
 `x-` at the top are a place for anchors and mean nothing by themselves.
 
 ## Values that vary by row
