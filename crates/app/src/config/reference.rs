@@ -86,9 +86,9 @@ impl<'s> Page<'s> {
         } else if each.is_object() {
             let path = format!("{name}.NAME");
             self.map(&format!("`{path}`"), &path, each);
-        } else if of["properties"].is_object() {
+        } else if let Some(map) = forms(of).find(|form| form["properties"].is_object()) {
             self.line("");
-            self.keys(name, of);
+            self.keys(name, map);
         }
         while !self.later.is_empty() {
             for (path, of) in std::mem::take(&mut self.later) {
@@ -170,6 +170,11 @@ impl<'s> Page<'s> {
         // Writing to a string cannot fail.
         writeln!(self.out, "{}", text.trim_end_matches(' ')).ok();
     }
+}
+
+/// A schema, and those it lets choose from.
+fn forms(schema: &Value) -> impl Iterator<Item = &Value> {
+    std::iter::once(schema).chain(schema["anyOf"].as_array().into_iter().flatten())
 }
 
 /// The comment of a key, or that of its type.

@@ -184,6 +184,13 @@ fn everything_becomes_what_it_says() {
 }
 
 #[test]
+fn a_path_alone_is_the_folder_of_the_state() {
+    let (folder, project) = load_good("state: elsewhere");
+    assert_eq!(project.state.folder, folder.path().join("elsewhere"));
+    assert_eq!(project.state.record_keep, Duration::from_secs(7 * 24 * 3600));
+}
+
+#[test]
 fn a_subject_has_its_place() {
     let (_folder, project) = load_good(EVERYTHING);
     let place = |subject: &str| project.place(subject).map(|place| (place.line, place.column));
