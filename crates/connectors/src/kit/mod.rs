@@ -1,5 +1,7 @@
 //! What several connectors share.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub(crate) mod feed;
 pub(crate) mod float;
 pub(crate) mod place;

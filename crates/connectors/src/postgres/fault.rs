@@ -142,7 +142,7 @@ fn said(refusal: &DbError) -> String {
     let mut text = format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code());
     for more in [refusal.detail(), refusal.hint()].into_iter().flatten() {
         text.push_str("; ");
-        text.push_str(more);
+        text.push_str(more.trim_end_matches('.'));
     }
     text
 }

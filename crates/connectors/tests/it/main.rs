@@ -5,5 +5,6 @@
 mod embedded;
 mod mysql;
 mod postgres;
+mod rabbitmq;
 mod reading;
 mod sqlite;
