@@ -13,6 +13,7 @@ use warren_engine::row::{Row, RowRef};
 
 use super::Sizes;
 use super::compact::{Keep, compact, project};
+use super::count::Different;
 use super::folder::Folder;
 use super::generation::{Generation, open_keys};
 use super::journal::{Accepted, RowsWriter, key_schema};
@@ -42,7 +43,7 @@ pub(crate) struct Found {
     /// Entries that get another print at the end.
     pub(crate) reprints: u64,
     /// Partitions with changes, in order.
-    pub(crate) partitions: Vec<u16>,
+    pub(crate) partitions: Vec<Different>,
     pub(crate) sizes: Sizes,
 }
 

@@ -19,7 +19,7 @@ use super::segment::{
 };
 
 /// Rows of one block, uncompressed; large enough for zstd, small enough to read for one row.
-const BLOCK_ROWS_BYTES: usize = 256 << 10;
+const BLOCK_ROWS_BYTES: usize = 32 << 10;
 /// Below this a block is not worth compressing.
 const COMPRESS_BYTES_MIN: usize = 128;
 const SYNC_EVERY: Duration = Duration::from_secs(1);

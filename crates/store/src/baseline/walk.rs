@@ -12,6 +12,7 @@ use warren_engine::model::Schema;
 use warren_engine::row::Row;
 
 use super::changes::Found;
+use super::count::Different;
 use super::merge::{Difference, Verdict, judge};
 use super::partition::Entry;
 use super::previous::{Located, RowStore, missing_row};
@@ -47,14 +48,14 @@ impl Walk {
                 }
                 self.current = None;
             }
-            let Some(&partition) = found.partitions.get(self.next) else {
+            let Some(different) = found.partitions.get(self.next) else {
                 self.over = true;
                 return Ok(Vec::new());
             };
             if self.rows.is_none() {
                 self.rows = Some(RowStore::open(&found.folder, &found.manifest)?);
             }
-            self.current = Some(PartitionWalk::open(found, self.rows.as_ref(), usize::from(partition))?);
+            self.current = Some(PartitionWalk::open(found, self.rows.as_ref(), different)?);
             self.next += 1;
         }
     }
@@ -81,22 +82,16 @@ struct Round {
 }
 
 impl PartitionWalk {
-    fn open(found: &Found, rows: Option<&RowStore>, partition: usize) -> Result<PartitionWalk, Failure> {
-        let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
-        if let Some(keys) = &found.keys {
-            keys.partition(partition, &mut base, &mut scratch)?;
-        }
-        found.spill.fresh(partition, &mut fresh, &mut scratch)?;
-        let (mut differences, mut wanted) = (Vec::new(), Vec::new());
-        judge(&base, &fresh, found.rules, |verdict| {
-            if let Verdict::Differs(difference) = verdict {
-                if let Some(before) = difference.before {
-                    wanted.push(Entry::new(difference.key, before, difference.version));
-                }
-                differences.push(difference);
-            }
-        });
-        drop((base, fresh));
+    fn open(found: &Found, rows: Option<&RowStore>, different: &Different) -> Result<PartitionWalk, Failure> {
+        let partition = usize::from(different.partition);
+        let differences = match &different.differences {
+            Some(kept) => kept.clone(),
+            None => find_again(found, partition)?,
+        };
+        let wanted: Vec<Entry> = differences
+            .iter()
+            .filter_map(|one| Some(Entry::new(one.key, one.before?, one.version)))
+            .collect();
         // `wanted` has the order of `differences`, that of keys, without those added.
         let mut places = match rows {
             Some(rows) if !wanted.is_empty() => rows.locate(partition, &wanted)?,
@@ -193,6 +188,22 @@ impl PartitionWalk {
             Ok(())
         })
     }
+}
+
+/// The differences of a partition, as the first pass found them.
+fn find_again(found: &Found, partition: usize) -> Result<Vec<Difference>, Failure> {
+    let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
+    if let Some(keys) = &found.keys {
+        keys.partition(partition, &mut base, &mut scratch)?;
+    }
+    found.spill.fresh(partition, &mut fresh, &mut scratch)?;
+    let mut differences = Vec::new();
+    judge(&base, &fresh, found.rules, |verdict| {
+        if let Verdict::Differs(difference) = verdict {
+            differences.push(difference);
+        }
+    });
+    Ok(differences)
 }
 
 fn append(arena: &mut Vec<u8>, bytes: &[u8]) -> (usize, usize) {
