@@ -29,15 +29,9 @@ pub(crate) struct Walk {
     next: usize,
     current: Option<PartitionWalk>,
     rows: Option<RowStore>,
-    over: bool,
 }
 
 impl Walk {
-    /// Whether every change was handed out.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over
-    }
-
     /// The next changes, at most `max`; none at the end.
     pub(crate) fn next(&mut self, found: &Found, max: usize) -> Result<Vec<Change>, Failure> {
         loop {
@@ -49,7 +43,6 @@ impl Walk {
                 self.current = None;
             }
             let Some(different) = found.partitions.get(self.next) else {
-                self.over = true;
                 return Ok(Vec::new());
             };
             if self.rows.is_none() {

@@ -232,7 +232,7 @@ async fn recover_torn(world: &World, model: &mut Model, told_before: HashMap<i64
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_baseline_is_what_was_told(runs in prop::collection::vec(a_run(), 1..12)) {
