@@ -66,6 +66,18 @@ impl ChangeId {
     }
 }
 
+impl Change {
+    /// A number for what a change is, to be summed over all changes of a run.
+    pub fn digest(op: Op, key: KeyPrint, before: Option<RowPrint>, after: Option<RowPrint>) -> u128 {
+        let mut bytes = [0; 49];
+        bytes[..16].copy_from_slice(&key.0.to_le_bytes());
+        bytes[16..32].copy_from_slice(&before.map_or(u128::MAX, RowPrint::bits).to_le_bytes());
+        bytes[32..48].copy_from_slice(&after.map_or(u128::MAX, RowPrint::bits).to_le_bytes());
+        bytes[48] = op as u8;
+        xxhash_rust::xxh3::xxh3_128(&bytes)
+    }
+}
+
 impl fmt::Display for ChangeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)

@@ -56,6 +56,8 @@ codes! {
     SOURCE_UNREACHABLE = "source-unreachable";
     /// The source refused the user or password.
     SOURCE_REFUSED_LOGIN = "source-refused-login";
+    /// The source has no such database, or there is no such file.
+    UNKNOWN_DATABASE = "unknown-database";
     /// The source's certificate, or ours, was refused.
     TLS_FAILED = "tls-failed";
     /// The query is refused by the source.

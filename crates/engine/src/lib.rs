@@ -13,9 +13,10 @@
 //! | failure and its kind, codes | [`failure`], [`codes`] |
 //! | finding (what a check reports) | [`finding`] |
 //! | the ports to the world | [`ports`] |
-//! | a run and its record | [`run`] |
-
+//! | a run and its record | [`run`](mod@run) |
+//! | sync: rows to messages | [`sync`] |
 //!
+//! The page to read first is [`sync::run`](mod@sync::run).
 
 pub mod change;
 pub mod codes;
@@ -24,9 +25,13 @@ pub mod failure;
 pub mod finding;
 pub mod fingerprint;
 pub mod key;
+pub mod memory;
 pub mod message;
 pub mod model;
+pub mod near;
 pub mod ports;
 pub mod row;
 pub mod run;
 pub mod size;
+pub mod span;
+pub mod sync;

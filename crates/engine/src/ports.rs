@@ -177,6 +177,9 @@ pub struct DiffSummary {
     /// How the columns that count differ from those the baseline was made with, in one sentence, where that could
     /// not be reconciled (a column that counts changed its type or is gone). A run stops unless told not to.
     pub columns_changed: Option<String>,
+    /// The wrapping sum of [`Change::digest`] over all changes: the same changes, whatever their order, make the same
+    /// number. A stored plan is compared by it.
+    pub digest: u128,
 }
 
 /// What the destination of one sync has been told, row by row.

@@ -556,7 +556,7 @@ mod tests {
         cells.json("{\"a\":1}");
         cells.array(2, |cells| {
             cells.int(1);
-            cells.array(1, |cells| cells.null());
+            cells.array(1, |cells| cells.int(2));
         });
         batch.end_row();
         batch

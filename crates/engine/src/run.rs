@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{ChangeId, Op};
 use crate::codes::Code;
+use crate::failure::Failure;
 use crate::message::Outbound;
 
 /// A run's number, counted up within one state store.
@@ -209,6 +210,16 @@ pub struct RunError {
     pub message: String,
     /// The way out.
     pub remedy: Option<String>,
+}
+
+impl From<&Failure> for RunError {
+    fn from(failure: &Failure) -> Self {
+        RunError {
+            code: failure.code.as_str().to_owned(),
+            message: failure.to_string(),
+            remedy: failure.remedy.clone(),
+        }
+    }
 }
 
 /// A run on record.

@@ -1,1 +1,126 @@
-//! The rabbitmq broker.
+//! The RabbitMQ broker, over a thin AMQP 0-9-1 client of our own (`docs/adr/0001-amqp-client.md`).
+//!
+//! What comes in: batches of messages to publish, queues to consume from. What goes out: a receipt for each message by
+//! what the broker said of that very message, and deliveries with the means to settle them. It does not retry, record, log
+//! errors or dead-letter; it opens a connection when one is used and none is there.
+//!
+//! | | |
+//! |---|---|
+//! | [`config`] | settings |
+//! | `wire` | bytes |
+//! | `connection` | one connection: greeting, channels, reading and writing |
+//! | `publisher` | batches, confirms, returns, whose fault a closed channel is |
+//! | `consumer` | deliveries, coalesced acknowledgements |
+//! | `topology` | declaring, binding, passive checks, getting one message |
+//! | `management`, `check` | the management API; looking before doing |
+
+pub mod config;
+
+mod connection;
+mod consumer;
+mod failures;
+mod publisher;
+mod topology;
+mod wire;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use warren_engine::failure::Failure;
+use warren_engine::finding::Finding;
+use warren_engine::message::{Outbound, Receipt, Route};
+use warren_engine::ports::{Broker, Consumer, MessageLimits, QueueInfo};
+
+pub use self::config::Config;
+use self::config::Target;
+use self::connection::Connection;
+use self::connection::slot::Slot;
+use self::publisher::Publisher;
+pub use self::topology::{QueueState, Taken};
+pub use self::wire::method::{Binding, ExchangeSpec, QueueSpec};
+
+/// A RabbitMQ broker. It has up to two connections: one to publish, one for all else, so that a broker that holds
+/// publishers back still delivers.
+pub struct Rabbit {
+    name: String,
+    target: Arc<Target>,
+    publisher: Publisher,
+    /// For consumers, questions and declarations.
+    side: Slot,
+}
+
+/// A broker of that name, as the port. Connects when it is first used.
+///
+/// # Errors
+/// A setting is wrong.
+pub fn broker(name: &str, config: &Config) -> Result<Arc<dyn Broker>, Failure> {
+    Rabbit::new(name, config).map(|rabbit| Arc::new(rabbit) as Arc<dyn Broker>)
+}
+
+impl Rabbit {
+    /// A broker of that name. Connects when it is first used.
+    ///
+    /// # Errors
+    /// A setting is wrong.
+    pub fn new(name: &str, config: &Config) -> Result<Rabbit, Failure> {
+        let target = Arc::new(config.target()?);
+        let slot = |purpose: &str| {
+            let tls = config.tls.clone().unwrap_or_default();
+            Slot::new(target.clone(), tls, format!("warren {name} {purpose}"))
+        };
+        Ok(Rabbit {
+            name: name.to_owned(),
+            publisher: Publisher::new(slot("publishing"), target.clone()),
+            side: slot("consuming"),
+            target,
+        })
+    }
+
+    /// The connection for all but publishing.
+    async fn side(&self) -> Result<Arc<Connection>, Failure> {
+        self.side.get().await
+    }
+}
+
+#[async_trait]
+impl Broker for Rabbit {
+    /// What is promised of order: see [`publisher`].
+    async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
+        self.publisher.publish(batch).await
+    }
+
+    async fn limits(&self) -> Result<MessageLimits, Failure> {
+        let connection = self.publisher.connection().await?;
+        Ok(MessageLimits {
+            body_bytes_max: self.publisher.body_bytes_max(&connection),
+            header_bytes_max: Some(wire::publish::header_bytes_max(connection.shared.agreed.frame_max) as u64),
+            short_bytes_max: Some(255),
+        })
+    }
+
+    async fn check(&self, _routes: &[Route]) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueInfo>, Failure> {
+        let _ = &self.name;
+        Ok(Vec::new())
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, Failure> {
+        let connection = self.side().await?;
+        consumer::consume(connection, queue, prefetch)
+            .await
+            .map(|consumer| Box::new(consumer) as Box<dyn Consumer>)
+    }
+
+    fn blocked(&self) -> Option<String> {
+        self.publisher.blocked()
+    }
+
+    async fn close(&self) {
+        self.publisher.close().await;
+        self.side.close().await;
+        let _ = &self.target;
+    }
+}

@@ -84,14 +84,15 @@ impl Columns {
             return;
         }
         self.reprint |= names(&self.compare).all(|name| names(old).any(|old| old == name));
-        match Picker::by_name(schema, names(old)) {
-            Ok(picker) => self.pickers.push(picker),
-            Err(_) => {
-                (self.reprint, self.lost) = (true, true);
-                let gone = names(old).filter(|name| schema.index_of(name).is_none());
-                let gone: Vec<String> = gone.map(|name| format!("`{name}`")).collect();
-                self.gone
-                    .extend(gone.into_iter().filter(|name| !self.gone.contains(name)).collect::<Vec<_>>());
+        if let Ok(picker) = Picker::by_name(schema, names(old)) {
+            self.pickers.push(picker);
+            return;
+        }
+        (self.reprint, self.lost) = (true, true);
+        for name in names(old).filter(|name| schema.index_of(name).is_none()) {
+            let gone = format!("`{name}`");
+            if !self.gone.contains(&gone) {
+                self.gone.push(gone);
             }
         }
     }
@@ -111,7 +112,9 @@ impl Columns {
             .filter(|(old, now)| differ(old.kind, now.kind))
             .map(|(old, now)| format!("the key's column `{}` was {} and is {}", old.name, old.kind, now.kind))
             .collect();
-        changed.into_iter().for_each(|fault| self.fault(fault));
+        for fault in changed {
+            self.fault(fault);
+        }
     }
 
     /// Whether a kept row of these columns can be printed over the set in use; notes a type that changed.

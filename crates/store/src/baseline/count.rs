@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use warren_engine::change::Change;
 use warren_engine::codes;
 use warren_engine::failure::Failure;
 use warren_engine::fingerprint::Picker;
@@ -15,12 +16,14 @@ use super::keys::KeysFile;
 use super::merge::{Difference, Rules, Verdict, judge};
 use super::partition::PARTITIONS;
 use super::read::SAMPLES_MAX;
-use super::spill::{Fresh, Spill};
+use super::spill::{Fresh, RowWalk, Spill};
 
 /// What the first pass found.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
     pub(crate) planned: PerOp,
+    /// The sum of all changes' digests.
+    pub(crate) digest: u128,
     pub(crate) duplicate_rows: u64,
     /// Entries whose print is of other columns than those in use, and whose row is the same.
     pub(crate) reprints: u64,
@@ -61,6 +64,7 @@ pub(crate) fn count(keys: Option<&KeysFile>, spill: &Spill, rules: Rules) -> Res
     let mut all = Counted::default();
     for counted in results {
         let counted = counted?;
+        all.digest = all.digest.wrapping_add(counted.digest);
         all.planned.added += counted.planned.added;
         all.planned.changed += counted.planned.changed;
         all.planned.removed += counted.planned.removed;
@@ -101,7 +105,10 @@ fn count_some(keys: Option<&KeysFile>, spill: &Spill, rules: Rules, turn: &Turn)
         let mut differences = Vec::new();
         judge(&base, &fresh, rules, |verdict| match verdict {
             Verdict::Differs(difference) => {
-                *counted.planned.of(difference.op) += 1;
+                let Difference { op, key, .. } = difference;
+                *counted.planned.of(op) += 1;
+                let digest = Change::digest(op, key, difference.before(), difference.after());
+                counted.digest = counted.digest.wrapping_add(digest);
                 differences.push(difference);
             }
             Verdict::Reprint(_) => counted.reprints += 1,
@@ -126,10 +133,10 @@ impl Counted {
     /// The first rows with duplicate keys.
     pub(crate) fn samples(&self, spill: &Spill, key: &Picker) -> Result<Vec<RowFault>, Failure> {
         let mut faults = Vec::new();
-        let (mut at, mut walk) = (0, spill.walk(0));
+        let (mut at, mut walk) = (0, RowWalk::of(0));
         for &(partition, ordinal) in &self.duplicates {
             if partition != at {
-                (at, walk) = (partition, spill.walk(partition));
+                (at, walk) = (partition, RowWalk::of(partition));
             }
             let row = RowRef::new(walk.row(spill, ordinal)?);
             faults.push(RowFault { code: codes::DUPLICATE_KEY, key: key_text_at(row, key.indexes()) });

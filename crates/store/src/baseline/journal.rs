@@ -103,7 +103,8 @@ impl RowsWriter {
         let mut from = 0;
         while from < accepted.len() {
             let group = group_of(&accepted[from]);
-            (records.clear(), rows.clear());
+            records.clear();
+            rows.clear();
             let mut to = from;
             while to < accepted.len() && group_of(&accepted[to]) == group && rows.len() < BLOCK_ROWS_BYTES {
                 let Accepted { entry, row } = &accepted[to];

@@ -188,6 +188,7 @@ impl Baseline for FileBaseline {
                 first_run: !generation.manifest.complete,
                 faults,
                 columns_changed: columns.sentence(),
+                digest: counted.digest,
             };
             let found = Found {
                 folder,

@@ -21,10 +21,10 @@ pub(crate) struct RowStore {
 /// Where a row is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Located {
-    segment: usize,
+    segment: u32,
     block: BlockRef,
     /// Where in the block's rows it begins.
-    start: usize,
+    start: u32,
     /// Its length.
     pub(crate) length: u32,
 }
@@ -50,10 +50,11 @@ impl RowStore {
                     return Ok(found);
                 }
                 segment.record_bytes(block, &mut bytes)?;
-                let mut start = 0;
+                let mut start = 0_u32;
                 for record in records(&bytes) {
                     let begins = start;
-                    start += record.length as usize;
+                    // A block's rows have a length of 32 bits; a record that says otherwise finds no row.
+                    start = start.saturating_add(record.length);
                     if !filter.may_have(record.entry.key()) {
                         continue;
                     }
@@ -61,7 +62,8 @@ impl RowStore {
                     let Ok(place) = place else { continue };
                     let right = !record.removed && record.entry.version() == wanted[place].version();
                     if right && found[place].is_none() {
-                        let located = Located { segment: at, block, start: begins, length: record.length };
+                        let located =
+                            Located { segment: at as u32, block, start: begins, length: record.length };
                         found[place] = Some(located);
                         missing -= 1;
                     }
@@ -81,17 +83,17 @@ impl RowStore {
         let (mut rows, mut unpacking) = (Vec::new(), Unpacking::new()?);
         let mut open = None;
         for (number, located) in located.iter() {
-            let segment = &self.segments[located.segment];
+            let segment = &self.segments[located.segment as usize];
             let block = (located.segment, located.block.offset);
             if open != Some(block) {
                 segment.rows(located.block, &mut rows, &mut unpacking)?;
                 open = Some(block);
             }
             let stored = &segment.schemas[usize::from(located.block.schema)];
-            let bytes =
-                rows.get(located.start..located.start + located.length as usize).ok_or_else(|| {
-                    segment.damaged(located.block.offset, "a block holds fewer rows than it says")
-                })?;
+            let start = located.start as usize;
+            let bytes = rows.get(start..start + located.length as usize).ok_or_else(|| {
+                segment.damaged(located.block.offset, "a block holds fewer rows than it says")
+            })?;
             row::check(bytes, stored.schema.len()).map_err(|error| {
                 segment.damaged(located.block.offset, "a kept row is damaged").because(error)
             })?;

@@ -178,7 +178,7 @@ impl Spill {
         }
         partition.prints += width(prints.len());
         if wide {
-            return self.spill_wide(at, &length, row);
+            return self.spill_wide(at, length, row);
         }
         let place = begin + partition.rows;
         self.buffers[place..place + 4].copy_from_slice(&length);
@@ -207,12 +207,6 @@ impl Spill {
         self.take_prints(&self.buffers[begin..begin + self.partitions[partition].prints], fresh);
         fresh.sort();
         Ok(())
-    }
-
-    /// Begins a walk through the rows of a partition.
-    pub(crate) fn walk(&self, partition: usize) -> RowWalk {
-        let (rows, scratch) = (Vec::new(), Vec::new());
-        RowWalk { partition, next_chunk: 0, rows, at: 0, ordinal: 0, end: 0, scratch }
     }
 
     /// Bytes in the temporary file.
@@ -250,9 +244,9 @@ impl Spill {
     }
 
     /// Writes a row that no buffer holds as a chunk of its own.
-    fn spill_wide(&mut self, at: usize, length: &[u8; 4], row: &[u8]) -> Result<(), Failure> {
+    fn spill_wide(&mut self, at: usize, length: [u8; 4], row: &[u8]) -> Result<(), Failure> {
         let compress = self.length >= self.sizes.compress_from;
-        let chunk = self.write(&[length, row].concat(), 1, compress)?;
+        let chunk = self.write(&[&length, row].concat(), 1, compress)?;
         self.partitions[at].row_chunks.push(chunk);
         Ok(())
     }
@@ -317,6 +311,12 @@ impl Spill {
 }
 
 impl RowWalk {
+    /// Begins before the first row of a partition.
+    pub(crate) fn of(partition: usize) -> RowWalk {
+        let (rows, scratch) = (Vec::new(), Vec::new());
+        RowWalk { partition, next_chunk: 0, rows, at: 0, ordinal: 0, end: 0, scratch }
+    }
+
     /// The packed row of an ordinal; ordinals asked for ascend.
     pub(crate) fn row(&mut self, spill: &Spill, ordinal: u32) -> Result<&[u8], Failure> {
         while ordinal >= self.end {
@@ -416,11 +416,11 @@ mod tests {
         spill.fresh(0, &mut fresh, &mut Vec::new()).unwrap();
         assert_eq!(fresh.keys[0], (0, 199));
         assert_eq!(fresh.prints(199), [199]);
-        let mut walk = spill.walk(0);
+        let mut walk = RowWalk::of(0);
         for at in (0..200).filter(|at| at % 3 == 0) {
             assert_eq!(walk.row(&spill, at).unwrap(), row(at).as_bytes());
         }
-        assert!(spill.walk(0).row(&spill, 200).is_err());
+        assert!(RowWalk::of(0).row(&spill, 200).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

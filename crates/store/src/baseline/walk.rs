@@ -56,9 +56,8 @@ impl Walk {
 
 /// The changes of one partition: removed ones first, then in the order their rows were read.
 struct PartitionWalk {
-    differences: Vec<Difference>,
-    /// Where each one's previous row is, where it has one.
-    located: Vec<Option<Located>>,
+    /// Each with the place of its previous row, where it has one.
+    differences: Vec<(Difference, Option<Located>)>,
     at: usize,
     walk: RowWalk,
     round: Round,
@@ -83,7 +82,7 @@ impl PartitionWalk {
         };
         let wanted: Vec<Entry> = differences
             .iter()
-            .filter_map(|one| Some(Entry::new(one.key, one.before?, one.version)))
+            .filter_map(|one| Some(Entry::new(one.key, one.before()?, one.version)))
             .collect();
         // `wanted` has the order of `differences`, that of keys, without those added.
         let mut places = match rows {
@@ -93,16 +92,15 @@ impl PartitionWalk {
         .into_iter();
         let mut paired = Vec::with_capacity(differences.len());
         for difference in differences {
-            let located = match difference.before {
+            let located = match difference.before() {
                 Some(_) => Some(places.next().flatten().ok_or_else(|| missing_row(&found.folder))?),
                 None => None,
             };
             paired.push((difference, located));
         }
-        paired.sort_unstable_by_key(|(difference, _)| (difference.ordinal, difference.key));
-        let (differences, located) = paired.into_iter().unzip();
-        let walk = found.spill.walk(partition);
-        Ok(PartitionWalk { differences, located, at: 0, walk, round: Round::default() })
+        paired.sort_unstable_by_key(|(difference, _)| (difference.ordinal(), difference.key));
+        let walk = RowWalk::of(partition);
+        Ok(PartitionWalk { differences: paired, at: 0, walk, round: Round::default() })
     }
 
     fn take(&mut self, found: &Found, rows: Option<&RowStore>, max: usize) -> Result<Vec<Change>, Failure> {
@@ -114,7 +112,7 @@ impl PartitionWalk {
         let (mut arena, mut places) = (Vec::new(), Vec::new());
         let from = self.at;
         while self.at < end && arena.len() < BATCH_BYTES_MAX {
-            let now = match self.differences[self.at].ordinal {
+            let now = match self.differences[self.at].0.ordinal() {
                 Some(ordinal) => Some(append(&mut arena, self.walk.row(&found.spill, ordinal)?)),
                 None => None,
             };
@@ -130,7 +128,7 @@ impl PartitionWalk {
             bytes: arena.slice(start..end),
         };
         let mut changes = Vec::with_capacity(places.len());
-        for (difference, (now, previous)) in self.differences[from..].iter().zip(places) {
+        for ((difference, _), (now, previous)) in self.differences[from..].iter().zip(places) {
             let kept = previous.map(|(place, stored)| (row(&stored.schema, place), stored.whole));
             let previous = kept.as_ref().filter(|(_, whole)| *whole).map(|(row, _)| row.clone());
             let current = match now {
@@ -140,8 +138,8 @@ impl PartitionWalk {
             changes.push(Change {
                 op: difference.op,
                 key: difference.key,
-                before: difference.before,
-                after: difference.after,
+                before: difference.before(),
+                after: difference.after(),
                 version: difference.version,
                 row: current.ok_or_else(|| missing_row(&found.folder))?,
                 previous: previous.filter(|_| difference.op != Op::Added),
@@ -155,7 +153,7 @@ impl PartitionWalk {
         let from = self.at;
         let (mut to, mut bytes, mut located) = (from, 0, Vec::new());
         while to < self.differences.len() && bytes < found.sizes.previous_bytes {
-            if let Some(place) = self.located[to] {
+            if let Some(place) = self.differences[to].1 {
                 bytes += place.length as usize;
                 located.push((to - from, place));
             }
@@ -168,14 +166,11 @@ impl PartitionWalk {
         round.bytes.clear();
         let Some(rows) = rows else { return Ok(()) };
         rows.read(&mut located, |at, stored, bytes| {
-            let schema =
-                match round.schemas.iter().position(|known| Arc::ptr_eq(&known.schema, &stored.schema)) {
-                    Some(schema) => schema,
-                    None => {
-                        round.schemas.push(stored.clone());
-                        round.schemas.len() - 1
-                    }
-                };
+            let known = round.schemas.iter().position(|known| Arc::ptr_eq(&known.schema, &stored.schema));
+            let schema = known.unwrap_or(round.schemas.len());
+            if known.is_none() {
+                round.schemas.push(stored.clone());
+            }
             let (start, end) = append(&mut round.bytes, bytes);
             round.rows[at] = Some((start, end, schema));
             Ok(())

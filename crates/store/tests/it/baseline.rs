@@ -214,7 +214,9 @@ async fn row_files_stay_few_and_small() {
     let one = world.baseline().info().await.unwrap().unwrap().bytes;
     for round in 1..100 {
         let mut rows = rows.clone();
-        rows.iter_mut().for_each(|row| row.2 = round);
+        for row in &mut rows {
+            row.2 = round;
+        }
         assert_eq!(world.run(&rows, &spec()).await.unwrap().len(), 30);
     }
     let files = std::fs::read_dir(world.path()).unwrap().count();

@@ -1,4 +1,6 @@
-//! Tests of what is remembered, from outside.
+//! What is remembered, on a real disk: with other processes, kills, damage and full disks.
+
+#![allow(clippy::unwrap_used, reason = "what a test sets up is there, or the test fails")]
 
 mod baseline;
 mod baseline_columns;
@@ -6,3 +8,4 @@ mod baseline_damage;
 mod baseline_golden;
 mod baseline_model;
 mod baseline_world;
+mod state;

@@ -1,0 +1,532 @@
+//! The broker: opening and closing its file, and the port.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tokio::sync::{mpsc as channel, oneshot};
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::finding::Finding;
+use warren_engine::message::{Headers, Outbound, Receipt, Route};
+use warren_engine::ports::{Broker, Consumer, MessageLimits, QueueInfo};
+
+use super::config::{Config, ExchangeKind};
+use super::consumer::{Flow, QueueConsumer, closed};
+use super::declare::Binding;
+use super::deposit::Parcel;
+use super::fault::Fault;
+use super::holder::Presence;
+use super::ledger::Ledger;
+use super::look::{ExchangeState, Look, PeekedMessage, QueueState};
+use super::properties::{HEADER_BYTES_MAX, SHORT_BYTES_MAX, check_short, encode};
+use super::schema;
+use super::topology::{QueueSettings, TTL_MS_MAX, Topology};
+use super::writer::{Command, Enter, Writer};
+
+/// The most bytes that publishes may wait with; beyond it they are refused as throttled.
+pub(super) const WAITING_BYTES_MAX: usize = 512 << 20;
+
+/// An embedded broker with its file open. Cheap to clone; the file is closed when the last clone and the last consumer are
+/// dropped, or by [`Broker::close`], after which the next use opens it again.
+#[derive(Clone)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+}
+
+/// What the clones of a broker and its consumers share.
+pub(super) struct Shared {
+    name: String,
+    path: PathBuf,
+    config: Config,
+    running: Mutex<Option<Running>>,
+    reader: Mutex<Option<Connection>>,
+    next_consumer: AtomicI64,
+    waiting_bytes: AtomicUsize,
+}
+
+struct Running {
+    commands: mpsc::Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl Embedded {
+    /// Opens the broker's file, makes it if it is not there, and declares what the configuration names. Blocks for some
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// The file cannot be written or is damaged; a declaration is at odds with the file.
+    pub fn open(name: &str, config: &Config, folder: &Path) -> Result<Embedded, Failure> {
+        let path = match &config.path {
+            Some(path) => folder.join(path),
+            None if name.is_empty() || name.contains(['/', '\\', '\0']) || name.starts_with('.') => {
+                return Err(Failure::new(
+                    FailureKind::Invalid,
+                    codes::INVALID_VALUE,
+                    format!("open the embedded broker `{name}`"),
+                )
+                .detail("its name cannot be a file's name")
+                .remedy("set the broker's `path`"));
+            }
+            None => folder.join(format!("{name}.broker")),
+        };
+        let embedded = Embedded {
+            shared: Arc::new(Shared {
+                name: name.to_owned(),
+                path,
+                config: config.clone(),
+                running: Mutex::new(None),
+                reader: Mutex::new(None),
+                next_consumer: AtomicI64::new(1),
+                waiting_bytes: AtomicUsize::new(0),
+            }),
+        };
+        embedded.shared.commands()?;
+        Ok(embedded)
+    }
+
+    /// Where the broker's file is.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Makes a queue; `false` if it is there with the same settings.
+    ///
+    /// # Errors
+    /// It is there with other settings, or the file cannot be written.
+    pub async fn declare_queue(&self, name: &str, settings: &QueueSettings) -> Result<bool, Failure> {
+        let (name, settings) = (name.to_owned(), settings.clone());
+        let made = self.act(move |ledger| {
+            let made = ledger.declare_queue(&name, &settings)?;
+            if made {
+                ledger.redeclared()?;
+            }
+            Ok(made.into())
+        });
+        Ok(made.await? > 0)
+    }
+
+    /// Makes an exchange; `false` if it is there with the same type.
+    ///
+    /// # Errors
+    /// It is there with another type, or the file cannot be written.
+    pub async fn declare_exchange(&self, name: &str, kind: ExchangeKind) -> Result<bool, Failure> {
+        let name = name.to_owned();
+        let made = self.act(move |ledger| {
+            let made = ledger.declare_exchange(&name, kind)?;
+            if made {
+                ledger.redeclared()?;
+            }
+            Ok(made.into())
+        });
+        Ok(made.await? > 0)
+    }
+
+    /// Binds a queue to an exchange; `false` if it is bound so already.
+    ///
+    /// # Errors
+    /// One of the two does not exist, the arguments are wrong, or the file cannot be written.
+    pub async fn bind(&self, binding: Binding) -> Result<bool, Failure> {
+        let made = self.act(move |ledger| {
+            let made = ledger.bind(&binding)?;
+            if made {
+                ledger.redeclared()?;
+            }
+            Ok(made.into())
+        });
+        Ok(made.await? > 0)
+    }
+
+    /// Takes a binding away; `false` if there was none like it.
+    ///
+    /// # Errors
+    /// The queue or the exchange does not exist, or the file cannot be written.
+    pub async fn unbind(&self, binding: Binding) -> Result<bool, Failure> {
+        Ok(self.act(move |ledger| Ok(ledger.unbind(&binding)?.into())).await? > 0)
+    }
+
+    /// Deletes the waiting messages of a queue and says how many; those that consumers hold stay.
+    ///
+    /// # Errors
+    /// There is no such queue, or the file cannot be written.
+    pub async fn purge(&self, queue: &str) -> Result<u64, Failure> {
+        let queue = queue.to_owned();
+        self.act(move |ledger| ledger.purge(&queue)).await
+    }
+
+    /// Deletes a queue with all of its messages and says how many. Its consumers end with an error.
+    ///
+    /// # Errors
+    /// There is no such queue, or the file cannot be written.
+    pub async fn delete_queue(&self, queue: &str) -> Result<u64, Failure> {
+        let queue = queue.to_owned();
+        self.act(move |ledger| ledger.delete_queue(&queue)).await
+    }
+
+    /// Deletes an exchange with its bindings.
+    ///
+    /// # Errors
+    /// There is no such exchange, it is the broker's own, or the file cannot be written.
+    pub async fn delete_exchange(&self, exchange: &str) -> Result<(), Failure> {
+        let exchange = exchange.to_owned();
+        self.act(move |ledger| ledger.delete_exchange(&exchange).map(|()| 0)).await?;
+        Ok(())
+    }
+
+    /// The queues with their counts, in the order they were declared.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn queue_states(&self) -> Result<Vec<QueueState>, Failure> {
+        self.look(|look| look.queues()).await
+    }
+
+    /// One queue with its counts.
+    ///
+    /// # Errors
+    /// There is no such queue, or the file cannot be read.
+    pub async fn queue_state(&self, queue: &str) -> Result<QueueState, Failure> {
+        let queue = queue.to_owned();
+        self.look(move |look| look.queue(&queue)).await
+    }
+
+    /// The exchanges with their bindings, by name.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn exchange_states(&self) -> Result<Vec<ExchangeState>, Failure> {
+        self.look(|look| Ok(look.exchanges())).await
+    }
+
+    /// At most `max` messages of a queue, oldest first, from the one behind number `after` (0 for the first). They stay
+    /// where they are.
+    ///
+    /// # Errors
+    /// There is no such queue, or the file cannot be read.
+    pub async fn peek(&self, queue: &str, after: u64, max: usize) -> Result<Vec<PeekedMessage>, Failure> {
+        let queue = queue.to_owned();
+        self.look(move |look| look.peek(&queue, after, max)).await
+    }
+
+    async fn act(
+        &self,
+        act: impl Fn(&mut Ledger<'_>) -> Result<u64, Fault> + Send + 'static,
+    ) -> Result<u64, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Act { act: Box::new(act), reply };
+        self.ask(command, answer).await?
+    }
+
+    /// Sends a command to the writer, opening the file if need be, and waits for the answer.
+    async fn ask<T>(&self, command: Command, answer: oneshot::Receiver<T>) -> Result<T, Failure> {
+        let lost = || closed("ask the embedded broker");
+        self.commands().await?.send(command).map_err(|_| lost())?;
+        answer.await.map_err(|_| lost())
+    }
+
+    /// The way to the writer. The file is open unless the broker was closed; then it is opened, off the runtime's threads.
+    async fn commands(&self) -> Result<mpsc::Sender<Command>, Failure> {
+        if let Some(commands) = self.shared.open_commands() {
+            return Ok(commands);
+        }
+        let shared = Arc::clone(&self.shared);
+        on_blocking_thread(move || shared.commands()).await
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Look<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let shared = Arc::clone(&self.shared);
+        on_blocking_thread(move || shared.look(look)).await
+    }
+
+    /// A message as the writer takes it, or why no broker could.
+    fn parcel(&self, outbound: &Outbound) -> Result<Parcel, Failure> {
+        let (to_queue, exchange, routing_key) = match &outbound.route {
+            Route::Queue(queue) => (true, "", queue),
+            Route::Exchange { exchange, routing_key } => (false, exchange.as_str(), routing_key),
+        };
+        check_short("the exchange", exchange)?;
+        check_short(if to_queue { "the queue" } else { "the routing key" }, routing_key)?;
+        let message = &outbound.message;
+        let max = self.shared.config.max_message_size.0;
+        if message.body.len() as u64 > max.0 {
+            return Err(Failure::new(
+                FailureKind::Invalid,
+                codes::MESSAGE_TOO_LARGE,
+                format!("publish to {}", outbound.route),
+            )
+            .detail(format!("the body has {} bytes, the broker takes {max}", message.body.len()))
+            .remedy("send less, or raise the broker's `max_message_size`"));
+        }
+        let ttl_ms = message.properties.expiration.as_deref().map(expiration).transpose()?;
+        Ok(Parcel {
+            to_queue,
+            exchange: exchange.to_owned(),
+            routing_key: routing_key.clone(),
+            headers: if to_queue { Headers::default() } else { message.properties.headers.clone() },
+            properties: encode(&message.properties)?,
+            ttl_ms,
+            body: message.body.clone(),
+        })
+    }
+
+    async fn publish_parcels(&self, parcels: Vec<Parcel>) -> Vec<Receipt> {
+        let count = parcels.len();
+        let all = |receipt: &dyn Fn() -> Receipt| (0..count).map(|_| receipt()).collect::<Vec<_>>();
+        let bytes = parcels.iter().map(|parcel| parcel.body.len() + parcel.properties.len()).sum();
+        let Some(_waiting) = self.shared.wait_with(bytes) else {
+            let failure = Failure::new(FailureKind::Throttled, codes::BROKER_BLOCKED, "publish")
+                .detail("more than 512 MiB wait for the embedded broker's file already")
+                .remedy("publish fewer or smaller messages at once; look whether the disk is slow");
+            return all(&|| Receipt::Refused(failure.clone()));
+        };
+        let commands = match self.commands().await {
+            Ok(commands) => commands,
+            Err(failure) => return all(&|| Receipt::Refused(failure.clone())),
+        };
+        let (reply, answer) = oneshot::channel();
+        if commands.send(Command::Publish { parcels, reply }).is_err() {
+            return all(&|| Receipt::Refused(closed("publish")));
+        }
+        let timeout = self.shared.config.publish_timeout.0;
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(receipts)) => receipts,
+            Ok(Err(_)) => all(&|| Receipt::Unknown(closed("publish"))),
+            Err(_) => all(&|| {
+                let failure = Failure::new(FailureKind::Timeout, codes::PUBLISH_TIMEOUT, "publish")
+                    .detail(format!("no answer from the embedded broker's file in {timeout:?}"))
+                    .at(self.shared.path.display().to_string());
+                Receipt::Unknown(failure)
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for Embedded {
+    async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
+        let mut receipts: Vec<Option<Receipt>> = Vec::with_capacity(batch.len());
+        let mut parcels = Vec::with_capacity(batch.len());
+        for outbound in batch {
+            match self.parcel(outbound) {
+                Ok(parcel) => {
+                    parcels.push(parcel);
+                    receipts.push(None);
+                }
+                Err(failure) => receipts.push(Some(Receipt::Refused(failure))),
+            }
+        }
+        let answered = if parcels.is_empty() { Vec::new() } else { self.publish_parcels(parcels).await };
+        let mut answered = answered.into_iter();
+        receipts
+            .into_iter()
+            .map(|receipt| {
+                receipt.or_else(|| answered.next()).unwrap_or_else(|| {
+                    Receipt::Unknown(Failure::internal("the embedded broker answered too few messages"))
+                })
+            })
+            .collect()
+    }
+
+    async fn limits(&self) -> Result<MessageLimits, Failure> {
+        Ok(MessageLimits {
+            body_bytes_max: self.shared.config.max_message_size.0.0,
+            header_bytes_max: Some(HEADER_BYTES_MAX as u64),
+            short_bytes_max: Some(SHORT_BYTES_MAX),
+        })
+    }
+
+    async fn check(&self, routes: &[Route]) -> Vec<Finding> {
+        let subject = format!("brokers.{}", self.shared.name);
+        let routes = routes.to_vec();
+        let found = {
+            let subject = subject.clone();
+            self.look(move |look| Ok(look.check(&subject, &routes))).await
+        };
+        found.unwrap_or_else(|failure| vec![Finding::from_failure(subject, &failure)])
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueInfo>, Failure> {
+        let mut queues: Vec<QueueInfo> = self
+            .queue_states()
+            .await?
+            .into_iter()
+            .map(|queue| QueueInfo {
+                name: queue.name,
+                kind: "embedded".to_owned(),
+                messages: Some(queue.ready + queue.unsettled),
+                consumers: Some(queue.consumers),
+                durable: true,
+            })
+            .collect();
+        queues.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(queues)
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, Failure> {
+        let commands = self.commands().await?;
+        let consumer = self.shared.next_consumer.fetch_add(1, Ordering::Relaxed);
+        let (outgoing, incoming) = channel::unbounded_channel();
+        let flow = Arc::new(Flow::default());
+        let (reply, answer) = oneshot::channel();
+        let enter =
+            Enter { consumer, queue: queue.to_owned(), prefetch, outgoing, flow: Arc::clone(&flow), reply };
+        // Made before it is entered: if this future is dropped while it waits, dropping the consumer takes it out again.
+        let consumer = QueueConsumer {
+            id: consumer,
+            queue: queue.into(),
+            tag: format!("warren-{}-{consumer}", std::process::id()),
+            next_tag: 1,
+            incoming,
+            flow,
+            commands: commands.clone(),
+            cancelled: false,
+            _broker: Arc::clone(&self.shared),
+        };
+        let lost = || closed(&format!("consume queue `{queue}`"));
+        commands.send(Command::Consume(enter)).map_err(|_| lost())?;
+        answer.await.map_err(|_| lost())??;
+        Ok(Box::new(consumer))
+    }
+
+    fn blocked(&self) -> Option<String> {
+        let waiting = self.shared.waiting_bytes.load(Ordering::Relaxed);
+        (waiting >= WAITING_BYTES_MAX).then(|| "more waits for its file than it writes".to_owned())
+    }
+
+    async fn close(&self) {
+        let shared = Arc::clone(&self.shared);
+        // Its own thread's end is waited for; a runtime that shuts down meanwhile leaves that to `Drop`.
+        on_blocking_thread(move || {
+            shared.close();
+            Ok(())
+        })
+        .await
+        .ok();
+    }
+}
+
+/// Bytes of publishes that wait, taken back when dropped.
+struct Waiting<'s>(&'s AtomicUsize, usize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn wait_with(&self, bytes: usize) -> Option<Waiting<'_>> {
+        // One batch may be larger than the bound, alone.
+        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = Waiting(&self.waiting_bytes, bytes);
+        (before == 0 || before + bytes <= WAITING_BYTES_MAX).then_some(waiting)
+    }
+
+    fn open_commands(&self) -> Option<mpsc::Sender<Command>> {
+        lock(&self.running)
+            .as_ref()
+            .filter(|running| !running.thread.is_finished())
+            .map(|running| running.commands.clone())
+    }
+
+    /// The way to the writer; opens the file if it is not open.
+    fn commands(&self) -> Result<mpsc::Sender<Command>, Failure> {
+        let mut running = lock(&self.running);
+        if let Some(running) = running.as_ref().filter(|running| !running.thread.is_finished()) {
+            return Ok(running.commands.clone());
+        }
+        let started = self.start()?;
+        let commands = started.commands.clone();
+        *running = Some(started);
+        Ok(commands)
+    }
+
+    fn start(&self) -> Result<Running, Failure> {
+        let conn = schema::open(&self.path)?;
+        let presence = Presence::take(&self.path)?;
+        let mut topology = Topology::default();
+        let what = format!("open the embedded broker `{}`", self.name);
+        let declared = (|| {
+            let mut ledger = Ledger::begin(&conn, &mut topology, 0, super::now_ms())?;
+            let holder = ledger.add_holder(&presence.name)?;
+            ledger.declare_all(&self.config)?;
+            ledger.settle_accounts()?;
+            ledger.commit()?;
+            Ok(holder)
+        })();
+        let holder = match declared {
+            Ok(holder) => holder,
+            Err(fault) => {
+                let fault: Fault = fault;
+                presence.leave();
+                return Err(fault.failure(&what, &self.path));
+            }
+        };
+        let (commands, waiting) = mpsc::channel();
+        let writer = Writer::new(conn, self.path.clone(), topology, holder, presence, waiting);
+        let thread = std::thread::Builder::new()
+            .name(format!("broker {}", self.name))
+            .spawn(move || writer.run())
+            .map_err(|error| Failure::internal("start the embedded broker's thread").because(error))?;
+        Ok(Running { commands, thread })
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Look<'_>) -> Result<T, Fault>) -> Result<T, Failure> {
+        let mut reader = lock(&self.reader);
+        let conn = match reader.take() {
+            Some(conn) => conn,
+            None => schema::open_to_read(&self.path)?,
+        };
+        let seen = Look::begin(&conn).and_then(|began| look(&began));
+        *reader = Some(conn);
+        seen.map_err(|fault| fault.failure("read the embedded broker's file", &self.path))
+    }
+
+    fn close(&self) {
+        lock(&self.reader).take();
+        let running = lock(&self.running).take();
+        if let Some(running) = running {
+            running.commands.send(Command::Close).ok(); // a thread that has ended needs no telling
+            running.thread.join().ok(); // a panic in it was printed; nothing is left to close
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Invariant of both locks: what they guard is whole whenever they are free, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn on_blocking_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Failure::internal("work on the embedded broker's file").because(error)),
+    }
+}
+
+/// A message's own time to live, as RabbitMQ reads it.
+fn expiration(text: &str) -> Result<i64, Failure> {
+    match text.parse::<i64>() {
+        Ok(ttl) if (0..=TTL_MS_MAX).contains(&ttl) && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(ttl),
+        _ => {
+            let shown: String = text.chars().take(40).collect();
+            Err(Failure::new(FailureKind::Invalid, codes::INVALID_PROPERTY, "publish a message").detail(format!(
+                "expiration `{shown}` is not a number of milliseconds in decimal digits, at most {TTL_MS_MAX}"
+            )))
+        }
+    }
+}

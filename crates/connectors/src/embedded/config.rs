@@ -1,0 +1,204 @@
+//! What the configuration says about an embedded broker.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+use warren_engine::message::HeaderValue;
+use warren_engine::size::ByteSize;
+
+use crate::kit::setting::{Size, Span};
+
+/// A broker in a local file: durable queues and exchanges with RabbitMQ's rules, for a first try, for development and
+/// for one small machine. Several processes of the machine may use the file at once. The file must lie on a local
+/// disk: network file systems do not lock reliably.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The broker's file; a relative path is taken from the state folder. Default: the broker's name with the ending
+    /// `.broker`, in the state folder.
+    pub path: Option<PathBuf>,
+    /// The queues it shall have, by name; declared when the broker is opened. A queue that is taken out of here stays
+    /// in the file with its messages. One that is there with other settings is an error.
+    pub queues: BTreeMap<String, QueueConfig>,
+    /// The exchanges it shall have, by name, with their bindings; declared when the broker is opened. The exchanges
+    /// `amq.direct`, `amq.fanout`, `amq.topic`, `amq.headers` and `amq.match` are always there.
+    pub exchanges: BTreeMap<String, ExchangeConfig>,
+    /// The largest body it takes. Default 16MiB, as RabbitMQ 4; larger ones cost memory twice over in every process
+    /// that takes them.
+    pub max_message_size: Size,
+    /// How long a publish waits for its answer before it counts as unknown. Default 30s. An answer takes milliseconds
+    /// unless another process holds the file; too short a time makes duplicates.
+    pub publish_timeout: Span,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            path: None,
+            queues: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            max_message_size: Size(ByteSize(16 << 20)),
+            publish_timeout: Span(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// A queue: always durable, never exclusive, never deleted by itself.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// How long a message may wait in the queue before it is dead-lettered, or **dropped** where the queue has no
+    /// dead-letter exchange. Default: for ever. Like RabbitMQ's `x-message-ttl`.
+    pub ttl: Option<Span>,
+    /// How many messages may wait in the queue. Default: as many as the disk takes. Like RabbitMQ's `x-max-length`.
+    pub max_length: Option<u64>,
+    /// What happens to a message for a queue that is full. Default `reject-publish`: the publisher hears of it and
+    /// tries again. (RabbitMQ's own default is `drop-head`.)
+    pub overflow: Option<Overflow>,
+    /// The exchange for messages that were rejected, expired or dropped; empty for the default exchange. Default: none,
+    /// and such messages are gone. Like RabbitMQ's `x-dead-letter-exchange`.
+    pub dead_letter_exchange: Option<String>,
+    /// The routing key for those messages. Default: the one they were published with. Needs `dead_letter_exchange`.
+    pub dead_letter_routing_key: Option<String>,
+    /// The same settings in RabbitMQ's spelling (`x-message-ttl`, `x-max-length`, `x-overflow`, `x-dead-letter-exchange`,
+    /// `x-dead-letter-routing-key`, `x-queue-type: classic`), and arguments of your own. An `x-` argument that the
+    /// embedded broker does not know is an error, because it would not be obeyed.
+    pub arguments: BTreeMap<String, Argument>,
+}
+
+/// What happens to a message for a full queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// The publisher is told that the broker does not have it.
+    #[default]
+    RejectPublish,
+    /// The same, and the message is dead-lettered too.
+    RejectPublishDlx,
+    /// The oldest message is dead-lettered, or **dropped** where the queue has no dead-letter exchange.
+    DropHead,
+}
+
+/// An exchange: always durable.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeConfig {
+    /// How it chooses queues.
+    #[serde(rename = "type")]
+    pub kind: ExchangeKind,
+    /// Which queues it may choose. A binding that is taken out of here stays in the file.
+    #[serde(default)]
+    pub bindings: Vec<BindingConfig>,
+}
+
+/// How an exchange chooses queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExchangeKind {
+    /// Those whose binding has the message's routing key.
+    Direct,
+    /// All.
+    Fanout,
+    /// Those whose binding's pattern matches the routing key word for word: `*` is one word, `#` any number.
+    Topic,
+    /// Those whose binding's arguments are found among the message's headers.
+    Headers,
+}
+
+/// A queue that an exchange may choose.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BindingConfig {
+    /// The queue. It must exist.
+    pub queue: String,
+    /// The routing key of a direct exchange, or the pattern of a topic exchange. Default: empty.
+    #[serde(default)]
+    pub routing_key: String,
+    /// The headers that a headers exchange looks for; `x-match` is `all` (default), `any`, `all-with-x` or `any-with-x`.
+    /// A null asks only that the header is there.
+    #[serde(default)]
+    pub arguments: BTreeMap<String, Argument>,
+}
+
+/// The value of an argument: text, a number, a truth value or null.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Argument(pub HeaderValue);
+
+impl<'de> Deserialize<'de> for Argument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ArgumentVisitor)
+    }
+}
+
+struct ArgumentVisitor;
+
+impl Visitor<'_> for ArgumentVisitor {
+    type Value = Argument;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a number, true, false or null")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Argument, E> {
+        Ok(Argument(HeaderValue::Bool(value)))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Argument, E> {
+        Ok(Argument(HeaderValue::I64(value)))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Argument, E> {
+        let value = i64::try_from(value).map_err(|_| E::custom(format!("{value} is too large")))?;
+        self.visit_i64(value)
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Argument, E> {
+        Ok(Argument(HeaderValue::F64(value)))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Argument, E> {
+        Ok(Argument(HeaderValue::Text(value.to_owned())))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Argument, E> {
+        Ok(Argument(HeaderValue::Void))
+    }
+}
+
+impl JsonSchema for Argument {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Argument".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean", "null"] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read() {
+        let config: Config = serde_json::from_str(
+            r#"{"queues": {"work": {"ttl": "5s", "max_length": 3, "overflow": "drop-head",
+                "dead_letter_exchange": "", "dead_letter_routing_key": "dead", "arguments": {"note": "ours"}}, "dead": {}},
+                "exchanges": {"news": {"type": "headers", "bindings": [{"queue": "work",
+                "arguments": {"x-match": "any", "n": 1, "there": null}}]}}, "max_message_size": "1MiB"}"#,
+        )
+        .unwrap();
+        assert_eq!(config.max_message_size, Size(ByteSize(1 << 20)));
+        assert_eq!(config.queues["work"].overflow, Some(Overflow::DropHead));
+        let binding = &config.exchanges["news"].bindings[0];
+        assert_eq!(binding.arguments["n"], Argument(HeaderValue::I64(1)));
+        assert_eq!(binding.arguments["there"], Argument(HeaderValue::Void));
+        assert!(serde_json::from_str::<Config>(r#"{"queue": {}}"#).is_err());
+        assert!(serde_json::from_str::<Config>(r#"{"exchanges": {"x": {"type": "x-delayed"}}}"#).is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! TLS towards a server: from the settings of a `tls:` section to a rustls configuration.
+//!
+//! Certificates and keys are read when the configuration is made, so a file that is not there is told before anything
+//! is connected. Checking of the server's certificate cannot be switched off: a connection that anybody can answer
+//! is worse than one in the clear, since it looks safe.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+
+use super::setting::Secret;
+
+/// How the server is recognised, and how we prove who we are.
+///
+/// Each of `ca`, `cert` and `key` is the path of a PEM file, or the PEM text itself (which begins with `-----BEGIN`), so
+/// that it can come from a variable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSettings {
+    /// The authorities that may have signed the server's certificate. Default: those the operating system trusts. When it
+    /// is given, only these count.
+    pub ca: Option<String>,
+    /// Our certificate, with the chain up to the authority after it, for servers that ask for one. Needs `key`.
+    pub cert: Option<String>,
+    /// The private key of `cert`, unencrypted, in PKCS #8, PKCS #1 or SEC 1 form.
+    pub key: Option<Secret>,
+    /// The name the server's certificate must be for. Default: the host that is connected to. Needed when the server is
+    /// reached by an address or through a tunnel.
+    pub server_name: Option<String>,
+}
+
+/// Makes a client's configuration: rustls with ring, TLS 1.2 and 1.3.
+///
+/// `server_name` is not part of it; whoever connects gives that name (or the host's) to the handshake.
+///
+/// # Errors
+/// A file cannot be read, holds no certificate or key, or the certificate and key do not belong together.
+pub fn client_config(settings: &TlsSettings) -> Result<Arc<ClientConfig>, Failure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = Arc::new(roots(settings)?);
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build().map_err(|error| {
+            fault("use the authorities of `tls.ca`", "Give at least one CA certificate.").because(error)
+        })?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::internal("set up TLS 1.2 and 1.3 with ring").because(error))?
+        .with_webpki_verifier(verifier);
+    let config = match (&settings.cert, &settings.key) {
+        (None, None) => builder.with_no_client_auth(),
+        (Some(cert), Some(key)) => {
+            let chain = certificates("tls.cert", cert)?;
+            let key = private_key(key)?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                fault(
+                    "use `tls.cert` with `tls.key`",
+                    "Give the private key that belongs to the certificate.",
+                )
+                .because(error)
+            })?
+        }
+        (Some(_), None) => return Err(lonely("tls.cert", "tls.key")),
+        (None, Some(_)) => return Err(lonely("tls.key", "tls.cert")),
+    };
+    Ok(Arc::new(config))
+}
+
+fn roots(settings: &TlsSettings) -> Result<RootCertStore, Failure> {
+    let mut roots = RootCertStore::empty();
+    if let Some(ca) = &settings.ca {
+        for certificate in certificates("tls.ca", ca)? {
+            roots.add(certificate).map_err(|error| {
+                fault("use a certificate of `tls.ca`", "Give a CA certificate in PEM form.").because(error)
+            })?;
+        }
+        return Ok(roots);
+    }
+    // Stores of operating systems hold certificates that no library takes; one good one is enough to go on, and a server
+    // that none of them knows is refused when it is connected to.
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let failure = fault(
+            "read the certificates the system trusts",
+            "Install the package `ca-certificates`, or name the server's authority in `tls.ca`.",
+        );
+        return Err(match found.errors.into_iter().next() {
+            Some(error) => failure.because(error),
+            None => failure.detail("there are none"),
+        });
+    }
+    Ok(roots)
+}
+
+fn certificates(setting: &str, source: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let pem = read(setting, source)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(setting, source).because(error))?;
+    if certificates.is_empty() {
+        return Err(unreadable(setting, source).detail("it holds no `BEGIN CERTIFICATE`"));
+    }
+    Ok(certificates)
+}
+
+fn private_key(key: &Secret) -> Result<PrivateKeyDer<'static>, Failure> {
+    let pem = read("tls.key", key.reveal())?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+        unreadable("tls.key", key.reveal())
+            .remedy("Give an unencrypted private key in PEM form.")
+            .because(error)
+    })
+}
+
+fn read(setting: &str, source: &str) -> Result<Vec<u8>, Failure> {
+    if is_pem(source) {
+        return Ok(source.as_bytes().to_vec());
+    }
+    std::fs::read(source).map_err(|error| unreadable(setting, source).because(error))
+}
+
+fn is_pem(source: &str) -> bool {
+    source.trim_start().starts_with("-----BEGIN")
+}
+
+fn unreadable(setting: &str, source: &str) -> Failure {
+    let what = format!("read `{setting}`");
+    let failure = fault(&what, "Give the path of a PEM file that Warren may read, or the PEM text itself.");
+    if is_pem(source) { failure } else { failure.at(source) }
+}
+
+fn lonely(given: &str, missing: &str) -> Failure {
+    fault(&format!("use `{given}`"), &format!("Give `{missing}` as well, or neither."))
+        .detail(format!("`{missing}` is missing"))
+}
+
+fn fault(what: &str, remedy: &str) -> Failure {
+    Failure::new(FailureKind::Invalid, codes::TLS_FAILED, what).remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A self-signed certificate for `localhost` whose key was thrown away.
+    const CERT: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBljCCATugAwIBAgIUXw7iOxKle6A3XsIDQQ+Ozc69WhYwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMTIyMzQ1N1oYDzIxMjYxMDI4
+MjIzNDU3WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAARzj9gK3tu4kj2tnpWYvpGsoe7GrS2/5gHU3n+U4WD8gsNmKlzZQqld
+ONq/BfWSciEPuyLMCQIUsh6feAKJFLo2o2kwZzAdBgNVHQ4EFgQUTeOvlK7CJHnU
++zjDG/Pzn5Sg8iMwHwYDVR0jBBgwFoAUTeOvlK7CJHnU+zjDG/Pzn5Sg8iMwDwYD
+VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID
+SQAwRgIhALcXi0PRS8QTi8u8aJaBlJB2j2/Zx12MRNzgd/dXHREQAiEA5zqmcgwP
+WYV6az2v9O6PsFmyeuVG2BDilZ+AxhE5uK8=
+-----END CERTIFICATE-----\n";
+
+    fn settings(ca: Option<&str>, cert: Option<&str>, key: Option<&str>) -> TlsSettings {
+        TlsSettings {
+            ca: ca.map(str::to_owned),
+            cert: cert.map(str::to_owned),
+            key: key.map(Secret::new),
+            server_name: None,
+        }
+    }
+
+    #[test]
+    fn pem_text_and_files_are_both_taken() {
+        client_config(&settings(Some(CERT), None, None)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, CERT).unwrap();
+        client_config(&settings(path.to_str(), None, None)).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_setting_and_place() {
+        let missing = client_config(&settings(Some("/nowhere/ca.pem"), None, None)).unwrap_err();
+        assert_eq!(missing.code, codes::TLS_FAILED);
+        assert_eq!(missing.to_string(), "read `tls.ca` (/nowhere/ca.pem)");
+        assert!(missing.cause.is_some());
+        let empty =
+            client_config(&settings(Some("-----BEGIN NOTHING-----\n-----END NOTHING-----\n"), None, None))
+                .unwrap_err();
+        assert_eq!(empty.to_string(), "read `tls.ca`: it holds no `BEGIN CERTIFICATE`");
+        let lonely = client_config(&settings(Some(CERT), Some(CERT), None)).unwrap_err();
+        assert_eq!(lonely.to_string(), "use `tls.cert`: `tls.key` is missing");
+        let no_key = client_config(&settings(Some(CERT), Some(CERT), Some(CERT))).unwrap_err();
+        assert_eq!(no_key.to_string(), "read `tls.key`");
+    }
+
+    #[test]
+    fn a_key_given_as_text_never_shows() {
+        let broken = "-----BEGIN PRIVATE KEY-----\nswordfish";
+        let failure = client_config(&settings(Some(CERT), Some(CERT), Some(broken))).unwrap_err();
+        assert!(!format!("{failure:?}").contains("swordfish"));
+    }
+}

@@ -1,0 +1,143 @@
+//! One connection for one query: opened, put into a read-only transaction, and closed or cancelled.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{CancelToken, Client, Connection, Error, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use warren_engine::failure::Failure;
+
+use super::config::{Settings, Tls};
+use super::fault;
+
+/// A connection in use. Dropping it closes the socket; a server that is busy computing notices only when it next sends
+/// something, which is what [`cancel`](Session::cancel) is for.
+pub(super) struct Session {
+    pub(super) client: Client,
+    /// The one task that moves bytes; it ends with the session.
+    task: JoinSet<Result<(), Error>>,
+    token: CancelToken,
+    tls: Option<Tls>,
+}
+
+/// How long a farewell may take: a cancel request, or the end of a connection in good order.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
+
+impl Session {
+    /// Connects and logs in.
+    pub(super) async fn open(settings: &Settings) -> Result<Session, Failure> {
+        let opening = async {
+            match &settings.tls {
+                None => Session::start(settings, NoTls).await,
+                Some(tls) => Session::start(settings, Named::new(tls)).await,
+            }
+        };
+        match timeout(settings.connect_timeout, opening).await {
+            Ok(Ok(session)) => Ok(session),
+            Ok(Err(error)) => Err(fault::connect(error, settings)),
+            Err(_) => Err(fault::connect_timeout(settings)),
+        }
+    }
+
+    async fn start<T>(settings: &Settings, tls: T) -> Result<Session, Error>
+    where
+        T: MakeTlsConnect<Socket>,
+        Connection<Socket, T::Stream>: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        let (client, connection) = settings.driver.connect(tls).await?;
+        let token = client.cancel_token();
+        let mut task = JoinSet::new();
+        task.spawn(connection);
+        Ok(Session { client, task, token, tls: settings.tls.clone() })
+    }
+
+    /// Begins the one transaction this connection is for. All settings are `LOCAL`: behind a pooler the next user of the server's
+    /// connection finds none of them.
+    pub(super) async fn begin(&self, limit: Option<Duration>) -> Result<(), Error> {
+        let limit = match limit {
+            // 0 would mean no limit.
+            Some(limit) => {
+                format!("SET LOCAL statement_timeout = {};\n", limit.as_millis().clamp(1, i32::MAX as u128))
+            }
+            None => String::new(),
+        };
+        self.client.batch_execute(&format!("{BEGIN}{limit}")).await
+    }
+
+    /// Ends the transaction. Fails if it did not stay whole, so that a copy that broke after its last row is noticed.
+    pub(super) async fn end(self) -> Result<(), Error> {
+        // In a transaction that failed this is refused, whereas COMMIT would quietly roll back.
+        self.client.batch_execute("SELECT 1").await?;
+        self.client.batch_execute("COMMIT").await?;
+        self.close().await;
+        Ok(())
+    }
+
+    /// Says goodbye. What is open is rolled back by the server.
+    pub(super) async fn close(mut self) {
+        drop(self.client);
+        // The result stands already; a connection that does not end well has nothing left to tell.
+        timeout(FAREWELL_MAX, self.task.join_next()).await.ok();
+    }
+
+    /// Why the connection is gone, where that is more than "closed".
+    pub(super) async fn why_closed(mut self) -> Option<Error> {
+        drop(self.client);
+        timeout(FAREWELL_MAX, self.task.join_next()).await.ok()??.ok()?.err()
+    }
+
+    /// Ends what the server is doing for this connection, and the connection.
+    pub(super) async fn cancel(self) {
+        let asked = async {
+            match &self.tls {
+                None => self.token.cancel_query(NoTls).await,
+                Some(tls) => self.token.cancel_query(Named::new(tls)).await,
+            }
+        };
+        // If the server cannot be asked, it sees the closed socket when it next sends something.
+        timeout(FAREWELL_MAX, asked).await.ok();
+    }
+}
+
+/// `extra_float_digits` and `DateStyle` make what is cast to text the same whatever the server's defaults are, since a changed text is a
+/// changed row. The time zone is left alone: what `now()::date` means is the query's business. A server that can is told to look every
+/// ten seconds whether we are still there, for the case that we are killed while it sorts.
+const BEGIN: &str = "\
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL extra_float_digits = 3;
+SET LOCAL DateStyle = 'ISO';
+SELECT pg_catalog.set_config(name, '10s', true) FROM pg_catalog.pg_settings
+ WHERE name = 'client_connection_check_interval'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'dynamic_shared_memory_type' AND setting = 'windows');
+";
+
+/// The driver's TLS, with the name the certificate must have where it is not the host's.
+#[derive(Clone)]
+struct Named {
+    tls: MakeRustlsConnect,
+    server_name: Option<String>,
+}
+
+impl Named {
+    fn new(tls: &Tls) -> Named {
+        Named {
+            tls: MakeRustlsConnect::new(Arc::unwrap_or_clone(tls.config.clone())),
+            server_name: tls.server_name.clone(),
+        }
+    }
+}
+
+impl MakeTlsConnect<Socket> for Named {
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, Self::Error> {
+        let name = self.server_name.as_deref().unwrap_or(host);
+        <MakeRustlsConnect as MakeTlsConnect<Socket>>::make_tls_connect(&mut self.tls, name)
+    }
+}

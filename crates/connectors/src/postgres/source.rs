@@ -1,0 +1,204 @@
+//! The source: a model's query described, or run to its end.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::Error;
+use tokio_util::task::TaskTracker;
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::model::{Model, Schema};
+use warren_engine::ports::{RowStream, Source};
+use warren_engine::row::Batch;
+
+use super::columns::Columns;
+use super::config::{Config, Settings};
+use super::connection::Session;
+use super::fault::{self, Query};
+use super::reader::{Broken, Reader};
+use crate::kit::feed::{BATCH_BYTES, Feeder, Gone, feed};
+
+/// A PostgreSQL database as a source. Nothing is connected yet.
+///
+/// # Errors
+/// The settings contradict each other, or a certificate cannot be read.
+pub fn source(name: &str, config: &Config) -> Result<Arc<dyn Source>, Failure> {
+    let settings = Settings::new(config).map_err(|failure| match failure.place {
+        None => failure.at(format!("source `{name}`")),
+        Some(_) => failure,
+    })?;
+    Ok(Arc::new(Postgres { settings, readers: TaskTracker::new() }))
+}
+
+struct Postgres {
+    settings: Settings,
+    /// One task a query that is being read. Each ends with its query, or soon after its feed is dropped.
+    readers: TaskTracker,
+}
+
+/// How much later than the server we give a query up ourselves: the server's own word is the better one, but a server
+/// that went silent gives none.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[async_trait]
+impl Source for Postgres {
+    async fn describe(&self, model: &Model) -> Result<Arc<Schema>, Failure> {
+        let query = query(model, "describe");
+        let limit = self.limit(model);
+        let session = Session::open(&self.settings).await?;
+        let columns = within(deadline(limit), &query.what, prepare(session, limit, &query)).await?;
+        let (session, columns) = columns;
+        session.close().await;
+        Ok(columns.schema)
+    }
+
+    async fn rows(&self, model: &Model) -> Result<Box<dyn RowStream>, Failure> {
+        let query = query(model, "run");
+        let limit = self.limit(model);
+        let session = Session::open(&self.settings).await?;
+        let deadline = deadline(limit);
+        let (session, columns) = within(deadline, &query.what, prepare(session, limit, &query)).await?;
+        let (feeder, feed) = feed(columns.schema.clone());
+        let reading = Reading::new(session, columns, query);
+        self.readers.spawn(reading.run(feeder, deadline));
+        Ok(Box::new(feed))
+    }
+}
+
+impl Postgres {
+    fn limit(&self, model: &Model) -> Option<Duration> {
+        model.timeout.or(self.settings.statement_timeout)
+    }
+}
+
+fn query(model: &Model, verb: &str) -> Query {
+    Query {
+        what: format!("{verb} the query of model `{}`", model.name),
+        sql: model.sql.clone(),
+        chars_before: 0,
+        rows_came: false,
+    }
+}
+
+fn deadline(limit: Option<Duration>) -> Option<Instant> {
+    Instant::now().checked_add(limit?.checked_add(GRACE)?)
+}
+
+/// Begins the transaction and has the server parse the query, which tells its columns and finds its faults, in the places
+/// they have in the text as written.
+async fn prepare(
+    session: Session,
+    limit: Option<Duration>,
+    query: &Query,
+) -> Result<(Session, Columns), Failure> {
+    if let Err(error) = session.begin(limit).await {
+        return Err(lost(session, error, query).await);
+    }
+    match session.client.prepare(&query.sql).await {
+        Ok(statement) => Columns::of(&statement, &query.what).map(|columns| (session, columns)),
+        Err(error) => Err(lost(session, error, query).await),
+    }
+}
+
+async fn lost(session: Session, error: Error, query: &Query) -> Failure {
+    let why = if error.is_closed() { session.why_closed().await } else { None };
+    fault::query(error, why, query)
+}
+
+async fn within<T>(
+    deadline: Option<Instant>,
+    what: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match deadline {
+        None => work.await,
+        Some(deadline) => match timeout_at(deadline, work).await {
+            Ok(result) => result,
+            Err(_) => Err(silent(what)),
+        },
+    }
+}
+
+/// The query is out of time and the server has not said so.
+fn silent(what: &str) -> Failure {
+    Failure::new(FailureKind::Timeout, codes::QUERY_TIMEOUT, what)
+        .detail("the time is up, and the server has not answered")
+        .remedy("Raise the model's `timeout`, or look whether the server and the network to it are well.")
+}
+
+/// A copy being read. It is begun by the reading task too: the server does not answer before the first rows, and
+/// a stream that is dropped meanwhile must end the query.
+struct Reading {
+    session: Session,
+    copy: String,
+    reader: Reader,
+    query: Query,
+}
+
+/// Why reading ended before the result did.
+enum Stop {
+    Gone,
+    Lost(Error),
+    Broken(Broken),
+}
+
+impl Reading {
+    fn new(session: Session, columns: Columns, query: Query) -> Reading {
+        let copy = columns.copy(&query.sql);
+        let query = Query { chars_before: copy.chars_before, ..query };
+        Reading { session, copy: copy.text, reader: Reader::new(columns.cells), query }
+    }
+
+    async fn run(mut self, feeder: Feeder, deadline: Option<Instant>) {
+        let end = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        // Each branch that is dropped half-way is one whose work nobody wants any more.
+        let read = tokio::select! {
+            read = self.read(&feeder) => read,
+            () = feeder.closed() => Err(Stop::Gone),
+            () = end => {
+                self.session.cancel().await;
+                return feeder.finish(Err(silent(&self.query.what))).await;
+            }
+        };
+        let result = match read {
+            Ok(()) => match self.session.end().await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(fault::query(error, None, &self.query)),
+            },
+            Err(Stop::Gone) => return self.session.cancel().await,
+            Err(Stop::Lost(error)) => Err(lost(self.session, error, &self.query).await),
+            Err(Stop::Broken(broken)) => {
+                self.session.cancel().await;
+                Err(Failure::new(FailureKind::Internal, codes::QUERY_INTERRUPTED, &self.query.what)
+                    .detail(broken.to_string())
+                    .remedy("Look whether something between Warren and PostgreSQL changes what is sent; if nothing is, report it."))
+            }
+        };
+        feeder.finish(result).await;
+    }
+
+    async fn read(&mut self, feeder: &Feeder) -> Result<(), Stop> {
+        let mut batch = Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 8);
+        let mut copy = pin!(self.session.client.copy_out(&self.copy).await.map_err(Stop::Lost)?);
+        while let Some(message) = copy.next().await {
+            let message = message.map_err(Stop::Lost)?;
+            self.reader.take(&message, &mut batch).map_err(Stop::Broken)?;
+            self.query.rows_came |= !batch.is_empty();
+            if batch.size() >= BATCH_BYTES {
+                let full = std::mem::replace(&mut batch, Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 8));
+                feeder.rows(full).await.map_err(|Gone| Stop::Gone)?;
+            }
+        }
+        self.reader.finish().map_err(Stop::Broken)?;
+        feeder.rows(batch).await.map_err(|Gone| Stop::Gone)
+    }
+}

@@ -1,0 +1,355 @@
+//! The settings of a RabbitMQ broker, as written, and what they come to.
+
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use url::Url;
+use warren_engine::codes::{self, Code};
+use warren_engine::failure::{Failure, FailureKind};
+
+use crate::kit::setting::{Secret, Size, Span};
+use crate::kit::tls::TlsSettings;
+
+/// A RabbitMQ broker.
+///
+/// Either `url`, or its parts: `protocol`, `host`, `port`, `vhost`, `username`, `password`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The address with login and vhost: `amqp://user:password@host:5672/vhost`, or `amqps://…` for TLS. Names in it are
+    /// percent-encoded: the vhost `/` is `%2F`, and is the default. Not together with its parts.
+    pub url: Option<Secret>,
+    /// `amqp` (default) or `amqps` for TLS.
+    pub protocol: Option<Protocol>,
+    /// The host's name or address. Default: `localhost`.
+    pub host: Option<String>,
+    /// The port. Default: 5672, with TLS 5671.
+    pub port: Option<u16>,
+    /// The vhost, written plainly. Default: `/`.
+    pub vhost: Option<String>,
+    /// The user. Default: `guest`, which RabbitMQ lets in from its own machine only; with a client certificate and
+    /// neither `username` nor `password`, the certificate is the login (mechanism EXTERNAL).
+    pub username: Option<String>,
+    /// The user's password. Default: `guest`.
+    pub password: Option<Secret>,
+    /// The address of the management API, such as `http://host:15672`, for the list of queues and for checks of rights.
+    /// A login in it counts there; default: the broker's.
+    pub management_url: Option<Secret>,
+    /// How the server is recognised, and our certificate. Needs the protocol `amqps`.
+    pub tls: Option<TlsSettings>,
+    /// How often both sides say that they are alive. A connection that is silent for two of these is given up.
+    /// Default: 15s. Shorter finds a dead network sooner and may give up a busy one; 0 switches it off, so that a dead
+    /// connection may be noticed only after many minutes.
+    pub heartbeat: Option<Span>,
+    /// How long connecting may take, from the name's look-up to the opened vhost, and how long the broker may take to
+    /// answer a question about a queue or exchange. Default: 10s.
+    pub connect_timeout: Option<Span>,
+    /// How long a message waits for the broker's answer. After that its outcome is unknown and it is sent again.
+    /// Default: 30s. Too short makes duplicates when the broker is slow.
+    pub publish_timeout: Option<Span>,
+    /// How many channels messages are sent over, side by side, 1 to 64. Default: 4. Messages of one batch keep their
+    /// order in any case; with 1 so do batches that are under way at the same time, at some cost in speed.
+    pub channels: Option<u16>,
+    /// The largest body that is sent. Default: what the broker's version takes by default (16 MiB since 4.0, 128 MiB
+    /// before). Set it where the broker's own `max_message_size` is another.
+    pub max_message_size: Option<Size>,
+}
+
+/// How the connection is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// In the clear.
+    Amqp,
+    /// Through TLS.
+    Amqps,
+}
+
+/// Where to connect, and how to behave there. Made of a [`Config`] that is right.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) protocol: Protocol,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) vhost: String,
+    pub(crate) login: Login,
+    pub(crate) management: Option<Management>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) publish_timeout: Duration,
+    pub(crate) channels: u16,
+    pub(crate) body_bytes_max: Option<u64>,
+}
+
+/// How we prove who we are.
+#[derive(Debug, Clone)]
+pub(crate) enum Login {
+    /// User and password (SASL PLAIN).
+    Plain { username: String, password: Secret },
+    /// Our certificate (SASL EXTERNAL).
+    External,
+}
+
+/// The management API.
+#[derive(Debug, Clone)]
+pub(crate) struct Management {
+    /// Without a login, and without a slash at its end.
+    pub(crate) base: String,
+    pub(crate) username: String,
+    pub(crate) password: Secret,
+}
+
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+const CHANNELS: u16 = 4;
+const CHANNELS_MAX: u16 = 64;
+
+impl Config {
+    /// What the settings come to.
+    ///
+    /// # Errors
+    /// A setting that is wrong, or two that contradict each other.
+    pub(crate) fn target(&self) -> Result<Target, Failure> {
+        let address = match &self.url {
+            Some(url) => self.address_of_url(url.reveal())?,
+            None => Address {
+                protocol: self.protocol.unwrap_or(Protocol::Amqp),
+                host: self.host.clone().unwrap_or_else(|| "localhost".into()),
+                port: self.port,
+                vhost: self.vhost.clone().unwrap_or_else(|| "/".into()),
+                username: self.username.clone(),
+                password: self.password.clone(),
+            },
+        };
+        if address.host.is_empty() {
+            return Err(wrong("host", "the host's name is empty", "Give the broker's host name or address."));
+        }
+        if self.tls.is_some() && address.protocol == Protocol::Amqp {
+            return Err(conflict(
+                "`tls` is given, but the protocol is `amqp`, which is in the clear",
+                "Use `amqps`, or take `tls` away.",
+            ));
+        }
+        for (name, value) in [("vhost", Some(&address.vhost)), ("username", address.username.as_ref())] {
+            if value.is_some_and(|value| value.len() > 255) {
+                return Err(wrong(name, "it is longer than 255 bytes", "Give a name of the broker's."));
+            }
+        }
+        let certificate = self.tls.as_ref().is_some_and(|tls| tls.cert.is_some());
+        let login = match (address.username, address.password) {
+            (None, None) if certificate => Login::External,
+            (username, password) => Login::Plain {
+                username: username.unwrap_or_else(|| "guest".into()),
+                password: password.unwrap_or_else(|| Secret::new("guest")),
+            },
+        };
+        Ok(Target {
+            protocol: address.protocol,
+            host: address.host,
+            port: address.port.unwrap_or(match address.protocol {
+                Protocol::Amqp => 5672,
+                Protocol::Amqps => 5671,
+            }),
+            vhost: address.vhost,
+            management: self.management(&login)?,
+            login,
+            heartbeat: heartbeat(self.heartbeat)?,
+            connect_timeout: timeout("connect_timeout", self.connect_timeout, CONNECT_TIMEOUT)?,
+            publish_timeout: timeout("publish_timeout", self.publish_timeout, PUBLISH_TIMEOUT)?,
+            channels: match self.channels.unwrap_or(CHANNELS) {
+                channels @ 1..=CHANNELS_MAX => channels,
+                _ => return Err(wrong("channels", "it is not 1 to 64", "Leave it out for 4.")),
+            },
+            body_bytes_max: self.max_message_size.map(|size| size.0.0),
+        })
+    }
+
+    fn address_of_url(&self, text: &str) -> Result<Address, Failure> {
+        let parts: [(&str, bool); 6] = [
+            ("protocol", self.protocol.is_some()),
+            ("host", self.host.is_some()),
+            ("port", self.port.is_some()),
+            ("vhost", self.vhost.is_some()),
+            ("username", self.username.is_some()),
+            ("password", self.password.is_some()),
+        ];
+        if let Some((name, _)) = parts.iter().find(|(_, given)| *given) {
+            return Err(conflict(
+                &format!("`url` and `{name}` are both given"),
+                "Give the whole address in `url`, or all of it in parts.",
+            ));
+        }
+        const FORM: &str =
+            "Write amqp://user:password@host:5672/vhost, with special characters percent-encoded.";
+        // The text may hold a password: only what is wrong with it is told.
+        let url = Url::parse(text).map_err(|error| wrong("url", &error.to_string(), FORM))?;
+        let protocol = match url.scheme() {
+            "amqp" => Protocol::Amqp,
+            "amqps" => Protocol::Amqps,
+            other => return Err(wrong("url", &format!("`{other}` is neither amqp nor amqps"), FORM)),
+        };
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong(
+                "url",
+                "it has options after `?` or `#`",
+                "Set options by their own keys, such as `heartbeat` or `tls`.",
+            ));
+        }
+        let decode = |what: &str, text: &str| {
+            percent_decode_str(text)
+                .decode_utf8()
+                .map(std::borrow::Cow::into_owned)
+                .map_err(|_| wrong("url", &format!("its {what} is not UTF-8"), FORM))
+        };
+        let vhost = url.path().strip_prefix('/').unwrap_or(url.path());
+        if vhost.contains('/') {
+            return Err(wrong("url", "its vhost has a `/` in it", "Write a `/` in a vhost's name as %2F."));
+        }
+        let vhost = decode("vhost", vhost)?;
+        let host = decode("host", url.host_str().unwrap_or_default())?;
+        let username = decode("user", url.username())?;
+        Ok(Address {
+            protocol,
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port: url.port(),
+            vhost: if vhost.is_empty() { "/".into() } else { vhost },
+            username: Some(username).filter(|username| !username.is_empty()),
+            password: url
+                .password()
+                .map(|password| decode("password", password).map(Secret::new))
+                .transpose()?,
+        })
+    }
+
+    fn management(&self, login: &Login) -> Result<Option<Management>, Failure> {
+        const FORM: &str = "Write http://host:15672 or https://host:15671.";
+        let Some(text) = &self.management_url else { return Ok(None) };
+        let mut url =
+            Url::parse(text.reveal()).map_err(|error| wrong("management_url", &error.to_string(), FORM))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(wrong("management_url", "it is no http or https address", FORM));
+        }
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let (username, password) = match (url.username(), url.password(), login) {
+            ("", None, Login::Plain { username, password }) => (username.clone(), password.clone()),
+            ("", None, Login::External) => {
+                return Err(wrong(
+                    "management_url",
+                    "the management API has no login",
+                    "Write the login into it: https://user:password@host:15671.",
+                ));
+            }
+            (username, password, _) => (decode(username), Secret::new(decode(password.unwrap_or_default()))),
+        };
+        // Taken off, so that it stands in no message. Cannot fail for http.
+        url.set_username("").ok();
+        url.set_password(None).ok();
+        url.set_query(None);
+        url.set_fragment(None);
+        let base = url.as_str().trim_end_matches('/').trim_end_matches("/api").to_owned();
+        Ok(Some(Management { base, username, password }))
+    }
+}
+
+struct Address {
+    protocol: Protocol,
+    host: String,
+    port: Option<u16>,
+    vhost: String,
+    username: Option<String>,
+    password: Option<Secret>,
+}
+
+fn heartbeat(span: Option<Span>) -> Result<Duration, Failure> {
+    let heartbeat = span.map_or(HEARTBEAT, |span| span.0);
+    let whole = heartbeat.subsec_nanos() == 0 && heartbeat.as_secs() <= u64::from(u16::MAX);
+    if whole {
+        Ok(heartbeat)
+    } else {
+        Err(wrong("heartbeat", "it is not a whole number of seconds up to 18h", "Write 15s."))
+    }
+}
+
+fn timeout(name: &str, span: Option<Span>, default: Duration) -> Result<Duration, Failure> {
+    match span.map_or(default, |span| span.0) {
+        Duration::ZERO => Err(wrong(name, "it is zero", "Leave it out, or give a time such as 30s.")),
+        timeout => Ok(timeout),
+    }
+}
+
+fn wrong(name: &str, detail: &str, remedy: &str) -> Failure {
+    fault(codes::INVALID_VALUE, &format!("read `{name}`"), detail, remedy)
+}
+
+fn conflict(detail: &str, remedy: &str) -> Failure {
+    fault(codes::CONFLICTING_KEYS, "read the broker's settings", detail, remedy)
+}
+
+fn fault(code: Code, what: &str, detail: &str, remedy: &str) -> Failure {
+    Failure::new(FailureKind::Invalid, code, what).detail(detail).remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Result<Target, Failure> {
+        Config { url: Some(Secret::new(text)), ..Config::default() }.target()
+    }
+
+    #[test]
+    fn urls_are_read() {
+        let target = url("amqps://us%40er:p%2Fw@[::1]:7000/my%2Fhost").unwrap();
+        assert_eq!(
+            (target.protocol, &*target.host, target.port, &*target.vhost),
+            (Protocol::Amqps, "::1", 7000, "my/host")
+        );
+        let Login::Plain { username, password } = target.login else { panic!() };
+        assert_eq!((&*username, password.reveal()), ("us@er", "p/w"));
+        for default in ["amqp://h", "amqp://h/", "amqp://h/%2F", "amqp://h/%2f"] {
+            let target = url(default).unwrap();
+            assert_eq!((&*target.vhost, target.port), ("/", 5672), "{default}");
+        }
+        assert_eq!(url("amqps://h").unwrap().port, 5671);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said_without_its_password() {
+        for bad in [
+            "http://u:swordfish@h",
+            "amqp://u:swordfish@h/a/b",
+            "amqp://u:swordfish@h/?heartbeat=5",
+            "amqp://u:swordfish@:port",
+            "amqp://u:swordfish@/v",
+            "u:swordfish@h",
+        ] {
+            let failure = url(bad).unwrap_err();
+            assert!(!format!("{failure:?}").contains("swordfish"), "{bad}: {failure:?}");
+            assert!(failure.remedy.is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        let both = Config { url: Some(Secret::new("amqp://h")), port: Some(1), ..Config::default() };
+        assert_eq!(both.target().unwrap_err().code, codes::CONFLICTING_KEYS);
+        let tls = Config { tls: Some(TlsSettings::default()), ..Config::default() };
+        assert_eq!(tls.target().unwrap_err().code, codes::CONFLICTING_KEYS);
+        let zero = Config { publish_timeout: Some(Span(Duration::ZERO)), ..Config::default() };
+        assert_eq!(zero.target().unwrap_err().code, codes::INVALID_VALUE);
+    }
+
+    #[test]
+    fn the_management_login_is_taken_out_of_its_address() {
+        let config = Config {
+            management_url: Some(Secret::new("http://adm:p%40w@h:15672/api/")),
+            ..Config::default()
+        };
+        let management = config.target().unwrap().management.unwrap();
+        assert_eq!(management.base, "http://h:15672");
+        assert_eq!((&*management.username, management.password.reveal()), ("adm", "p@w"));
+    }
+}

@@ -1,0 +1,149 @@
+//! How a connection or channel ended, and the failure a person reads about it.
+
+use std::fmt;
+
+use warren_engine::codes::{self, Code};
+use warren_engine::failure::{Failure, FailureKind};
+
+use super::wire::Unsayable;
+use super::wire::method::Close;
+
+/// How a connection or channel ended.
+#[derive(Debug, Clone)]
+pub(crate) enum Gone {
+    /// The broker closed the connection, with a reason.
+    Connection(Close),
+    /// The broker closed the channel, with a reason.
+    Channel(Close),
+    /// The connection broke.
+    Lost(String),
+    /// Nothing came for two heartbeats.
+    Silent,
+    /// The broker did not answer a question in time.
+    Late,
+    /// The broker spoke against the protocol.
+    Protocol(String),
+    /// The broker ended the consumer.
+    Cancelled,
+    /// We closed it.
+    Ended,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Gone::Connection(close) => write!(f, "the broker closed the connection: {}", text(close)),
+            Gone::Channel(close) => write!(f, "the broker closed the channel: {}", text(close)),
+            Gone::Lost(why) => write!(f, "the connection was lost: {why}"),
+            Gone::Silent => f.write_str("the connection was given up: nothing came for two heartbeats"),
+            Gone::Late => f.write_str("the broker did not answer in time"),
+            Gone::Protocol(why) => write!(f, "the broker spoke against the protocol: {why}"),
+            Gone::Cancelled => f.write_str(
+                "the broker ended the consumer: its queue was deleted, or the queue's node is down",
+            ),
+            Gone::Ended => f.write_str("the connection was closed by Warren"),
+        }
+    }
+}
+
+/// The broker's words, which begin with a name for the number.
+pub(crate) fn text(close: &Close) -> String {
+    format!("{} {}", close.code, close.text)
+}
+
+impl Gone {
+    /// The failure of something that was tried on what is gone.
+    pub(crate) fn failure(&self, what: impl Into<String>) -> Failure {
+        let (kind, code, remedy) = match self {
+            Gone::Connection(close) | Gone::Channel(close) => of_close(close),
+            Gone::Lost(_) | Gone::Silent | Gone::Ended => {
+                (FailureKind::Disconnected, codes::CONNECTION_LOST, None)
+            }
+            Gone::Late => (FailureKind::Timeout, codes::CONNECTION_LOST, None),
+            Gone::Protocol(_) => (FailureKind::Disconnected, codes::PROTOCOL_ERROR, None),
+            Gone::Cancelled => {
+                (FailureKind::NotFound, codes::NO_SUCH_QUEUE, Some("Create the queue again if it is gone."))
+            }
+        };
+        let failure = Failure::new(kind, code, what).detail(self.to_string());
+        match remedy {
+            Some(remedy) => failure.remedy(remedy),
+            None => failure,
+        }
+    }
+}
+
+/// The one table from a close code to what it means once a vhost is open.
+fn of_close(close: &Close) -> (FailureKind, Code, Option<&'static str>) {
+    match close.code {
+        311 => (FailureKind::Invalid, codes::MESSAGE_TOO_LARGE, Some("Send less in one message.")),
+        403 => (
+            FailureKind::Refused,
+            codes::ACCESS_REFUSED,
+            Some("Give the user the permission with `rabbitmqctl set_permissions`, or use another user."),
+        ),
+        404 if close.text.contains("exchange") => (
+            FailureKind::NotFound,
+            codes::NO_SUCH_EXCHANGE,
+            Some("Create the exchange, or correct its name."),
+        ),
+        404 => (FailureKind::NotFound, codes::NO_SUCH_QUEUE, Some("Create the queue, or correct its name.")),
+        405 => (
+            FailureKind::Refused,
+            codes::ACCESS_REFUSED,
+            Some("Another connection has the queue for itself; end it, or use another queue."),
+        ),
+        406 => (FailureKind::Invalid, codes::PROTOCOL_ERROR, None),
+        506 => (FailureKind::Throttled, codes::PROTOCOL_ERROR, None),
+        530 => (FailureKind::Refused, codes::ACCESS_REFUSED, None),
+        // 320: an operator or a shutdown. The rest: the broker's own errors. Both may be over when it is tried again.
+        320 => (FailureKind::Disconnected, codes::CONNECTION_LOST, None),
+        _ => (FailureKind::Disconnected, codes::PROTOCOL_ERROR, None),
+    }
+}
+
+/// Why a question to the broker has no answer.
+#[derive(Debug, Clone)]
+pub(crate) enum CallFault {
+    /// It cannot be asked.
+    Unsayable(Unsayable),
+    /// The channel or the connection ended.
+    Gone(std::sync::Arc<Gone>),
+    /// The connection has no channel left.
+    NoChannel,
+    /// The answer does not fit the question.
+    Unexpected,
+}
+
+impl CallFault {
+    /// The failure of what was asked.
+    pub(crate) fn failure(&self, what: impl Into<String>) -> Failure {
+        match self {
+            CallFault::Unsayable(fault) => unsayable(fault, what),
+            CallFault::Gone(gone) => gone.failure(what),
+            CallFault::NoChannel => Failure::new(FailureKind::Throttled, codes::PROTOCOL_ERROR, what)
+                .detail("the connection has no channel left")
+                .remedy("Raise the broker's `channel_max`, or consume from fewer queues."),
+            CallFault::Unexpected => Failure::new(FailureKind::Disconnected, codes::PROTOCOL_ERROR, what)
+                .detail("the broker gave an answer that does not fit the question"),
+        }
+    }
+}
+
+impl From<Unsayable> for CallFault {
+    fn from(fault: Unsayable) -> Self {
+        CallFault::Unsayable(fault)
+    }
+}
+
+/// The failure of a value that AMQP cannot say.
+pub(crate) fn unsayable(fault: &Unsayable, what: impl Into<String>) -> Failure {
+    let (code, remedy) = match fault {
+        Unsayable::TooLong { .. } => (codes::VALUE_TOO_LONG, "Shorten it to 255 bytes of UTF-8."),
+        Unsayable::HeadersTooLarge { .. } => {
+            (codes::HEADERS_TOO_LARGE, "Move what is large from the headers into the body.")
+        }
+        Unsayable::TooDeep(_) => (codes::INVALID_PROPERTY, "Send what is nested in the body instead."),
+    };
+    Failure::new(FailureKind::Invalid, code, what).detail(fault.to_string()).remedy(remedy)
+}

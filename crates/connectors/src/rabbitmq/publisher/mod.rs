@@ -1,0 +1,453 @@
+//! Publishes batches and says of each message what became of it.
+//!
+//! All messages of one call go over one channel, in order; calls take the channels in turn, and are appended to the
+//! connection in the order in which they began. So messages of one route reach the broker in the order of sending. Calls that
+//! are under way at the same time are handled side by side by the broker (unless `channels` is 1), so between their
+//! messages the order in a queue is not promised; who waits for a call's receipts before making the next one has
+//! order throughout.
+
+mod confirms;
+mod culprit;
+mod exchanges;
+mod fate;
+mod lane;
+mod suspects;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::message::{Outbound, Receipt, Route};
+use warren_engine::size::ByteSize;
+
+use self::confirms::{Confirms, Parcel, Ticket};
+use self::exchanges::Known;
+use self::fate::{Blamed, Fate, blamed, what};
+use self::lane::Lane;
+use self::suspects::Suspects;
+use super::config::Target;
+use super::connection::Connection;
+use super::connection::slot::Slot;
+use super::failures::{Gone, unsayable};
+use super::wire::publish::{address, put_publish};
+
+/// Messages are appended in parcels of about this many bytes, so that a large batch does not stand in memory twice.
+const PARCEL_BYTES: usize = 1 << 20;
+/// How often a parcel is tried on another channel when the one it was made for has just ended.
+const LANE_TRIES: usize = 3;
+
+pub(crate) struct Publisher {
+    slot: Slot,
+    target: Arc<Target>,
+    pool: Mutex<Option<Arc<Pool>>>,
+    /// Calls append in the order in which they began.
+    turn: Semaphore,
+    /// One suspect at a time.
+    alone: Semaphore,
+    suspects: Suspects,
+    /// The largest body the broker said it takes; 0: it has not said.
+    body_bytes_learned: AtomicU64,
+}
+
+/// The channels of one connection.
+struct Pool {
+    connection: Arc<Connection>,
+    lanes: Vec<Lane>,
+    /// For suspects.
+    alone: Lane,
+    next: AtomicUsize,
+    known: Known,
+}
+
+/// Messages of a batch that were appended together, as far as they could be.
+struct Sending {
+    /// Messages that were not appended, by their place in the batch, in order.
+    refused: Vec<(usize, Failure)>,
+    parcels: Vec<(Arc<Confirms>, Ticket)>,
+    /// What stopped the rest from being appended.
+    stopped: Option<Stopped>,
+}
+
+/// Why the rest of a batch was not appended.
+enum Stopped {
+    Gone(Arc<Gone>),
+    Failed(Failure),
+}
+
+impl Publisher {
+    pub(crate) fn new(slot: Slot, target: Arc<Target>) -> Publisher {
+        Publisher {
+            slot,
+            target,
+            pool: Mutex::default(),
+            turn: Semaphore::new(1),
+            alone: Semaphore::new(1),
+            suspects: Suspects::default(),
+            body_bytes_learned: AtomicU64::new(0),
+        }
+    }
+
+    /// See [`Broker::publish`](warren_engine::ports::Broker::publish).
+    pub(crate) async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
+        if !self.suspects.any() {
+            return self.publish_together(batch).await;
+        }
+        let mut receipts = Vec::with_capacity(batch.len());
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let clean = rest.iter().take_while(|outbound| !self.suspects.has(outbound)).count();
+            if clean > 0 {
+                receipts.extend(self.publish_together(&rest[..clean]).await);
+            }
+            if let Some(suspect) = rest.get(clean) {
+                receipts.push(self.publish_alone(suspect).await);
+            }
+            rest = rest.get(clean + 1..).unwrap_or_default();
+        }
+        receipts
+    }
+
+    /// The connection, opened if it is not.
+    pub(crate) async fn connection(&self) -> Result<Arc<Connection>, Failure> {
+        self.slot.get().await
+    }
+
+    /// Why the broker holds publishers back, if it does.
+    pub(crate) fn blocked(&self) -> Option<String> {
+        self.slot.current().and_then(|connection| connection.shared.outbox.blocked())
+    }
+
+    /// The largest body the broker is known to take by its own words.
+    pub(crate) fn body_bytes_learned(&self) -> Option<u64> {
+        Some(self.body_bytes_learned.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.slot.close().await;
+    }
+
+    async fn publish_together(&self, batch: &[Outbound]) -> Vec<Receipt> {
+        let pool = match self.pool().await {
+            Ok(pool) => pool,
+            Err(failure) => return batch.iter().map(|outbound| unconnected(outbound, &failure)).collect(),
+        };
+        let lane = &pool.lanes[pool.next.fetch_add(1, Ordering::Relaxed) % pool.lanes.len()];
+        let mut receipts = Vec::with_capacity(batch.len());
+        for (fate, outbound) in self.send(&pool, lane, batch).await.into_iter().zip(batch) {
+            receipts.push(match fate {
+                Ok(fate) => {
+                    self.learn(&pool, &fate, outbound);
+                    fate.receipt(outbound, || self.late(outbound))
+                }
+                Err(failure) => Receipt::Refused(failure),
+            });
+        }
+        receipts
+    }
+
+    async fn publish_alone(&self, outbound: &Outbound) -> Receipt {
+        let _alone = self.alone.acquire().await;
+        let pool = match self.pool().await {
+            Ok(pool) => pool,
+            Err(failure) => return unconnected(outbound, &failure),
+        };
+        let fate = match self.send(&pool, &pool.alone, std::slice::from_ref(outbound)).await.pop() {
+            Some(Ok(fate)) => fate,
+            Some(Err(failure)) => return Receipt::Refused(failure),
+            None => Fate::Waiting,
+        };
+        let fate = match fate {
+            Fate::Suspect(gone) if self.suspects.strike(outbound) => Fate::Culprit(gone),
+            fate => fate,
+        };
+        match &fate {
+            Fate::Accepted | Fate::Nacked | Fate::Returned { .. } | Fate::Culprit(_) => {
+                self.suspects.clear(outbound);
+            }
+            Fate::Waiting | Fate::Unsent(_) | Fate::Unsure(_) | Fate::Suspect(_) => {}
+        }
+        self.learn(&pool, &fate, outbound);
+        fate.receipt(outbound, || self.late(outbound))
+    }
+
+    async fn pool(&self) -> Result<Arc<Pool>, Failure> {
+        let current = || self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(pool) = current().filter(|pool| pool.connection.is_open()) {
+            return Ok(pool);
+        }
+        let connection = self.slot.get().await?;
+        let mut current = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = current.as_ref().filter(|pool| Arc::ptr_eq(&pool.connection, &connection)) {
+            return Ok(pool.clone());
+        }
+        let pool = Arc::new(Pool {
+            connection,
+            lanes: (0..self.target.channels).map(|_| Lane::default()).collect(),
+            alone: Lane::default(),
+            next: AtomicUsize::new(0),
+            known: Known::default(),
+        });
+        *current = Some(pool.clone());
+        Ok(pool)
+    }
+
+    /// Sends a batch over one lane and waits for the answers. `Err`: the message was not sent for a reason of its own.
+    async fn send(&self, pool: &Pool, lane: &Lane, batch: &[Outbound]) -> Vec<Result<Fate, Failure>> {
+        let deadline = Instant::now() + self.target.publish_timeout;
+        let sending = self.append(pool, lane, batch, deadline).await;
+        let mut fates = Vec::with_capacity(batch.len());
+        for (confirms, mut ticket) in sending.parcels {
+            fates.extend(match timeout_at(deadline, &mut ticket.done).await {
+                Ok(Ok(answered)) => answered,
+                Ok(Err(_)) | Err(_) => confirms.withdraw(ticket),
+            });
+        }
+        let mut fates = fates.into_iter();
+        let mut refused = sending.refused.into_iter().peekable();
+        let mut results = Vec::with_capacity(batch.len());
+        for (at, outbound) in batch.iter().enumerate() {
+            let result = match refused.next_if(|(place, _)| *place == at) {
+                Some((_, failure)) => Err(failure),
+                None => match (fates.next(), &sending.stopped) {
+                    (Some(fate), _) => Ok(fate),
+                    (None, Some(Stopped::Gone(gone))) => Ok(Fate::Unsent(gone.clone())),
+                    (None, Some(Stopped::Failed(failure))) => {
+                        Err(Failure { what: what(&outbound.route), ..failure.clone() })
+                    }
+                    // A bug; never claim what is not known.
+                    (None, None) => Ok(Fate::Waiting),
+                },
+            };
+            results.push(result);
+        }
+        results
+    }
+
+    async fn append(&self, pool: &Pool, lane: &Lane, batch: &[Outbound], deadline: Instant) -> Sending {
+        let mut sending = Sending { refused: Vec::new(), parcels: Vec::new(), stopped: None };
+        let Ok(_turn) = timeout_at(deadline, self.turn.acquire()).await else {
+            sending.stopped = Some(Stopped::Failed(self.held_back(pool)));
+            return sending;
+        };
+        let mut at = 0;
+        while at < batch.len() {
+            let parcel = match self.parcel(pool, lane, batch, at, &mut sending.refused).await {
+                Ok(parcel) => parcel,
+                Err(stopped) => {
+                    sending.stopped = Some(stopped);
+                    break;
+                }
+            };
+            at = parcel.end;
+            let Some(ready) = parcel.ready else { continue };
+            let outbox = &pool.connection.shared.outbox;
+            if timeout_at(deadline, outbox.room()).await.is_err() {
+                sending.stopped = Some(Stopped::Failed(self.held_back(pool)));
+                break;
+            }
+            match ready.lane.confirms.send(outbox, ready.parcel) {
+                Ok(ticket) => sending.parcels.push((ready.lane.confirms.clone(), ticket)),
+                // The channel ended while the parcel waited for room: the rest, with it, is not sent.
+                Err(gone) => {
+                    sending.stopped = Some(Stopped::Gone(gone));
+                    break;
+                }
+            }
+        }
+        sending
+    }
+
+    /// Writes the next messages of a batch into a parcel. Those that cannot be sent are put among the refused.
+    async fn parcel(
+        &self,
+        pool: &Pool,
+        lane: &Lane,
+        batch: &[Outbound],
+        start: usize,
+        refused: &mut Vec<(usize, Failure)>,
+    ) -> Result<Filled, Stopped> {
+        let open = lane.open(&pool.connection).await.map_err(Stopped::Gone)?;
+        let frame_max = pool.connection.shared.agreed.frame_max;
+        let body_bytes_max = self.body_bytes_max(&pool.connection);
+        let mut bytes = Vec::with_capacity(first_size(&batch[start..]));
+        let mut ends = Vec::with_capacity(batch.len() - start);
+        let mut checked: Option<(&str, Option<Arc<Gone>>)> = None;
+        let mut at = start;
+        while let Some(outbound) = batch.get(at) {
+            if !bytes.is_empty() && bytes.len() + outbound.message.body.len() > PARCEL_BYTES {
+                break;
+            }
+            // Consecutive messages mostly name the same exchange.
+            let (exchange, _) = address(&outbound.route);
+            if checked.as_ref().is_none_or(|(name, _)| *name != exchange) {
+                let refusal =
+                    pool.known.refusal(&pool.connection, exchange).await.map_err(|fault| match fault {
+                        super::failures::CallFault::Gone(gone) => Stopped::Gone(gone),
+                        fault => Stopped::Failed(fault.failure("")),
+                    })?;
+                checked = Some((exchange, refusal));
+            }
+            let refusal = checked.as_ref().and_then(|(_, refusal)| refusal.as_ref());
+            let sendable = match refusal {
+                Some(gone) => Err(fate::culprit(&outbound.route, gone)),
+                None => sendable(pool, outbound, body_bytes_max),
+            };
+            let written = sendable.and_then(|()| {
+                put_publish(&mut bytes, open.channel.number, frame_max, &outbound.route, &outbound.message)
+                    .map_err(|fault| unsayable(&fault, what(&outbound.route)))
+            });
+            match written {
+                Ok(()) => ends.push(bytes.len()),
+                Err(failure) => refused.push((at, failure)),
+            }
+            at += 1;
+        }
+        let ready =
+            (!ends.is_empty()).then(|| Ready { lane: open, parcel: Parcel { bytes: bytes.into(), ends } });
+        Ok(Filled { end: at, ready })
+    }
+
+    /// The largest body that is sent.
+    pub(crate) fn body_bytes_max(&self, connection: &Connection) -> u64 {
+        let assumed = self.target.body_bytes_max.unwrap_or_else(|| default_body_bytes_max(connection));
+        self.body_bytes_learned().map_or(assumed, |learned| learned.min(assumed))
+    }
+
+    /// Remembers what the broker objected to, so that it need not object again.
+    fn learn(&self, pool: &Pool, fate: &Fate, outbound: &Outbound) {
+        let gone = match fate {
+            Fate::Culprit(gone) | Fate::Unsure(gone) => gone,
+            Fate::Suspect(_) => {
+                self.suspects.add(outbound);
+                return;
+            }
+            Fate::Waiting | Fate::Accepted | Fate::Nacked | Fate::Returned { .. } | Fate::Unsent(_) => return,
+        };
+        let Gone::Channel(close) = &**gone else { return };
+        match blamed(close) {
+            Blamed::Exchange => {
+                let (exchange, _) = address(&outbound.route);
+                if culprit::names_exchange(close, exchange) {
+                    pool.known.refused(exchange, gone.clone());
+                }
+            }
+            Blamed::Size { allowed, .. } => self.body_bytes_learned.store(allowed, Ordering::Relaxed),
+            Blamed::UserId => {
+                if let (Fate::Culprit(_), Some(user_id)) = (fate, &outbound.message.properties.user_id) {
+                    pool.known.user_id_refused(user_id, gone.clone());
+                }
+            }
+            Blamed::Expiration | Blamed::Unclear => {}
+        }
+    }
+
+    fn late(&self, outbound: &Outbound) -> Failure {
+        Failure::new(FailureKind::Timeout, codes::PUBLISH_TIMEOUT, what(&outbound.route))
+            .detail(format!("the broker did not confirm it within {:?}", self.target.publish_timeout))
+            .remedy(
+                "See whether the broker is overloaded or holds publishers back, or raise `publish_timeout`.",
+            )
+    }
+
+    /// What is told of a message that could not be appended in time. `what` is filled in for each.
+    fn held_back(&self, pool: &Pool) -> Failure {
+        match pool.connection.shared.outbox.blocked() {
+            Some(reason) => Failure::new(FailureKind::Throttled, codes::BROKER_BLOCKED, "")
+                .detail(format!("not sent: the broker holds publishers back ({reason})"))
+                .remedy(
+                    "Free memory or disk of the broker's machine; `rabbitmq-diagnostics alarms` names them.",
+                ),
+            None => Failure::new(FailureKind::Timeout, codes::PUBLISH_TIMEOUT, "").detail(format!(
+                "not sent: the broker took nothing within {:?}",
+                self.target.publish_timeout
+            )),
+        }
+    }
+}
+
+/// The next messages of a batch, as far as the parcel took them.
+struct Filled {
+    /// The place in the batch behind them.
+    end: usize,
+    /// None: all of them were refused.
+    ready: Option<Ready>,
+}
+
+struct Ready {
+    lane: Arc<lane::Open>,
+    parcel: Parcel,
+}
+
+/// What RabbitMQ takes by default, by its version.
+fn default_body_bytes_max(connection: &Connection) -> u64 {
+    const SINCE_4: u64 = 16 << 20;
+    const BEFORE_4: u64 = 128 << 20;
+    let version = &connection.shared.server.version;
+    match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
+        Some(major) if major < 4 => BEFORE_4,
+        Some(_) | None => SINCE_4,
+    }
+}
+
+fn first_size(batch: &[Outbound]) -> usize {
+    let total: usize = batch.iter().map(|outbound| outbound.message.body.len() + 256).sum();
+    total.min(PARCEL_BYTES + (64 << 10))
+}
+
+/// What can be told of a message without sending it.
+fn sendable(pool: &Pool, outbound: &Outbound, body_bytes_max: u64) -> Result<(), Failure> {
+    let invalid = |code, detail: String, remedy: &str| {
+        Failure::new(FailureKind::Invalid, code, what(&outbound.route)).detail(detail).remedy(remedy)
+    };
+    let bytes = outbound.message.body.len() as u64;
+    if bytes > body_bytes_max {
+        let detail = format!(
+            "its body has {} ({bytes} bytes), the broker takes {}",
+            ByteSize(bytes),
+            ByteSize(body_bytes_max)
+        );
+        return Err(invalid(
+            codes::MESSAGE_TOO_LARGE,
+            detail,
+            "Send less in one message, or raise the broker's `max_message_size` and the setting of that name.",
+        ));
+    }
+    let properties = &outbound.message.properties;
+    if let Some(expiration) = &properties.expiration
+        && expiration.parse::<u32>().is_err()
+    {
+        return Err(invalid(
+            codes::INVALID_PROPERTY,
+            format!("`expiration` is `{}`", expiration.chars().take(40).collect::<String>()),
+            "Give `expiration` as a whole number of milliseconds up to 4294967295.",
+        ));
+    }
+    if let Some(user_id) = &properties.user_id
+        && let Some(gone) = pool.known.user_id_refusal(user_id)
+    {
+        return Err(fate::culprit(&outbound.route, &gone));
+    }
+    if let Route::Queue(queue) = &outbound.route
+        && queue.is_empty()
+    {
+        return Err(invalid(
+            codes::NO_SUCH_QUEUE,
+            "the queue's name is empty".into(),
+            "Give the queue's name.",
+        ));
+    }
+    Ok(())
+}
+
+/// The receipt of a message for which there was no connection. Whatever kept it from being opened may be over at the next
+/// try, so it is for the engine to try again, not to reject the row.
+fn unconnected(outbound: &Outbound, failure: &Failure) -> Receipt {
+    Receipt::Refused(Failure {
+        kind: FailureKind::Disconnected,
+        what: format!("{}: {}", what(&outbound.route), failure.what),
+        ..failure.clone()
+    })
+}

@@ -1,0 +1,7 @@
+//! The connectors against real systems. `./test` starts the servers.
+
+#![allow(clippy::unwrap_used, reason = "what a test sets up is there, or the test fails")]
+
+mod embedded;
+mod postgres;
+mod reading;

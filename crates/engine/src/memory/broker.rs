@@ -1,0 +1,165 @@
+//! A broker in memory that can be told to fail.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::codes;
+use crate::failure::{Failure, FailureKind};
+use crate::finding::Finding;
+use crate::message::{Answer, Message, Outbound, Receipt, Route};
+use crate::ports::{Broker, Consumer, MessageLimits, QueueInfo};
+
+/// What happens to one message of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The broker refuses it for now (a nack).
+    Nack,
+    /// The connection is lost before it is written.
+    NotWritten,
+    /// The broker has it, and the confirm is lost.
+    LostConfirm,
+    /// The connection is lost with it, and the broker does not have it; nobody knows.
+    LostMessage,
+}
+
+/// Queues in memory. Publishing to a queue that does not exist is refused, as RabbitMQ does with `mandatory`.
+#[derive(Debug, Default)]
+pub struct MemoryBroker {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queues: BTreeMap<String, Vec<Message>>,
+    script: VecDeque<Option<Fault>>,
+    published: u64,
+}
+
+impl MemoryBroker {
+    /// A broker with these queues, all empty.
+    pub fn with_queues<'q>(queues: impl IntoIterator<Item = &'q str>) -> MemoryBroker {
+        let broker = MemoryBroker::default();
+        broker.lock().queues.extend(queues.into_iter().map(|queue| (queue.to_owned(), Vec::new())));
+        broker
+    }
+
+    /// What happens to the next messages, one by one; `None` is no fault. Once the script is over there are none.
+    pub fn script(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.lock().script.extend(faults);
+    }
+
+    /// What a queue holds, in order of arrival.
+    pub fn messages(&self, queue: &str) -> Vec<Message> {
+        self.lock().queues.get(queue).cloned().unwrap_or_default()
+    }
+
+    /// How many messages were published, whatever became of them.
+    pub fn published(&self) -> u64 {
+        self.lock().published
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn publish(&mut self, outbound: &Outbound) -> Receipt {
+        self.published += 1;
+        let lost = || Failure::new(FailureKind::Disconnected, codes::CONNECTION_LOST, "wait for the confirm");
+        match self.script.pop_front().flatten() {
+            Some(Fault::Nack) => Receipt::Refused(Failure::new(
+                FailureKind::Throttled,
+                codes::BROKER_REFUSED_MESSAGE,
+                format!("publish to {}", outbound.route),
+            )),
+            Some(Fault::NotWritten) => Receipt::Refused(Failure::new(
+                FailureKind::Disconnected,
+                codes::BROKER_UNREACHABLE,
+                format!("publish to {}", outbound.route),
+            )),
+            Some(Fault::LostMessage) => Receipt::Unknown(lost()),
+            Some(Fault::LostConfirm) => match self.route(outbound) {
+                Receipt::Accepted(_) => Receipt::Unknown(lost()),
+                refused => refused,
+            },
+            None => self.route(outbound),
+        }
+    }
+
+    fn route(&mut self, outbound: &Outbound) -> Receipt {
+        let queue = match &outbound.route {
+            Route::Queue(queue) => queue,
+            Route::Exchange { exchange, .. } => {
+                let what = format!("publish to exchange `{exchange}`");
+                return Receipt::Refused(Failure::new(FailureKind::NotFound, codes::NO_SUCH_EXCHANGE, what));
+            }
+        };
+        match self.queues.get_mut(queue) {
+            Some(messages) => {
+                messages.push(outbound.message.clone());
+                Receipt::Accepted(Answer("confirmed".into()))
+            }
+            None => Receipt::Refused(Failure::new(
+                FailureKind::NotFound,
+                codes::NO_SUCH_QUEUE,
+                format!("publish to queue `{queue}`"),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for MemoryBroker {
+    async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
+        // Others may go first, as they would with a real broker.
+        tokio::task::yield_now().await;
+        let mut inner = self.lock();
+        batch.iter().map(|outbound| inner.publish(outbound)).collect()
+    }
+
+    async fn limits(&self) -> Result<MessageLimits, Failure> {
+        Ok(MessageLimits {
+            body_bytes_max: 16 << 20,
+            header_bytes_max: Some(128 << 10),
+            short_bytes_max: Some(255),
+        })
+    }
+
+    async fn check(&self, routes: &[Route]) -> Vec<Finding> {
+        let inner = self.lock();
+        let missing = routes.iter().filter_map(|route| match route {
+            Route::Queue(queue) if !inner.queues.contains_key(queue) => {
+                Some(Finding::error(codes::NO_SUCH_QUEUE, "", format!("queue `{queue}` does not exist")))
+            }
+            Route::Queue(_) => None,
+            Route::Exchange { exchange, .. } => Some(Finding::error(
+                codes::NO_SUCH_EXCHANGE,
+                "",
+                format!("exchange `{exchange}` does not exist"),
+            )),
+        });
+        missing.collect()
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueInfo>, Failure> {
+        let inner = self.lock();
+        let info = |(name, messages): (&String, &Vec<Message>)| QueueInfo {
+            name: name.clone(),
+            kind: "memory".into(),
+            messages: Some(messages.len() as u64),
+            consumers: None,
+            durable: false,
+        };
+        Ok(inner.queues.iter().map(info).collect())
+    }
+
+    async fn consume(&self, queue: &str, _: u16) -> Result<Box<dyn Consumer>, Failure> {
+        let what = format!("consume from queue `{queue}`: the broker in memory is for publishing");
+        Err(Failure::new(FailureKind::Refused, codes::ACCESS_REFUSED, what))
+    }
+
+    async fn close(&self) {}
+}

@@ -1,0 +1,81 @@
+//! Records, leases and a clock in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::failure::Failure;
+use crate::ports::{Clock, Holder, Lease, Leases, Records};
+use crate::run::{RowOutcome, RunId, RunKind, RunRecord};
+
+/// Records in memory.
+#[derive(Debug, Default)]
+pub struct MemoryRecords {
+    runs: Mutex<BTreeMap<RunId, Option<RunRecord>>>,
+    outcomes: Mutex<Vec<(RunId, RowOutcome)>>,
+}
+
+impl MemoryRecords {
+    /// What became of the rows of a run.
+    pub fn outcomes(&self, run: RunId) -> Vec<RowOutcome> {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.iter().filter(|(id, _)| *id == run).map(|(_, outcome)| outcome.clone()).collect()
+    }
+}
+
+#[async_trait]
+impl Records for MemoryRecords {
+    async fn begin(&self, _: &str, _: RunKind) -> Result<RunId, Failure> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = RunId(runs.len() as i64 + 1);
+        runs.insert(id, None);
+        Ok(id)
+    }
+
+    async fn update(&self, run: &RunRecord) -> Result<(), Failure> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run.id, Some(run.clone()));
+        Ok(())
+    }
+
+    async fn append(&self, run: RunId, outcomes: Vec<RowOutcome>) -> Result<(), Failure> {
+        let mut all = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(outcomes.into_iter().map(|outcome| (run, outcome)));
+        Ok(())
+    }
+}
+
+/// Leases within one process.
+#[derive(Debug, Default, Clone)]
+pub struct MemoryLeases(Arc<Mutex<BTreeSet<String>>>);
+
+struct Held(MemoryLeases, String);
+
+impl Lease for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+#[async_trait]
+impl Leases for MemoryLeases {
+    async fn take(&self, name: &str) -> Result<Result<Box<dyn Lease>, Holder>, Failure> {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned()) {
+            Ok(Ok(Box::new(Held(self.clone(), name.to_owned()))))
+        } else {
+            Ok(Err(Holder { who: "this process".into() }))
+        }
+    }
+}
+
+/// A clock that stands still.
+#[derive(Debug, Clone, Copy)]
+pub struct FixedClock(pub i64);
+
+impl Clock for FixedClock {
+    fn now_ms(&self) -> i64 {
+        self.0
+    }
+}

@@ -1,0 +1,198 @@
+//! A plan against the columns its model really has.
+
+use std::collections::BTreeSet;
+
+use warren_liquid::{Columns, Names, Reads};
+
+use crate::codes;
+use crate::finding::Finding;
+use crate::model::Schema;
+use crate::ports::{Compare, DiffSpec};
+use crate::sync::plan::{
+    BodyPlan, CompareChoice, Dynamic, HeaderPlan, PropertyPlan, RoutePlan, SyncPlan, Trigger,
+};
+use crate::sync::view::GLOBALS;
+
+/// A plan that fits its model's columns.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// What the diff is asked.
+    pub spec: DiffSpec,
+    /// The columns that count, sorted.
+    pub compared: Vec<String>,
+}
+
+/// Fits a plan to the columns of its model.
+///
+/// # Errors
+/// Every place that names a column the model does not have.
+pub fn bind(plan: &SyncPlan, schema: &Schema) -> Result<Bound, Vec<Finding>> {
+    let mut columns =
+        Gathering { schema, sync: &plan.name, used: BTreeSet::new(), all: false, findings: Vec::new() };
+    for name in &plan.model.key {
+        columns.known(&format!("models.{}.primary_key", plan.model.name), name);
+    }
+    for name in &plan.ignore {
+        columns.known(&format!("syncs.{}.ignore", plan.name), name);
+    }
+    if let CompareChoice::These(names) = &plan.compare {
+        for name in names {
+            columns.known(&format!("syncs.{}.compare", plan.name), name);
+        }
+    }
+    for (op, trigger) in plan.triggers() {
+        columns.trigger(&format!("on.{op}"), trigger);
+    }
+    if !columns.findings.is_empty() {
+        return Err(columns.findings);
+    }
+    let compare = match &plan.compare {
+        CompareChoice::Used if !columns.all => {
+            Compare::These(columns.used.difference(&plan.ignore).cloned().collect())
+        }
+        CompareChoice::Used | CompareChoice::All => Compare::AllBut(plan.ignore.clone()),
+        CompareChoice::These(names) => Compare::These(names.difference(&plan.ignore).cloned().collect()),
+    };
+    let mut compared: Vec<String> = match &compare {
+        Compare::These(names) => names.iter().cloned().collect(),
+        Compare::AllBut(ignored) => {
+            schema.names().filter(|name| !ignored.contains(*name)).map(str::to_owned).collect()
+        }
+    };
+    compared.sort_unstable();
+    let spec = DiffSpec { key: plan.model.key.clone(), compare, keep_rows: plan.keep_rows, full: false };
+    Ok(Bound { spec, compared })
+}
+
+/// Gathers the columns a sync uses.
+struct Gathering<'s> {
+    schema: &'s Schema,
+    sync: &'s str,
+    used: BTreeSet<String>,
+    all: bool,
+    findings: Vec<Finding>,
+}
+
+impl Gathering<'_> {
+    fn trigger(&mut self, place: &str, trigger: &Trigger) {
+        if let Some(when) = &trigger.when {
+            let faults = when.check(&names(&self.columns()));
+            self.template(&format!("{place}.when"), faults, when.reads());
+        }
+        match &trigger.route {
+            RoutePlan::Queue(queue) => self.dynamic(&format!("{place}.queue"), queue),
+            RoutePlan::Exchange { exchange, routing_key } => {
+                self.dynamic(&format!("{place}.exchange"), exchange);
+                self.dynamic(&format!("{place}.routing_key"), routing_key);
+            }
+        }
+        match &trigger.body {
+            BodyPlan::Template { template, .. } => {
+                let faults = template.check(&names(&self.columns()));
+                self.template(&format!("{place}.message.template"), faults, template.reads());
+            }
+            BodyPlan::Column { column, .. } => self.column(&format!("{place}.message.column"), column),
+            BodyPlan::Fields(fields) => {
+                for (name, column) in fields {
+                    self.column(&format!("{place}.message.fields.{name}"), column);
+                }
+            }
+            BodyPlan::AllFields => self.all = true,
+        }
+        self.properties(place, &trigger.properties);
+    }
+
+    fn properties(&mut self, place: &str, plan: &PropertyPlan) {
+        let named = [
+            ("content_type", &plan.content_type),
+            ("content_encoding", &plan.content_encoding),
+            ("persistent", &plan.persistent),
+            ("priority", &plan.priority),
+            ("correlation_id", &plan.correlation_id),
+            ("reply_to", &plan.reply_to),
+            ("expiration", &plan.expiration),
+            ("message_id", &plan.message_id),
+            ("timestamp", &plan.timestamp),
+            ("type", &plan.kind),
+            ("user_id", &plan.user_id),
+            ("app_id", &plan.app_id),
+        ];
+        for (name, dynamic) in named {
+            if let Some(dynamic) = dynamic {
+                self.dynamic(&format!("{place}.{name}"), dynamic);
+            }
+        }
+        for (name, header) in &plan.headers {
+            let place = format!("{place}.headers.{name}");
+            match header {
+                HeaderPlan::Literal(_) => {}
+                HeaderPlan::Column { column, .. } => self.column(&place, column),
+                HeaderPlan::Template { template, .. } => {
+                    let faults = template.check(&names(&self.columns()));
+                    self.template(&place, faults, template.reads());
+                }
+            }
+        }
+    }
+
+    fn dynamic(&mut self, place: &str, dynamic: &Dynamic) {
+        match dynamic {
+            Dynamic::Literal(_) => {}
+            Dynamic::Column(column) => self.column(place, column),
+            Dynamic::Template(template) => {
+                let faults = template.check(&names(&self.columns()));
+                self.template(place, faults, template.reads());
+            }
+        }
+    }
+
+    fn template(&mut self, place: &str, faults: Vec<warren_liquid::Error>, reads: &Reads) {
+        for fault in faults {
+            let mut finding = Finding::error(
+                codes::UNKNOWN_COLUMN,
+                self.subject(place),
+                format!("line {}, column {} of the template: {}", fault.line, fault.column, fault.message),
+            )
+            .detail(fault.source_line.trim().to_owned());
+            finding.remedy = fault.hint;
+            self.findings.push(finding);
+        }
+        match &reads.columns {
+            Columns::All => self.all = true,
+            Columns::Set(names) => self.used.extend(names.iter().cloned()),
+        }
+    }
+
+    fn column(&mut self, place: &str, name: &str) {
+        let subject = self.subject(place);
+        self.known(&subject, name);
+        self.used.insert(name.to_owned());
+    }
+
+    fn known(&mut self, subject: &str, name: &str) {
+        if self.schema.index_of(name).is_some() {
+            return;
+        }
+        let columns: Vec<&str> = self.schema.names().collect();
+        let remedy = match crate::near::nearest(name, columns.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the model's columns are: {}", columns.join(", ")),
+        };
+        self.findings.push(
+            Finding::error(codes::UNKNOWN_COLUMN, subject, format!("the model has no column `{name}`"))
+                .remedy(remedy),
+        );
+    }
+
+    fn subject(&self, place: &str) -> String {
+        format!("syncs.{}.{place}", self.sync)
+    }
+
+    fn columns(&self) -> Vec<&str> {
+        self.schema.names().collect()
+    }
+}
+
+fn names<'n>(columns: &'n [&'n str]) -> Names<'n> {
+    Names { tops: &GLOBALS, columns }
+}

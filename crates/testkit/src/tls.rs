@@ -1,0 +1,33 @@
+//! The certificates of the run; `scripts/lib/tls.sh` makes them.
+
+use std::path::PathBuf;
+
+use crate::place::variable;
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(variable("WARREN_TEST_TLS_DIR")).join(name)
+}
+
+/// The authority that signed the servers' certificates and the client's.
+#[must_use]
+pub fn ca() -> PathBuf {
+    file("ca.pem")
+}
+
+/// An authority that signed nothing here: with it every server must be refused.
+#[must_use]
+pub fn stranger_ca() -> PathBuf {
+    file("stranger-ca.pem")
+}
+
+/// A client certificate, `CN=warren_cert`.
+#[must_use]
+pub fn client_certificate() -> PathBuf {
+    file("client.pem")
+}
+
+/// Its key, PKCS#8.
+#[must_use]
+pub fn client_key() -> PathBuf {
+    file("client.key")
+}

@@ -1,0 +1,5 @@
+//! The servers answer, and the testkit does what the other crates' tests rely on.
+
+mod own_broker;
+mod servers;
+mod tidy;
