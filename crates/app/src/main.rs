@@ -1,1 +1,7 @@
-fn main() {}
+//! The `warren` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    warren_app::main()
+}

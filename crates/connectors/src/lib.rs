@@ -1,4 +1,9 @@
-//! The outside world, a folder a system.
+//! The outside world, a folder a system; and the registry: which systems there are.
+//!
+//! A new system is one folder, one `mod`, one variant and one arm in each `match` here. Nothing else names it. The enums are
+//! closed, so that the compiler lists what is missing; `type:` is read by the one who reads the configuration and comes
+//! here as `kind`, because serde would have to buffer a tagged enum, and what is buffered has lost its place in the
+//! file.
 
 pub mod embedded;
 pub mod kit;
@@ -6,3 +11,115 @@ pub mod mysql;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod sqlite;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer};
+use warren_engine::failure::Failure;
+use warren_engine::ports::{Broker, Source};
+
+/// The settings of a source, of one of the kinds there are.
+#[derive(Debug, Clone)]
+pub enum SourceConfig {
+    /// `type: postgres`
+    Postgres(postgres::Config),
+}
+
+/// The kinds of sources, as `type:` names them.
+pub const SOURCE_KINDS: [&str; 1] = ["postgres"];
+
+impl SourceConfig {
+    /// Reads the settings of a kind; `None` if there is no such kind.
+    pub fn read<'de, D: Deserializer<'de>>(kind: &str, from: D) -> Option<Result<SourceConfig, D::Error>> {
+        Some(match kind {
+            "postgres" => postgres::Config::deserialize(from).map(SourceConfig::Postgres),
+            _ => return None,
+        })
+    }
+
+    /// The schema of a kind's settings, without `type`; `None` if there is no such kind.
+    pub fn schema(kind: &str, generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(match kind {
+            "postgres" => postgres::Config::json_schema(generator),
+            _ => return None,
+        })
+    }
+
+    /// The kind, as `type:` names it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            SourceConfig::Postgres(_) => "postgres",
+        }
+    }
+
+    /// A name as the kind's SQL quotes it, whatever is in it.
+    pub fn quoted(&self, name: &str) -> String {
+        match self {
+            SourceConfig::Postgres(_) => format!("\"{}\"", name.replace('"', "\"\"")),
+        }
+    }
+
+    /// Makes the source. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// Settings contradict each other, or a file they name (a certificate) cannot be read.
+    pub fn open(&self, name: &str) -> Result<Arc<dyn Source>, Failure> {
+        match self {
+            SourceConfig::Postgres(config) => postgres::source(name, config),
+        }
+    }
+}
+
+/// The settings of a broker, of one of the kinds there are.
+#[derive(Debug, Clone)]
+pub enum BrokerConfig {
+    /// `type: rabbitmq`
+    Rabbitmq(rabbitmq::Config),
+    /// `type: embedded`
+    Embedded(embedded::Config),
+}
+
+/// The kinds of brokers, as `type:` names them.
+pub const BROKER_KINDS: [&str; 2] = ["rabbitmq", "embedded"];
+
+impl BrokerConfig {
+    /// Reads the settings of a kind; `None` if there is no such kind.
+    pub fn read<'de, D: Deserializer<'de>>(kind: &str, from: D) -> Option<Result<BrokerConfig, D::Error>> {
+        Some(match kind {
+            "rabbitmq" => rabbitmq::Config::deserialize(from).map(BrokerConfig::Rabbitmq),
+            "embedded" => embedded::Config::deserialize(from).map(BrokerConfig::Embedded),
+            _ => return None,
+        })
+    }
+
+    /// The schema of a kind's settings, without `type`; `None` if there is no such kind.
+    pub fn schema(kind: &str, generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(match kind {
+            "rabbitmq" => rabbitmq::Config::json_schema(generator),
+            "embedded" => embedded::Config::json_schema(generator),
+            _ => return None,
+        })
+    }
+
+    /// The kind, as `type:` names it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            BrokerConfig::Rabbitmq(_) => "rabbitmq",
+            BrokerConfig::Embedded(_) => "embedded",
+        }
+    }
+
+    /// Makes the broker; one that lives in a file keeps it in `folder`, unless its settings say where. A remote one is not
+    /// connected yet.
+    ///
+    /// # Errors
+    /// Settings contradict each other, or a file they name cannot be read or written.
+    pub fn open(&self, name: &str, folder: &Path) -> Result<Arc<dyn Broker>, Failure> {
+        match self {
+            BrokerConfig::Rabbitmq(config) => rabbitmq::broker(name, config),
+            BrokerConfig::Embedded(config) => embedded::broker(name, config, folder),
+        }
+    }
+}

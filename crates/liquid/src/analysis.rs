@@ -346,19 +346,19 @@ impl Walk<'_> {
         // Once more, with faults: every state that can come about is in `head` now.
         let before = head.as_ref().map(|state| state.lexical);
         let (mut end, broken) = self.once(body, head, place);
-        if let (Some(before), Some(state)) = (before, &end) {
-            if before != state.lexical {
-                let (was, is) = if before == Lexical::Outside {
-                    ("outside", "inside")
-                } else {
-                    ("inside", "outside")
-                };
-                let message =
-                    format!("the body of this loop begins {was} a JSON string and ends {is} one");
-                let hint = Some("open and close each quote in the same round");
-                self.fault_hinted(ErrorKind::JsonPlace, place, message, hint);
-                return end;
-            }
+        if let (Some(before), Some(state)) = (before, &end)
+            && before != state.lexical
+        {
+            let (was, is) = if before == Lexical::Outside {
+                ("outside", "inside")
+            } else {
+                ("inside", "outside")
+            };
+            let message =
+                format!("the body of this loop begins {was} a JSON string and ends {is} one");
+            let hint = Some("open and close each quote in the same round");
+            self.fault_hinted(ErrorKind::JsonPlace, place, message, hint);
+            return end;
         }
         self.join(&mut end, broken, place, place);
         end

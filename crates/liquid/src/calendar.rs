@@ -141,7 +141,7 @@ mod tests {
         let write = |micros, offset| {
             let mut out = Vec::new();
             write_timestamp(micros, offset, &mut out);
-            String::from_utf8(out).unwrap()
+            String::from_utf8(out).expect("ASCII")
         };
         assert_eq!(write(0, 0), "1970-01-01T00:00:00Z");
         assert_eq!(

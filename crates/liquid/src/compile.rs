@@ -183,6 +183,12 @@ impl<'o> Compiler<'o> {
         }
     }
 
+    fn land_all(&mut self, jumps: Vec<usize>) {
+        for at in jumps {
+            self.land(at);
+        }
+    }
+
     fn block(&mut self, block: &Block) {
         for node in block {
             self.node(node);
@@ -200,7 +206,7 @@ impl<'o> Compiler<'o> {
         self.frames.push(Frame::Wall { ends: Vec::new() });
         self.block(block);
         if let Some(Frame::Wall { ends }) = self.frames.pop() {
-            ends.into_iter().for_each(|end| self.land(end));
+            self.land_all(ends);
         }
     }
 
@@ -323,7 +329,7 @@ impl<'o> Compiler<'o> {
                 self.land(skip);
             }
         }
-        ends.into_iter().for_each(|end| self.land(end));
+        self.land_all(ends);
     }
 
     /// Every arm that matches is run. When only one can match, the others are jumped over.
@@ -362,7 +368,7 @@ impl<'o> Compiler<'o> {
                 self.land(skip);
             }
         }
-        ends.into_iter().for_each(|end| self.land(end));
+        self.land_all(ends);
     }
 
     fn looped(&mut self, looped: &Loop) {
@@ -472,12 +478,12 @@ impl<'o> Compiler<'o> {
             unreachable!("frames are closed in order");
         };
         self.scope.bound.truncate(bound);
-        continues.into_iter().for_each(|at| self.land(at));
+        self.land_all(continues);
         if let Some(mode) = table {
             self.push(Op::CellEnd { mode }, place);
         }
         self.push(Op::LoopNext { body: start }, place);
-        breaks.into_iter().for_each(|at| self.land(at));
+        self.land_all(breaks);
         if let Some(mode) = table {
             self.push(Op::TableEnd { mode }, place);
         }
@@ -918,7 +924,9 @@ impl Assigned {
                     self.counters.insert(name.clone());
                 }
                 Node::If { branches, .. } => {
-                    branches.iter().for_each(|branch| self.block(&branch.body));
+                    for branch in branches {
+                        self.block(&branch.body);
+                    }
                 }
                 Node::Case { arms, .. } => arms.iter().for_each(|arm| self.block(&arm.body)),
                 Node::Loop(looped) => {

@@ -174,7 +174,7 @@ impl State {
             (Lexical::String, b'"') => Lexical::Outside,
             (Lexical::String, b'\\') => Lexical::Escape,
             (Lexical::Escape, b'u') => Lexical::Hex(4),
-            (Lexical::Escape, _) | (Lexical::Hex(1), _) => Lexical::String,
+            (Lexical::Escape | Lexical::Hex(1), _) => Lexical::String,
             (Lexical::Hex(left), _) => Lexical::Hex(left - 1),
             (same, _) => same,
         };
@@ -182,10 +182,12 @@ impl State {
             return Ok(());
         };
         // Most bytes stand within strings and change nothing.
-        if self.lexical == Lexical::String && byte != b'"' && byte >= 0x20 {
-            if held.iter().all(|held| matches!(held.at, At::Text { .. })) {
-                return Ok(());
-            }
+        if self.lexical == Lexical::String
+            && byte != b'"'
+            && byte >= 0x20
+            && held.iter().all(|held| matches!(held.at, At::Text { .. }))
+        {
+            return Ok(());
         }
         let wanted = held.first().map_or("something else", expected);
         let before = held.len();

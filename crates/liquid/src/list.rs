@@ -103,7 +103,7 @@ fn parts<'r>(text: &Text<'r>) -> Vec<(Rc<str>, Held<'r>)> {
 }
 
 /// An entry as loops and `first` hand it out: name and value.
-pub(crate) fn pair<'r>(name: Rc<str>, value: Held<'r>) -> Held<'r> {
+pub(crate) fn pair(name: Rc<str>, value: Held<'_>) -> Held<'_> {
     Held::list(vec![Held::Str(Text::Own(name)), value])
 }
 

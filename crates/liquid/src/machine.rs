@@ -136,7 +136,7 @@ impl<'r> Machine<'r> {
                 trace.push((out.len(), place));
             }
             if self.work.steps_left == 0 {
-                return Err(self.fail(ErrorKind::Limit, place, "rendering takes too many steps"));
+                return self.fail(ErrorKind::Limit, place, "rendering takes too many steps");
             }
             self.work.steps_left -= 1;
             at = self.step(op, place, at + 1, out)?;
@@ -145,7 +145,7 @@ impl<'r> Machine<'r> {
                     "the result has more than {} bytes",
                     program.limits.output_bytes_max
                 );
-                return Err(self.fail(ErrorKind::Limit, place, message));
+                return self.fail(ErrorKind::Limit, place, message);
             }
         }
         Ok(())
@@ -160,12 +160,12 @@ impl<'r> Machine<'r> {
     }
 
     #[cold]
-    fn fail(&self, kind: ErrorKind, place: Place, message: impl Into<String>) -> Box<Error> {
-        Box::new(self.program.sources.error(kind, place, message))
+    fn fail<T>(&self, kind: ErrorKind, place: Place, message: impl Into<String>) -> Outcome<T> {
+        Err(Box::new(self.program.sources.error(kind, place, message)))
     }
 
     #[cold]
-    fn refused(&self, refusal: Refusal, place: Place) -> Box<Error> {
+    fn refused<T>(&self, refusal: Refusal, place: Place) -> Outcome<T> {
         let (kind, message) = match refusal {
             Refusal::Cannot(message) => (ErrorKind::Compute, message),
             Refusal::Arguments(message) => (ErrorKind::Arguments, message),
@@ -178,7 +178,7 @@ impl<'r> Machine<'r> {
     fn charge(&mut self, steps: usize, place: Place) -> Outcome<()> {
         self.work
             .charge(steps)
-            .map_err(|refusal| self.refused(refusal, place))
+            .or_else(|refusal| self.refused(refusal, place))
     }
 
     /// Counts what going through a value costs.
@@ -202,7 +202,7 @@ impl<'r> Machine<'r> {
     fn step(&mut self, op: &'r Op, place: Place, next: usize, out: &mut Vec<u8>) -> Outcome<usize> {
         match op {
             Op::Text { from, to } => {
-                out.extend_from_slice(&self.program.text.as_bytes()[*from..*to])
+                out.extend_from_slice(&self.program.text.as_bytes()[*from..*to]);
             }
             Op::Emit { value, mode } => {
                 let held = self.chain(value)?;
@@ -366,7 +366,7 @@ impl<'r> Machine<'r> {
                     }
                     other => other.write_json(out),
                 };
-                written.map_err(|error| self.fail(ErrorKind::Value, place, error.to_string()))
+                written.or_else(|error| self.fail(ErrorKind::Value, place, error.to_string()))
             }
             Mode::Text => {
                 held.write_text(out, 0);
@@ -473,7 +473,7 @@ impl<'r> Machine<'r> {
             Held::Nil => Ok(None),
             held => match crate::filters::integer(&held) {
                 Ok(int) => Ok(Some(usize::try_from(int.max(0)).unwrap_or(usize::MAX))),
-                Err(refusal) => Err(self.refused(refusal, expr.place)),
+                Err(refusal) => self.refused(refusal, expr.place),
             },
         }
     }
@@ -511,19 +511,19 @@ impl<'r> Machine<'r> {
         match compare(&left, *operator, &right) {
             Ok(answer) => Ok(answer),
             Err(_) if self.program.lax => Ok(false),
-            Err(message) => Err(self.fail(ErrorKind::Compute, test.place, message)),
+            Err(message) => self.fail(ErrorKind::Compute, test.place, message),
         }
     }
 
     fn chain(&mut self, chain: &'r Chain) -> Outcome<Held<'r>> {
         let mut held = self.expr(&chain.expr)?;
         for applied in &chain.filters {
-            held = self.apply(held, applied)?;
+            held = self.apply(&held, applied)?;
         }
         Ok(held)
     }
 
-    fn apply(&mut self, input: Held<'r>, applied: &'r Applied) -> Outcome<Held<'r>> {
+    fn apply(&mut self, input: &Held<'r>, applied: &'r Applied) -> Outcome<Held<'r>> {
         let place = applied.place;
         let mut given = Given {
             arguments: [const { Held::Nil }; ARGUMENTS_MAX],
@@ -541,18 +541,18 @@ impl<'r> Machine<'r> {
             given.allow_false |= name == "allow_false" && held.is_truthy();
         }
         self.charge(1, place)?;
-        self.charge_for(&input, place)?;
-        let output = match applied.filter.apply(&input, &given, &mut self.work) {
+        self.charge_for(input, place)?;
+        let output = match applied.filter.apply(input, &given, &mut self.work) {
             Ok(output) => output,
             // The reference would write its complaint into the message; nil does less harm.
             Err(Refusal::Cannot(_) | Refusal::Arguments(_)) if self.program.lax => Held::Nil,
-            Err(refusal) => return Err(self.refused(refusal, place)),
+            Err(refusal) => return self.refused(refusal, place),
         };
         self.charge_for(&output, place)?;
         if let Held::Str(text) | Held::Written(text) = &output {
             self.work
                 .bytes(text.len())
-                .map_err(|refusal| self.refused(refusal, place))?;
+                .or_else(|refusal| self.refused(refusal, place))?;
         }
         Ok(output)
     }
@@ -630,17 +630,13 @@ impl<'r> Machine<'r> {
     fn range(&mut self, from: &Held<'r>, to: &Held<'r>, place: Place) -> Outcome<Held<'r>> {
         let mut ends = [0; 2];
         for (end, held) in ends.iter_mut().zip([from, to]) {
-            let whole = Number::of(held).floor().map(|number| number.held());
+            let whole = Number::of(held).floor().map(super::number::Number::held);
             *end = match whole {
                 Ok(Held::Int(int)) => {
                     i64::try_from(int).unwrap_or(if int < 0 { i64::MIN } else { i64::MAX })
                 }
                 _ => {
-                    return Err(self.fail(
-                        ErrorKind::Compute,
-                        place,
-                        "a range needs whole numbers",
-                    ));
+                    return self.fail(ErrorKind::Compute, place, "a range needs whole numbers");
                 }
             };
         }

@@ -137,11 +137,12 @@ impl Number {
         let unsigned = text.strip_prefix('-').unwrap_or(text);
         let numeric =
             |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if let Some((whole, fraction)) = unsigned.split_once('.') {
-            if numeric(whole) && numeric(fraction) {
-                let decimal = Decimal::parse(text, false).map(Self::Decimal);
-                return decimal.unwrap_or_else(|| Self::Float(text.parse().unwrap_or(0.0)));
-            }
+        if let Some((whole, fraction)) = unsigned.split_once('.')
+            && numeric(whole)
+            && numeric(fraction)
+        {
+            let decimal = Decimal::parse(text, false).map(Self::Decimal);
+            return decimal.unwrap_or_else(|| Self::Float(text.parse().unwrap_or(0.0)));
         }
         let signed = text.strip_prefix(['-', '+']).unwrap_or(text);
         let end = signed
@@ -232,10 +233,10 @@ impl Number {
     }
 
     pub fn plus(self, other: Self) -> Result<Self, Message> {
-        if let (Self::Int(left), Self::Int(right)) = (self, other) {
-            if let Some(sum) = left.checked_add(right) {
-                return Ok(Self::Int(sum));
-            }
+        if let (Self::Int(left), Self::Int(right)) = (self, other)
+            && let Some(sum) = left.checked_add(right)
+        {
+            return Ok(Self::Int(sum));
         }
         let sum = self.aligned(other).and_then(|(left, right, scale, exact)| {
             Some(Self::Decimal(Decimal {
@@ -255,10 +256,10 @@ impl Number {
     }
 
     pub fn times(self, other: Self) -> Result<Self, Message> {
-        if let (Self::Int(left), Self::Int(right)) = (self, other) {
-            if let Some(product) = left.checked_mul(right) {
-                return Ok(Self::Int(product));
-            }
+        if let (Self::Int(left), Self::Int(right)) = (self, other)
+            && let Some(product) = left.checked_mul(right)
+        {
+            return Ok(Self::Int(product));
         }
         let product = self
             .decimal()
@@ -319,17 +320,18 @@ impl Number {
         if let (Self::Int(left), Self::Int(right)) = (self, other) {
             return Ok(Self::Int(modulo(left, right)));
         }
-        Ok(match self.aligned(other) {
-            Some((left, right, scale, exact)) => Self::Decimal(Decimal {
-                mantissa: modulo(left, right),
-                scale,
-                exact,
-            }),
-            None => {
+        Ok(
+            if let Some((left, right, scale, exact)) = self.aligned(other) {
+                Self::Decimal(Decimal {
+                    mantissa: modulo(left, right),
+                    scale,
+                    exact,
+                })
+            } else {
                 let (left, right) = (self.to_float(), other.to_float());
                 Self::Float(left - right * (left / right).floor())
-            }
-        })
+            },
+        )
     }
 
     fn is_zero(self) -> bool {

@@ -165,8 +165,8 @@ impl<'o> Parsing<'o> {
 fn tag_name(markup: &str) -> (&str, &str, usize) {
     let trimmed = markup.trim_start_matches(is_space);
     let before = markup.len() - trimmed.len();
-    if trimmed.starts_with('#') {
-        return ("#", &trimmed[1..], before + 1);
+    if let Some(rest) = trimmed.strip_prefix('#') {
+        return ("#", rest, before + 1);
     }
     let end = trimmed
         .find(|c: char| !c.is_alphanumeric() && c != '_')
@@ -412,9 +412,9 @@ impl<'t> Parser<'t, '_, '_> {
             };
         }
         if branches.iter().all(|branch| is_blank(&branch.body)) {
-            branches
-                .iter_mut()
-                .for_each(|branch| drop_texts(&mut branch.body));
+            for branch in &mut branches {
+                drop_texts(&mut branch.body);
+            }
         }
         Ok(Node::If {
             branches,
@@ -459,7 +459,9 @@ impl<'t> Parser<'t, '_, '_> {
             end = next;
         }
         if arms.iter().all(|arm| is_blank(&arm.body)) {
-            arms.iter_mut().for_each(|arm| drop_texts(&mut arm.body));
+            for arm in &mut arms {
+                drop_texts(&mut arm.body);
+            }
         }
         Ok(Node::Case {
             subject,

@@ -84,12 +84,12 @@ pub(crate) fn scan<'t>(
                     kept = kept.trim_end_matches(is_space);
                 }
                 push_text(&mut pieces, kept, base.plus(kept_at));
-                (at, trim_next) = (body.end, body.trim_after);
+                (at, trim_next) = (body.after, body.trim_after);
             }
             "comment" | "doc" => {
                 let body = comment_end(text, at, name)
                     .ok_or_else(|| unclosed(sources, base.plus(open), name))?;
-                (at, trim_next) = (body.end, body.trim_after);
+                (at, trim_next) = (body.after, body.trim_after);
             }
             _ => pieces.push(Piece::Tag {
                 markup: inside,
@@ -173,7 +173,8 @@ fn unclosed(sources: &Sources, place: Place, name: &str) -> Error {
 
 struct End {
     open: usize,
-    end: usize,
+    /// Behind its closing brace.
+    after: usize,
     trim_before: bool,
     trim_after: bool,
 }
@@ -194,7 +195,7 @@ fn next_tag(text: &str, from: usize) -> Option<(&str, End)> {
         if name_end > 0 {
             let end = End {
                 open,
-                end: close + 2,
+                after: close + 2,
                 trim_before,
                 trim_after,
             };
@@ -222,7 +223,7 @@ fn comment_end(text: &str, from: usize, kind: &str) -> Option<End> {
     let mut at = from;
     loop {
         let (name, end) = next_tag(text, at)?;
-        at = end.end;
+        at = end.after;
         match (kind, name) {
             ("doc", "enddoc") => return Some(end),
             ("doc", _) => {}
@@ -235,7 +236,7 @@ fn comment_end(text: &str, from: usize, kind: &str) -> Option<End> {
             }
             (_, "raw") => {
                 if let Some(raw) = raw_end(text, at) {
-                    at = raw.end;
+                    at = raw.after;
                 }
             }
             _ => {}

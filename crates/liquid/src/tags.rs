@@ -133,7 +133,7 @@ impl<'t> Parser<'t, '_, '_> {
             match (name, &mut looped.kind) {
                 ("limit", _) => looped.limit = Some(cursor.expr()?),
                 ("offset", _) if cursor.take_word("continue") => {
-                    looped.offset = Some(Offset::Continue)
+                    looped.offset = Some(Offset::Continue);
                 }
                 ("offset", _) => looped.offset = Some(Offset::At(cursor.expr()?)),
                 ("cols", LoopKind::TableRow { columns, .. }) => *columns = Some(cursor.expr()?),

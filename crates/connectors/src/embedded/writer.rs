@@ -102,6 +102,16 @@ enum Done {
     Refused(Failure),
 }
 
+/// What a transaction did: an answer for each command, and the messages for consumers.
+type Did = (Vec<Done>, Vec<(ConsumerId, Vec<Taken>)>);
+
+/// Whether a transaction hands out messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HandOut {
+    Yes,
+    No,
+}
+
 /// Why a transaction failed, and whether it may have happened nevertheless.
 struct Broken {
     failure: Failure,
@@ -238,37 +248,53 @@ impl Writer {
         }
     }
 
-    /// Does commands and answers them. Where the file refuses several at once, each is tried alone.
+    /// Does commands and answers them. Where the file refuses them together, each is tried alone and nothing is handed
+    /// out with it, so that one that cannot be done, or a queue that cannot be read, fails for itself.
     pub(super) fn transact(&mut self, commands: Vec<Command>) {
-        match self.attempt(&commands) {
-            Ok((done, handed_out)) => {
-                self.due_known = false;
-                for (command, done) in commands.into_iter().zip(done) {
-                    self.answer(command, done);
-                }
-                self.hand_out(handed_out);
-                // There may be more than one transaction hands out.
-                self.stirred = !self.takers.is_empty();
-                self.drop_takers_of_deleted_queues();
-            }
-            Err(broken) if commands.len() > 1 && !broken.at_commit => {
-                for command in commands {
-                    self.transact(vec![command]);
-                }
-            }
-            Err(broken) => {
+        match self.attempt(&commands, HandOut::Yes) {
+            Ok(did) => self.did(commands, did),
+            Err(broken) if commands.is_empty() => self.cannot_hand_out(&broken.failure),
+            Err(broken) if broken.at_commit => {
                 for command in commands {
                     self.answer_broken(command, &broken);
                 }
             }
+            Err(_) => {
+                for command in commands {
+                    match self.attempt(std::slice::from_ref(&command), HandOut::No) {
+                        Ok(did) => self.did(vec![command], did),
+                        Err(broken) => self.answer_broken(command, &broken),
+                    }
+                }
+                self.stirred = !self.takers.is_empty();
+            }
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the two halves of one transaction, named by its only caller")]
-    fn attempt(
-        &mut self,
-        commands: &[Command],
-    ) -> Result<(Vec<Done>, Vec<(ConsumerId, Vec<Taken>)>), Broken> {
+    fn did(&mut self, commands: Vec<Command>, (done, handed_out): Did) {
+        self.due_known = false;
+        for (command, done) in commands.into_iter().zip(done) {
+            self.answer(command, done);
+        }
+        self.hand_out(handed_out);
+        // There may be more than one transaction hands out.
+        self.stirred = !self.takers.is_empty();
+        self.drop_takers_of_deleted_queues();
+    }
+
+    /// Where waiting may help it is tried again later; otherwise the consumers hear of it.
+    fn cannot_hand_out(&mut self, failure: &Failure) {
+        if failure.kind == FailureKind::Internal {
+            for taker in self.takers.values_mut().filter(|taker| taker.room(0) > 0) {
+                taker.end(Item::Failed(failure.clone()));
+            }
+        } else {
+            self.stirred = true;
+            self.rest();
+        }
+    }
+
+    fn attempt(&mut self, commands: &[Command], hand_out: HandOut) -> Result<Did, Broken> {
         let lasting =
             commands.iter().any(|command| matches!(command, Command::Publish { .. } | Command::Act { .. }));
         let what = "write to the embedded broker";
@@ -291,7 +317,10 @@ impl Writer {
                 Err(fault) => return Err(broken(fault)),
             }
         }
-        let handed_out = hand_to_takers(&mut ledger, takers, &freed, &leavers).map_err(broken)?;
+        let handed_out = match hand_out {
+            HandOut::Yes => hand_to_takers(&mut ledger, takers, &freed, &leavers).map_err(broken)?,
+            HandOut::No => Vec::new(),
+        };
         ledger.settle_accounts().map_err(broken)?;
         ledger.commit().map_err(|fault| {
             // A full disk and a busy file are noticed before the commit is written; another error may come after.

@@ -5,6 +5,7 @@
 //! microseconds reach from 1970.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use warren_engine::row::Cells;
 
@@ -27,6 +28,7 @@ pub(super) enum Cell {
     Timestamp,
     TimestampTz,
     Interval,
+    Inet,
     Uuid,
     Json,
     Jsonb,
@@ -70,6 +72,7 @@ impl Cell {
             Cell::Timestamp => timestamp(i64::from_be_bytes(fixed(field)?), cells, scratch, Clock::Plain),
             Cell::TimestampTz => timestamp(i64::from_be_bytes(fixed(field)?), cells, scratch, Clock::Utc),
             Cell::Interval => interval(field, cells, scratch)?,
+            Cell::Inet => inet(field, cells, scratch)?,
             Cell::Uuid => cells.uuid(fixed(field)?),
             Cell::Json => json(field, cells),
             Cell::Jsonb => match field.split_first() {
@@ -86,7 +89,7 @@ fn fixed<const N: usize>(field: &[u8]) -> Result<[u8; N], Malformed> {
     field.try_into().map_err(|_| Malformed)
 }
 
-/// Text of a database in UTF-8 is UTF-8; that of a database in `SQL_ASCII` may be anything, and is then bytes.
+/// The server checks what it sends in UTF-8; what a look-alike sends unchecked is bytes.
 fn text(field: &[u8], cells: &mut Cells<'_>) {
     match std::str::from_utf8(field) {
         Ok(text) => cells.text(text),
@@ -114,7 +117,8 @@ fn char(byte: u8, cells: &mut Cells<'_>, scratch: &mut String) {
 
 /// The double that has the digits of the float: 0.1 stays 0.1 and does not become 0.10000000149011612.
 fn widen(value: f32, scratch: &mut String) -> f64 {
-    if value.fract() == 0.0 || !value.is_finite() {
+    // Whole numbers below 2^24 are the same in both, and common.
+    if !value.is_finite() || (value.fract() == 0.0 && value.abs() < 16_777_216.0) {
         return f64::from(value);
     }
     scratch.clear();
@@ -278,6 +282,24 @@ fn interval(field: &[u8], cells: &mut Cells<'_>, scratch: &mut String) -> Result
             }
             scratch.push('S');
         }
+    }
+    cells.text(scratch);
+    Ok(())
+}
+
+/// An address, with the bits of its network where they are not all: as the server shows it. (Its cast to text adds `/32`.)
+fn inet(field: &[u8], cells: &mut Cells<'_>, scratch: &mut String) -> Result<(), Malformed> {
+    let (&[family, bits, is_cidr, _], address) = field.split_first_chunk::<4>().ok_or(Malformed)?;
+    // The server's own numbers, the same on every platform.
+    let (address, bits_max) = match family {
+        2 => (IpAddr::from(fixed::<4>(address)?), 32),
+        3 => (IpAddr::from(fixed::<16>(address)?), 128),
+        _ => return Err(Malformed),
+    };
+    scratch.clear();
+    write!(scratch, "{address}").expect("writing to a String never fails");
+    if is_cidr != 0 || bits != bits_max {
+        write!(scratch, "/{bits}").expect("writing to a String never fails");
     }
     cells.text(scratch);
     Ok(())

@@ -87,6 +87,7 @@ impl Reading {
             Type::TIMESTAMP => plain(Cell::Timestamp),
             Type::TIMESTAMPTZ => plain(Cell::TimestampTz),
             Type::INTERVAL => plain(Cell::Interval),
+            Type::INET | Type::CIDR => plain(Cell::Inet),
             Type::UUID => plain(Cell::Uuid),
             Type::JSON => plain(Cell::Json),
             Type::JSONB => plain(Cell::Jsonb),
@@ -121,7 +122,7 @@ impl Cell {
             Cell::Int2 | Cell::Int4 | Cell::Int8 | Cell::Oid => ColumnType::Int,
             Cell::Numeric => ColumnType::Decimal,
             Cell::Float4 | Cell::Float8 => ColumnType::Float,
-            Cell::Text | Cell::Char | Cell::Interval => ColumnType::Text,
+            Cell::Text | Cell::Char | Cell::Interval | Cell::Inet => ColumnType::Text,
             Cell::Bytea => ColumnType::Bytes,
             Cell::Date => ColumnType::Date,
             Cell::Time => ColumnType::Time,
@@ -145,8 +146,8 @@ mod tests {
             (reading.cell, reading.cast)
         };
         assert_eq!(reading(&Type::INT4_ARRAY), (Cell::Array(Box::new(Cell::Int4)), None));
-        assert_eq!(reading(&Type::INET), (Cell::Text, Some("text".into())));
-        assert_eq!(reading(&Type::INET_ARRAY), (Cell::Array(Box::new(Cell::Text)), Some("text[]".into())));
+        assert_eq!(reading(&Type::INT4_RANGE), (Cell::Text, Some("text".into())));
+        assert_eq!(reading(&Type::MACADDR_ARRAY), (Cell::Array(Box::new(Cell::Text)), Some("text[]".into())));
         assert_eq!(
             reading(&Type::MONEY_ARRAY),
             (Cell::Array(Box::new(Cell::Numeric)), Some("numeric[]".into()))

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Connection, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use tokio_util::task::AbortOnDropHandle;
 use warren_engine::failure::Failure;
 
 use super::config::{Settings, Tls};
@@ -18,7 +18,8 @@ use super::fault;
 /// something, which is what [`cancel`](Session::cancel) is for.
 pub(super) struct Session {
     pub(super) client: Client,
-    task: AbortOnDropHandle<Result<(), Error>>,
+    /// The one task that moves bytes; it ends with the session.
+    task: JoinSet<Result<(), Error>>,
     token: CancelToken,
     tls: Option<Tls>,
 }
@@ -49,8 +50,8 @@ impl Session {
     {
         let (client, connection) = settings.driver.connect(tls).await?;
         let token = client.cancel_token();
-        // The session owns the task; it ends with it.
-        let task = AbortOnDropHandle::new(tokio::spawn(connection));
+        let mut task = JoinSet::new();
+        task.spawn(connection);
         Ok(Session { client, task, token, tls: settings.tls.clone() })
     }
 
@@ -77,16 +78,16 @@ impl Session {
     }
 
     /// Says goodbye. What is open is rolled back by the server.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(mut self) {
         drop(self.client);
         // The result stands already; a connection that does not end well has nothing left to tell.
-        timeout(FAREWELL_MAX, self.task).await.ok();
+        timeout(FAREWELL_MAX, self.task.join_next()).await.ok();
     }
 
     /// Why the connection is gone, where that is more than "closed".
-    pub(super) async fn why_closed(self) -> Option<Error> {
+    pub(super) async fn why_closed(mut self) -> Option<Error> {
         drop(self.client);
-        timeout(FAREWELL_MAX, self.task).await.ok()?.ok()?.err()
+        timeout(FAREWELL_MAX, self.task.join_next()).await.ok()??.ok()?.err()
     }
 
     /// Ends what the server is doing for this connection, and the connection.

@@ -1,12 +1,14 @@
 //! The source: a model's query described, or run to its end.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::{CopyOutStream, Error};
+use tokio_postgres::Error;
+use tokio_util::task::TaskTracker;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::model::{Model, Schema};
@@ -29,11 +31,13 @@ pub fn source(name: &str, config: &Config) -> Result<Arc<dyn Source>, Failure> {
         None => failure.at(format!("source `{name}`")),
         Some(_) => failure,
     })?;
-    Ok(Arc::new(Postgres { settings }))
+    Ok(Arc::new(Postgres { settings, readers: TaskTracker::new() }))
 }
 
 struct Postgres {
     settings: Settings,
+    /// One task a query that is being read. Each ends with its query, or soon after its feed is dropped.
+    readers: TaskTracker,
 }
 
 /// How much later than the server we give a query up ourselves: the server's own word is the better one, but a server
@@ -53,25 +57,14 @@ impl Source for Postgres {
     }
 
     async fn rows(&self, model: &Model) -> Result<Box<dyn RowStream>, Failure> {
-        let mut query = query(model, "run");
+        let query = query(model, "run");
         let limit = self.limit(model);
         let session = Session::open(&self.settings).await?;
         let deadline = deadline(limit);
-        let what = query.what.clone();
-        let (session, columns, copy) = within(deadline, &what, async {
-            let (session, columns) = prepare(session, limit, &query).await?;
-            let statement = columns.copy(&query.sql);
-            query.chars_before = statement.chars_before;
-            match session.client.copy_out(&statement.text).await {
-                Ok(copy) => Ok((session, columns, copy)),
-                Err(error) => Err(lost(session, error, &query).await),
-            }
-        })
-        .await?;
+        let (session, columns) = within(deadline, &query.what, prepare(session, limit, &query)).await?;
         let (feeder, feed) = feed(columns.schema.clone());
-        let reading = Reading { session, copy: Box::pin(copy), reader: Reader::new(columns.cells), query };
-        // The task ends with the query, or soon after the feed is dropped: it then has five seconds to cancel the query.
-        tokio::spawn(reading.run(feeder, deadline));
+        let reading = Reading::new(session, columns, query);
+        self.readers.spawn(reading.run(feeder, deadline));
         Ok(Box::new(feed))
     }
 }
@@ -137,10 +130,11 @@ fn silent(what: &str) -> Failure {
         .remedy("Raise the model's `timeout`, or look whether the server and the network to it are well.")
 }
 
-/// A copy being read.
+/// A copy being read. It is begun by the reading task too: the server does not answer before the first rows, and
+/// a stream that is dropped meanwhile must end the query.
 struct Reading {
     session: Session,
-    copy: std::pin::Pin<Box<CopyOutStream>>,
+    copy: String,
     reader: Reader,
     query: Query,
 }
@@ -153,6 +147,12 @@ enum Stop {
 }
 
 impl Reading {
+    fn new(session: Session, columns: Columns, query: Query) -> Reading {
+        let copy = columns.copy(&query.sql);
+        let query = Query { chars_before: copy.chars_before, ..query };
+        Reading { session, copy: copy.text, reader: Reader::new(columns.cells), query }
+    }
+
     async fn run(mut self, feeder: Feeder, deadline: Option<Instant>) {
         let end = async {
             match deadline {
@@ -188,7 +188,8 @@ impl Reading {
 
     async fn read(&mut self, feeder: &Feeder) -> Result<(), Stop> {
         let mut batch = Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 8);
-        while let Some(message) = self.copy.next().await {
+        let mut copy = pin!(self.session.client.copy_out(&self.copy).await.map_err(Stop::Lost)?);
+        while let Some(message) = copy.next().await {
             let message = message.map_err(Stop::Lost)?;
             self.reader.take(&message, &mut batch).map_err(Stop::Broken)?;
             self.query.rows_came |= !batch.is_empty();

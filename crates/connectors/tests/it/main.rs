@@ -1,4 +1,8 @@
-//! Connectors against real servers, which `./test` starts, and against files.
+//! The connectors against real systems. `./test` starts the servers.
+
+#![allow(clippy::unwrap_used, reason = "what a test sets up is there, or the test fails")]
 
 mod embedded;
+mod postgres;
 mod rabbitmq;
+mod reading;

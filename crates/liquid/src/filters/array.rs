@@ -19,29 +19,29 @@ fn items<'r>(input: &Held<'r>, work: &mut Work<'_>) -> std::result::Result<Vec<H
     Ok(items)
 }
 
-pub(super) fn first<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
-    Ok(match input {
+pub(super) fn first<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
+    match input {
         Held::Str(text) => character(text.chars().next()),
         other => list::special(other, "first"),
-    })
+    }
 }
 
-pub(super) fn last<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
-    Ok(match input {
+pub(super) fn last<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
+    match input {
         Held::Str(text) => character(text.chars().next_back()),
         other => list::special(other, "last"),
-    })
+    }
 }
 
 fn character<'r>(c: Option<char>) -> Held<'r> {
     Held::own_str(c.map(String::from).unwrap_or_default())
 }
 
-pub(super) fn size<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
-    Ok(match list::special(input, "size") {
+pub(super) fn size<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
+    match list::special(input, "size") {
         Held::Nil => Held::Int(0),
         size => size,
-    })
+    }
 }
 
 pub(super) fn join<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>) -> Result<'r> {

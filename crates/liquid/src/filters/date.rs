@@ -51,14 +51,15 @@ fn instant(input: &Held<'_>, work: &Work<'_>) -> Result<Option<Instant>, Refusal
             }
         }
         Held::Str(text) => match text.trim() {
-            "now" | "today" => match work.globals.now() {
-                Some(micros) => utc(micros),
-                None => {
+            "now" | "today" => {
+                if let Some(micros) = work.globals.now() {
+                    utc(micros)
+                } else {
                     let message = "the time is not known here, so that a message stays the same when it \
-                                   is rendered again";
+                               is rendered again";
                     return Err(Refusal::Cannot(message.to_owned()));
                 }
-            },
+            }
             text => parse(text),
         },
         _ => None,
@@ -314,7 +315,7 @@ mod tests {
 
     fn format(text: &str, format: &str) -> String {
         let mut out = String::new();
-        strftime(format, parse(text).unwrap(), &mut out, 0);
+        strftime(format, parse(text).expect("a date"), &mut out, 0);
         out
     }
 

@@ -52,12 +52,12 @@ pub(super) fn json<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Res
     )))
 }
 
-pub(super) fn base64<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
-    Ok(Held::own_str(STANDARD.encode(bytes(input))))
+pub(super) fn base64<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
+    Held::own_str(STANDARD.encode(bytes(input)))
 }
 
-pub(super) fn base64_url_safe<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
-    Ok(Held::own_str(URL_SAFE.encode(bytes(input))))
+pub(super) fn base64_url_safe<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
+    Held::own_str(URL_SAFE.encode(bytes(input)))
 }
 
 pub(super) fn base64_decode<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
@@ -80,8 +80,8 @@ pub(super) fn base64_url_safe_decode<'r>(
     )
 }
 
-pub(super) fn sha256<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
-    Ok(hex(&Sha256::digest(bytes(input))))
+pub(super) fn sha256<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
+    hex(&Sha256::digest(bytes(input)))
 }
 
 pub(super) fn hmac_sha256<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
@@ -92,9 +92,9 @@ pub(super) fn hmac_sha256<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<
     Ok(hex(&mac.finalize().into_bytes()))
 }
 
-pub(super) fn url_encode<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn url_encode<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     if matches!(input, Held::Nil) {
-        return Ok(Held::Nil);
+        return Held::Nil;
     }
     let mut out = String::new();
     for byte in input.text().bytes() {
@@ -115,7 +115,7 @@ pub(super) fn url_encode<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) 
             }
         }
     }
-    Ok(Held::own_str(out))
+    Held::own_str(out)
 }
 
 pub(super) fn url_decode<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {

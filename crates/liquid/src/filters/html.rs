@@ -1,9 +1,7 @@
 //! Filters for HTML.
 
-use super::{Given, Refusal, Work};
+use super::Given;
 use crate::held::Held;
-
-type Result<'r> = std::result::Result<Held<'r>, Refusal>;
 
 fn entity(c: char) -> Option<&'static str> {
     Some(match c {
@@ -16,9 +14,9 @@ fn entity(c: char) -> Option<&'static str> {
     })
 }
 
-pub(super) fn escape<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn escape<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     if matches!(input, Held::Nil) {
-        return Ok(Held::Nil);
+        return Held::Nil;
     }
     let mut out = String::new();
     for c in input.text().chars() {
@@ -27,10 +25,10 @@ pub(super) fn escape<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> R
             None => out.push(c),
         }
     }
-    Ok(Held::own_str(out))
+    Held::own_str(out)
 }
 
-pub(super) fn escape_once<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn escape_once<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     let text = input.text();
     let mut out = String::new();
     for (at, c) in text.char_indices() {
@@ -40,7 +38,7 @@ pub(super) fn escape_once<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>)
             None => out.push(c),
         }
     }
-    Ok(Held::own_str(out))
+    Held::own_str(out)
 }
 
 /// `amp;` or `#39;`
@@ -61,7 +59,7 @@ fn begins_entity(text: &str) -> bool {
 }
 
 /// Scripts, comments and styles with what is in them, then every tag.
-pub(super) fn strip_html<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn strip_html<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     const BLOCKS: &[(&str, &str)] = &[
         ("<script", "</script>"),
         ("<!--", "-->"),
@@ -91,7 +89,7 @@ pub(super) fn strip_html<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) 
         rest = &rest[end.unwrap_or(1)..];
     }
     kept.push_str(rest);
-    Ok(Held::own_str(without_tags(&kept)))
+    Held::own_str(without_tags(&kept))
 }
 
 fn without_tags(text: &str) -> String {
@@ -108,14 +106,10 @@ fn without_tags(text: &str) -> String {
     out
 }
 
-pub(super) fn strip_newlines<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
-    Ok(Held::own_str(
-        input.text().replace("\r\n", "\n").replace('\n', ""),
-    ))
+pub(super) fn strip_newlines<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
+    Held::own_str(input.text().replace("\r\n", "\n").replace('\n', ""))
 }
 
-pub(super) fn newline_to_br<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
-    Ok(Held::own_str(
-        input.text().replace("\r\n", "\n").replace('\n', "<br />\n"),
-    ))
+pub(super) fn newline_to_br<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
+    Held::own_str(input.text().replace("\r\n", "\n").replace('\n', "<br />\n"))
 }

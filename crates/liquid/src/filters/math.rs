@@ -12,8 +12,8 @@ fn operand(given: &Given<'_>) -> Number {
     given.get(0).map_or(Number::Int(0), Number::of)
 }
 
-pub(super) fn abs<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
-    Ok(Number::of(input).abs().held())
+pub(super) fn abs<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
+    Number::of(input).abs().held()
 }
 
 pub(super) fn plus<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
@@ -55,22 +55,22 @@ pub(super) fn floor<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Re
     Ok(Number::of(input).floor()?.held())
 }
 
-pub(super) fn at_least<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn at_least<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     let (number, least) = (Number::of(input), operand(given));
     let chosen = if number.compare(least) == Some(Ordering::Less) {
         least
     } else {
         number
     };
-    Ok(chosen.held())
+    chosen.held()
 }
 
-pub(super) fn at_most<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn at_most<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     let (number, most) = (Number::of(input), operand(given));
     let chosen = if number.compare(most) == Some(Ordering::Greater) {
         most
     } else {
         number
     };
-    Ok(chosen.held())
+    chosen.held()
 }

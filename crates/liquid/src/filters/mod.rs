@@ -84,7 +84,10 @@ impl Work<'_> {
     }
 }
 
-type Apply = for<'r> fn(&Held<'r>, &Given<'r>, &mut Work<'_>) -> Result<Held<'r>, Refusal>;
+/// A filter that always has an answer.
+type Plain = for<'r> fn(&Held<'r>, &Given<'r>) -> Held<'r>;
+/// A filter that may refuse, or that must count its work.
+type Working = for<'r> fn(&Held<'r>, &Given<'r>, &mut Work<'_>) -> Result<Held<'r>, Refusal>;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Filter(&'static Entry);
@@ -95,6 +98,11 @@ struct Entry {
     most: usize,
     can_fail: bool,
     apply: Apply,
+}
+
+enum Apply {
+    Plain(Plain),
+    Working(Working),
 }
 
 impl std::fmt::Debug for Filter {
@@ -135,100 +143,113 @@ impl Filter {
         given: &Given<'r>,
         work: &mut Work<'_>,
     ) -> Result<Held<'r>, Refusal> {
-        (self.0.apply)(input, given, work)
+        match self.0.apply {
+            Apply::Plain(apply) => Ok(apply(input, given)),
+            Apply::Working(apply) => apply(input, given, work),
+        }
     }
 }
 
-const fn sure(name: &'static str, least: usize, most: usize, apply: Apply) -> Entry {
+const fn plain(name: &'static str, least: usize, most: usize, apply: Plain) -> Entry {
     Entry {
         name,
         least,
         most,
         can_fail: false,
-        apply,
+        apply: Apply::Plain(apply),
     }
 }
 
-const fn unsure(name: &'static str, least: usize, most: usize, apply: Apply) -> Entry {
+const fn sure(name: &'static str, least: usize, most: usize, apply: Working) -> Entry {
+    Entry {
+        name,
+        least,
+        most,
+        can_fail: false,
+        apply: Apply::Working(apply),
+    }
+}
+
+const fn unsure(name: &'static str, least: usize, most: usize, apply: Working) -> Entry {
     Entry {
         name,
         least,
         most,
         can_fail: true,
-        apply,
+        apply: Apply::Working(apply),
     }
 }
 
 static TABLE: &[Entry] = &[
-    sure("abs", 0, 0, math::abs),
-    sure("append", 1, 1, text::append),
-    sure("at_least", 1, 1, math::at_least),
-    sure("at_most", 1, 1, math::at_most),
-    sure("base64", 0, 0, encode::base64),
+    plain("abs", 0, 0, math::abs),
+    plain("append", 1, 1, text::append),
+    plain("at_least", 1, 1, math::at_least),
+    plain("at_most", 1, 1, math::at_most),
+    plain("base64", 0, 0, encode::base64),
     unsure("base64_decode", 0, 0, encode::base64_decode),
-    sure("base64_encode", 0, 0, encode::base64),
+    plain("base64_encode", 0, 0, encode::base64),
     unsure(
         "base64_url_safe_decode",
         0,
         0,
         encode::base64_url_safe_decode,
     ),
-    sure("base64_url_safe_encode", 0, 0, encode::base64_url_safe),
-    sure("capitalize", 0, 0, text::capitalize),
+    plain("base64_url_safe_encode", 0, 0, encode::base64_url_safe),
+    plain("capitalize", 0, 0, text::capitalize),
     unsure("ceil", 0, 0, math::ceil),
     unsure("compact", 0, 1, array::compact),
     unsure("concat", 1, 1, array::concat),
     unsure("date", 1, 1, date::date),
-    sure("default", 0, 1, text::default),
+    plain("default", 0, 1, text::default),
     unsure("divided_by", 1, 1, math::divided_by),
-    sure("downcase", 0, 0, text::downcase),
-    sure("escape", 0, 0, html::escape),
-    sure("escape_once", 0, 0, html::escape_once),
+    plain("downcase", 0, 0, text::downcase),
+    plain("escape", 0, 0, html::escape),
+    plain("escape_once", 0, 0, html::escape_once),
     unsure("find", 1, 2, array::find),
     unsure("find_index", 1, 2, array::find_index),
-    sure("first", 0, 0, array::first),
+    plain("first", 0, 0, array::first),
     unsure("floor", 0, 0, math::floor),
-    sure("h", 0, 0, html::escape),
+    plain("h", 0, 0, html::escape),
     unsure("has", 1, 2, array::has),
     sure("hmac_sha256", 1, 1, encode::hmac_sha256),
     sure("join", 0, 1, array::join),
     unsure("json", 0, 0, encode::json),
-    sure("last", 0, 0, array::last),
-    sure("lstrip", 0, 0, text::lstrip),
+    plain("last", 0, 0, array::last),
+    plain("lstrip", 0, 0, text::lstrip),
     unsure("map", 1, 1, array::map),
     unsure("minus", 1, 1, math::minus),
     unsure("modulo", 1, 1, math::modulo),
-    sure("newline_to_br", 0, 0, html::newline_to_br),
+    plain("newline_to_br", 0, 0, html::newline_to_br),
     unsure("plus", 1, 1, math::plus),
-    sure("prepend", 1, 1, text::prepend),
+    plain("prepend", 1, 1, text::prepend),
     unsure("reject", 1, 2, array::reject),
     sure("remove", 1, 1, text::remove),
-    sure("remove_first", 1, 1, text::remove_first),
-    sure("remove_last", 1, 1, text::remove_last),
+    plain("remove_first", 1, 1, text::remove_first),
+    plain("remove_last", 1, 1, text::remove_last),
     sure("replace", 1, 2, text::replace),
-    sure("replace_first", 1, 2, text::replace_first),
-    sure("replace_last", 2, 2, text::replace_last),
+    plain("replace_first", 1, 2, text::replace_first),
+    plain("replace_last", 2, 2, text::replace_last),
     sure("reverse", 0, 0, array::reverse),
     unsure("round", 0, 1, math::round),
-    sure("rstrip", 0, 0, text::rstrip),
-    sure("sha256", 0, 0, encode::sha256),
-    sure("size", 0, 0, array::size),
+    plain("rstrip", 0, 0, text::rstrip),
+    plain("sha256", 0, 0, encode::sha256),
+    plain("size", 0, 0, array::size),
     unsure("slice", 1, 2, text::slice),
     unsure("sort", 0, 1, array::sort),
     unsure("sort_natural", 0, 1, array::sort_natural),
     sure("split", 1, 1, text::split),
-    sure("squish", 0, 0, text::squish),
-    sure("strip", 0, 0, text::strip),
-    sure("strip_html", 0, 0, html::strip_html),
-    sure("strip_newlines", 0, 0, html::strip_newlines),
+    plain("squish", 0, 0, text::squish),
+    plain("strip", 0, 0, text::strip),
+    plain("strip_html", 0, 0, html::strip_html),
+    plain("strip_newlines", 0, 0, html::strip_newlines),
     unsure("sum", 0, 1, array::sum),
     unsure("times", 1, 1, math::times),
     unsure("truncate", 0, 2, text::truncate),
     unsure("truncatewords", 0, 2, text::truncatewords),
     unsure("uniq", 0, 1, array::uniq),
-    sure("upcase", 0, 0, text::upcase),
+    plain("upcase", 0, 0, text::upcase),
     unsure("url_decode", 0, 0, encode::url_decode),
-    sure("url_encode", 0, 0, encode::url_encode),
+    plain("url_encode", 0, 0, encode::url_encode),
     unsure("where", 1, 2, array::where_),
 ];
 

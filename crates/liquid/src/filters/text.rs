@@ -6,27 +6,27 @@ use crate::list;
 
 type Result<'r> = std::result::Result<Held<'r>, Refusal>;
 
-fn own<'r>(text: impl Into<std::rc::Rc<str>>) -> Result<'r> {
-    Ok(Held::own_str(text))
+fn own<'r>(text: impl Into<std::rc::Rc<str>>) -> Held<'r> {
+    Held::own_str(text)
 }
 
-pub(super) fn append<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn append<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     own([&*input.text(), &*given.text(0)].concat())
 }
 
-pub(super) fn prepend<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn prepend<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     own([&*given.text(0), &*input.text()].concat())
 }
 
-pub(super) fn upcase<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn upcase<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     own(input.text().to_uppercase())
 }
 
-pub(super) fn downcase<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn downcase<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     own(input.text().to_lowercase())
 }
 
-pub(super) fn capitalize<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn capitalize<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     let text = input.text();
     let mut chars = text.chars();
     let first: String = chars
@@ -40,21 +40,21 @@ fn is_space(c: char) -> bool {
     crate::scan::is_space(c) || c == '\0'
 }
 
-pub(super) fn strip<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn strip<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     own(input.text().trim_matches(is_space))
 }
 
-pub(super) fn lstrip<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn lstrip<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     own(input.text().trim_start_matches(is_space))
 }
 
-pub(super) fn rstrip<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn rstrip<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     own(input.text().trim_end_matches(is_space))
 }
 
-pub(super) fn squish<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn squish<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     if matches!(input, Held::Nil) {
-        return Ok(Held::Nil);
+        return Held::Nil;
     }
     own(input
         .text()
@@ -63,16 +63,16 @@ pub(super) fn squish<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> R
         .join(" "))
 }
 
-pub(super) fn default<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn default<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     let absent = match input {
         Held::Nil | Held::Blank | Held::Empty => true,
         Held::Bool(false) => !given.allow_false,
         other => other.is_empty(),
     };
     if !absent {
-        return Ok(input.clone());
+        return input.clone();
     }
-    Ok(given.get(0).cloned().unwrap_or(Held::own_str("")))
+    given.get(0).cloned().unwrap_or(Held::own_str(""))
 }
 
 pub(super) fn replace<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>) -> Result<'r> {
@@ -92,38 +92,26 @@ fn replace_all<'r>(text: &str, pattern: &str, with: &str, work: &mut Work<'_>) -
     };
     work.charge(count / 8)?;
     work.bytes(text.len().saturating_add(count.saturating_mul(with.len())))?;
-    own(text.replace(pattern, with))
+    Ok(own(text.replace(pattern, with)))
 }
 
-pub(super) fn replace_first<'r>(
-    input: &Held<'r>,
-    given: &Given<'r>,
-    _: &mut Work<'_>,
-) -> Result<'r> {
+pub(super) fn replace_first<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     own(input.text().replacen(&*given.text(0), &given.text(1), 1))
 }
 
-pub(super) fn remove_first<'r>(
-    input: &Held<'r>,
-    given: &Given<'r>,
-    _: &mut Work<'_>,
-) -> Result<'r> {
+pub(super) fn remove_first<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     own(input.text().replacen(&*given.text(0), "", 1))
 }
 
-pub(super) fn replace_last<'r>(
-    input: &Held<'r>,
-    given: &Given<'r>,
-    _: &mut Work<'_>,
-) -> Result<'r> {
+pub(super) fn replace_last<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     replace_rightmost(input, &given.text(0), &given.text(1))
 }
 
-pub(super) fn remove_last<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
+pub(super) fn remove_last<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     replace_rightmost(input, &given.text(0), "")
 }
 
-fn replace_rightmost<'r>(input: &Held<'r>, pattern: &str, with: &str) -> Result<'r> {
+fn replace_rightmost<'r>(input: &Held<'r>, pattern: &str, with: &str) -> Held<'r> {
     let text = input.text();
     match text.rfind(pattern) {
         Some(at) => own([&text[..at], with, &text[at + pattern.len()..]].concat()),
@@ -144,11 +132,11 @@ pub(super) fn slice<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>
     }
     let text = input.text();
     let range = window(text.chars().count(), offset, length);
-    own(text
+    Ok(own(text
         .chars()
         .skip(range.start)
         .take(range.len())
-        .collect::<String>())
+        .collect::<String>()))
 }
 
 /// The items from `offset` on (from the end when negative), as far as there are any.
@@ -197,14 +185,14 @@ pub(super) fn truncate<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>
     let tail = given.get(1).map_or("...".into(), Held::text);
     let count = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
     if count <= length {
-        return own(&*text);
+        return Ok(own(&*text));
     }
     let kept = length.saturating_sub(tail.chars().count() as i64).max(0) as usize;
-    own(text
+    Ok(own(text
         .chars()
         .take(kept)
         .chain(tail.chars())
-        .collect::<String>())
+        .collect::<String>()))
 }
 
 pub(super) fn truncatewords<'r>(
@@ -221,7 +209,7 @@ pub(super) fn truncatewords<'r>(
     let mut words = text.split_whitespace();
     let kept: Vec<_> = words.by_ref().take(count).collect();
     if words.next().is_none() {
-        return own(&*text);
+        return Ok(own(&*text));
     }
-    own(kept.join(" ") + &tail)
+    Ok(own(kept.join(" ") + &tail))
 }

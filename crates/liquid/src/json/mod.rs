@@ -18,8 +18,8 @@ fn special(word: u64) -> u64 {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let zero_in = |x: u64| x.wrapping_sub(LOW) & !x;
-    let quote = zero_in(word ^ (LOW * b'"' as u64));
-    let backslash = zero_in(word ^ (LOW * b'\\' as u64));
+    let quote = zero_in(word ^ (LOW * 0x22));
+    let backslash = zero_in(word ^ (LOW * 0x5c));
     let control = word.wrapping_sub(LOW * 0x20) & !word;
     (quote | backslash | control) & HIGH
 }

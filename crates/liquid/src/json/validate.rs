@@ -312,15 +312,23 @@ mod tests {
 
     #[test]
     fn faults_carry_line_and_column_in_characters() {
-        let fault = validate("{\n  \"é\": x\n}".as_bytes()).unwrap_err();
+        let fault = validate("{\n  \"é\": x\n}".as_bytes()).expect_err("it is refused");
         assert_eq!((fault.line, fault.column, fault.offset), (2, 8, 10));
-        assert_eq!(validate(b"\"\xff\"").unwrap_err().message, "invalid UTF-8");
+        assert_eq!(
+            validate(b"\"\xff\"").expect_err("it is refused").message,
+            "invalid UTF-8"
+        );
     }
 
     #[test]
     fn depth_is_bounded() {
         let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert_eq!(validate(deep(512).as_bytes()), Ok(()));
-        assert_eq!(validate(deep(513).as_bytes()).unwrap_err().offset, 512);
+        assert_eq!(
+            validate(deep(513).as_bytes())
+                .expect_err("it is refused")
+                .offset,
+            512
+        );
     }
 }

@@ -96,7 +96,7 @@ fn write_nested(val: Val<'_>, depth: usize, out: &mut Vec<u8>) -> Result<(), Val
             offset_minutes,
         } => {
             quoted(out, |out| {
-                calendar::write_timestamp(micros, offset_minutes, out)
+                calendar::write_timestamp(micros, offset_minutes, out);
             });
         }
         Val::Uuid(uuid) => quoted(out, |out| write_uuid(uuid, out)),
@@ -242,7 +242,7 @@ mod tests {
     fn json(val: Val<'_>) -> Result<String, ValueError> {
         let mut out = Vec::new();
         write_value(val, &mut out)?;
-        Ok(String::from_utf8(out).unwrap())
+        Ok(String::from_utf8(out).expect("ASCII"))
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
             ),
         ];
         for (val, expected) in cases {
-            assert_eq!(json(val).unwrap(), expected);
+            assert_eq!(json(val).expect("a form"), expected);
         }
     }
 
@@ -302,7 +302,10 @@ mod tests {
                 let text = format!("{}{special}{}", "x".repeat(length), "y".repeat(9));
                 let mut out = Vec::new();
                 write_string(&text, &mut out);
-                assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+                assert_eq!(
+                    serde_json::from_slice::<String>(&out).expect("a string"),
+                    text
+                );
             }
         }
     }

@@ -121,17 +121,12 @@ impl LeaseFolder {
 /// A name as a file's name: letters, digits, `-` and `_` as they are, everything else as `%xx`. Different names
 /// have different file names, also in a file system that does not tell upper from lower case.
 fn escape(name: &str) -> String {
-    let mut escaped = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_' {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02x}"));
-        }
-    }
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    let escape = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") };
+    let mut escaped: String = name.bytes().map(escape).collect();
     if escaped.len() > ESCAPED_BYTES_MAX {
         escaped.truncate(ESCAPED_BYTES_MAX - 33);
-        escaped.push_str(&format!("+{:032x}", xxh3_128(name.as_bytes())));
+        escaped = format!("{escaped}+{:032x}", xxh3_128(name.as_bytes()));
     }
     escaped
 }
@@ -174,7 +169,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let leases = LeaseFolder::open(folder.path().join("leases")).unwrap();
         assert_eq!(leases.holder_of("orders").unwrap(), None);
-        let held = leases.take("orders").unwrap().ok().expect("free");
+        let held = leases.take("orders").unwrap().expect("free");
         let who = Holder { who: format!("process {}", std::process::id()) };
         assert_eq!(leases.take("orders").unwrap().err(), Some(who.clone()));
         assert_eq!(leases.holder_of("orders").unwrap(), Some(who));

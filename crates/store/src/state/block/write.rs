@@ -29,7 +29,8 @@ const BODY_BYTES_MAX: usize = 2 << 20;
 /// The largest body that is kept: more than any broker takes, less than the storage's longest value.
 const KEPT_BODY_BYTES_MAX: usize = 512 << 20;
 
-/// Level 1: level 3 was measured at 8 % fewer bytes for twice the time.
+/// Level 3 was measured (a million rows with JSON bodies of 142 bytes) at the same 42 bytes a row and 1.0 µs instead of
+/// 0.8 µs.
 const LEVEL: i32 = 1;
 
 /// Packed rows.

@@ -77,7 +77,7 @@ impl Pruning {
         Ok(dropped > 0)
     }
 
-    /// Runs that ended long ago, or are too many. Their rows go with them.
+    /// Runs that began long ago, or ended and are too many. Those that have rows yet stay until these are gone.
     fn drop_runs(
         &mut self,
         connection: &mut Connection,
@@ -88,9 +88,9 @@ impl Pruning {
         let runs_max = i64::try_from(retention.runs_max.max(1)).unwrap_or(i64::MAX);
         let dropped = connection.execute(
             "DELETE FROM runs WHERE id IN (\
-               SELECT id FROM runs WHERE started_at < ?1 \
-                 OR id <= (SELECT id FROM runs ORDER BY id DESC LIMIT 1 OFFSET ?2) ORDER BY id LIMIT ?3) \
-             AND NOT EXISTS (SELECT 1 FROM blocks WHERE run = runs.id)",
+               SELECT r.id FROM runs r WHERE (r.started_at < ?1 OR (r.ended_at IS NOT NULL \
+                 AND r.id <= (SELECT id FROM runs ORDER BY id DESC LIMIT 1 OFFSET ?2))) \
+               AND NOT EXISTS (SELECT 1 FROM blocks WHERE run = r.id) ORDER BY r.id LIMIT ?3)",
             params![before, runs_max, RUNS_A_STEP],
         )?;
         self.pruned.runs += dropped as u64;

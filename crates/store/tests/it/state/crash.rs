@@ -19,7 +19,7 @@ const ROWS_EACH: u64 = 37;
 async fn child() {
     let folder = std::env::var(FOLDER).unwrap();
     let state = SqliteState::open(Path::new(&folder), Retention::default()).unwrap();
-    let _lease = state.take("customers").await.unwrap().ok().expect("free");
+    let _lease = state.take("customers").await.unwrap().expect("free");
     let run = state.begin("customers", RunKind::Changes).await.unwrap();
     let mut record = state.run(run).await.unwrap().unwrap();
     record.state = RunState::Sending;

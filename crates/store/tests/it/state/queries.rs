@@ -130,18 +130,18 @@ async fn a_run_is_read_while_it_is_written() {
     let world = World::new();
     let run = world.state.begin("customers", RunKind::Changes).await.unwrap();
     let state = world.state.clone();
-    let writing = tokio::spawn(async move {
+    let mut writing = tokio::task::JoinSet::new();
+    writing.spawn(async move {
         for turn in 0..200 {
             state.append(run, many(turn * 50, 50, NOW)).await.unwrap();
         }
     });
     let mut seen = 0;
-    while !writing.is_finished() {
+    while writing.try_join_next().transpose().unwrap().is_none() {
         let rows = world.keys(OutcomeFilter { order: Order::OldestFirst, ..filter() }).await;
         assert!(rows.len() >= seen, "{} after {seen}", rows.len());
         assert!(rows.iter().enumerate().all(|(at, key)| *key == at.to_string()));
         seen = rows.len();
     }
-    writing.await.unwrap();
     assert_eq!(world.keys(filter()).await.len(), 10_000);
 }

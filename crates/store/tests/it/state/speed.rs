@@ -34,18 +34,15 @@ async fn measure(batch: u64, rows: u64) {
         .sum();
     let (cpu, began) = (writer_cpu_ns(), Instant::now());
     // Four appends on the way, as when a window of batches is in flight.
-    let mut waiting = std::collections::VecDeque::new();
+    let mut waiting = tokio::task::JoinSet::new();
     for batch in batches {
         if waiting.len() == 4 {
-            let first: tokio::task::JoinHandle<()> = waiting.pop_front().unwrap();
-            first.await.unwrap();
+            waiting.join_next().await.unwrap().unwrap();
         }
         let state = world.state.clone();
-        waiting.push_back(tokio::spawn(async move { state.append(run, batch).await.unwrap() }));
+        waiting.spawn(async move { state.append(run, batch).await.unwrap() });
     }
-    for append in waiting {
-        append.await.unwrap();
-    }
+    waiting.join_all().await;
     let (wall, cpu) = (began.elapsed(), writer_cpu_ns() - cpu);
     println!(
         "{rows} rows, {batch} an append, bodies of {} B: {:.2} µs CPU a row, {:.0} rows/s, {} B a row on disk",

@@ -1,0 +1,129 @@
+//! From a checked configuration to running parts: the one place that builds connectors and stores.
+
+use std::sync::Arc;
+
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::ports::{Baseline, Broker, Leases, Records, Source};
+use warren_engine::sync::plan::SyncPlan;
+use warren_engine::sync::run::Ports;
+use warren_store::baseline::{BaselineOptions, FileBaseline};
+use warren_store::state::{Retention, SqliteState, State, SystemClock};
+
+use crate::config::Project;
+
+/// A configuration with its state open.
+pub struct Assembly<'p> {
+    project: &'p Project,
+    state: Arc<dyn State>,
+}
+
+/// The parts of one sync.
+pub struct Parts {
+    /// What to do.
+    pub plan: Arc<SyncPlan>,
+    /// With whom.
+    pub ports: Ports,
+    /// What is remembered of it.
+    pub state: Arc<dyn State>,
+    /// A hash of the sync's configuration, for stored plans.
+    pub digest: u128,
+}
+
+impl<'p> Assembly<'p> {
+    /// Opens the state of a configuration.
+    ///
+    /// # Errors
+    /// The state cannot be used.
+    pub fn open(project: &'p Project) -> Result<Assembly<'p>, Failure> {
+        Ok(Assembly { project, state: state(project)? })
+    }
+
+    /// What is remembered.
+    pub fn state(&self) -> &Arc<dyn State> {
+        &self.state
+    }
+
+    /// Builds a sync of the configuration. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// A connection's settings cannot be used, such as a certificate that cannot be read.
+    pub fn sync(&self, name: &str) -> Result<Parts, Failure> {
+        let sync = self.project.syncs.get(name).ok_or_else(|| unknown("sync", name))?;
+        let baseline: Arc<dyn Baseline> = Arc::new(FileBaseline::open(
+            self.project.state.folder.join("baselines").join(folder_name(name)),
+            BaselineOptions::default(),
+        ));
+        let records: Arc<dyn Records> = self.state.clone();
+        let leases: Arc<dyn Leases> = self.state.clone();
+        let ports = Ports {
+            source: source(self.project, &sync.source)?,
+            broker: broker(self.project, &sync.broker)?,
+            baseline,
+            records,
+            leases,
+            clock: Arc::new(SystemClock),
+        };
+        Ok(Parts { plan: sync.plan.clone(), ports, state: self.state.clone(), digest: digest(&sync.plan) })
+    }
+}
+
+/// What is made of a row, as a number: two plans of one number make the same messages. The `Debug` form of a plan shows all of
+/// it, templates as they were compiled; a new version of Warren may make another number, and then asks for a new plan.
+fn digest(plan: &SyncPlan) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(format!("{plan:?}").as_bytes())
+}
+
+/// A name as a folder's: letters, digits, `-` and `_` as they are, all else in hexadecimal.
+fn folder_name(name: &str) -> String {
+    let mut folder = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => folder.push(char::from(byte)),
+            other => folder.push_str(&format!("%{other:02x}")),
+        }
+    }
+    folder
+}
+
+/// Opens the state of a configuration.
+///
+/// # Errors
+/// It cannot be written, is damaged, or belongs to a newer version.
+pub fn state(project: &Project) -> Result<Arc<dyn State>, Failure> {
+    let state = &project.state;
+    let retention = Retention { age: state.record_keep, size: state.record_size, ..Retention::default() };
+    Ok(Arc::new(SqliteState::open(&project.state.folder, retention)?))
+}
+
+/// Builds a source. Connects to nothing yet.
+///
+/// # Errors
+/// Its settings cannot be used.
+pub fn source(project: &Project, name: &str) -> Result<Arc<dyn Source>, Failure> {
+    project.sources.get(name).ok_or_else(|| unknown("source", name))?.open(name)
+}
+
+/// Builds a broker. Connects to nothing yet.
+///
+/// # Errors
+/// Its settings cannot be used.
+pub fn broker(project: &Project, name: &str) -> Result<Arc<dyn Broker>, Failure> {
+    project.brokers.get(name).ok_or_else(|| unknown("broker", name))?.open(name, &project.state.folder)
+}
+
+/// The names of all brokers, or the one asked for.
+///
+/// # Errors
+/// There is none of that name.
+pub fn broker_names(project: &Project, only: Option<&str>) -> Result<Vec<String>, Failure> {
+    match only {
+        None => Ok(project.brokers.keys().cloned().collect()),
+        Some(name) if project.brokers.contains_key(name) => Ok(vec![name.to_owned()]),
+        Some(name) => Err(unknown("broker", name)),
+    }
+}
+
+fn unknown(what: &str, name: &str) -> Failure {
+    Failure::new(FailureKind::NotFound, codes::UNKNOWN_NAME, format!("the configuration has no {what} `{name}`"))
+}

@@ -1,0 +1,188 @@
+//! `warren check`: all that would fail later, at once, each with its place and its way out. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+use warren_engine::finding::{Finding, Severity};
+use warren_engine::message::Route;
+use warren_engine::model::Schema;
+use warren_engine::sync::bind;
+use warren_engine::sync::plan::{Dynamic, RoutePlan, SyncPlan};
+
+use crate::assemble;
+use crate::cli::{Context, Stop};
+use crate::config::Project;
+use crate::exit::Exit;
+use crate::report::figures::counted;
+use crate::report::{Style, line, note};
+
+/// Check the configuration and what it names: connections, queries, columns, queues, rights, limits. Nothing changes.
+///
+/// Exit codes: 0 nothing is wrong; 1 something outside is wrong, such as a database that cannot be reached; 2 the
+/// configuration is wrong.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Look at the configuration only, and connect to nothing.
+    #[arg(long)]
+    offline: bool,
+}
+
+pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
+    let project = context.project()?;
+    let mut findings = Vec::new();
+    if !args.offline {
+        if let Err(failure) = assemble::state(&project) {
+            findings.push(Finding::from_failure("state", &failure));
+        }
+        let schemas = schemas(&project, &mut findings).await;
+        for sync in project.syncs.values() {
+            if let Some(schema) = schemas.get(&sync.plan.model.name)
+                && let Err(unbound) = bind::bind(&sync.plan, schema)
+            {
+                findings.extend(unbound);
+            }
+        }
+        brokers(&project, &mut findings).await;
+    }
+    if context.style == Style::Json {
+        let list: Vec<_> = findings.iter().map(|finding| finding_json(&project, finding)).collect();
+        line(&json!({ "findings": list }).to_string());
+    } else {
+        if !findings.is_empty() {
+            note(project.show(&findings).render(context.colours).trim_end());
+        }
+        tell(&project, &findings, args.offline);
+    }
+    let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
+    let ours = findings.iter().any(|finding| {
+        finding.severity == Severity::Error && finding.code == warren_engine::codes::UNKNOWN_COLUMN
+    });
+    Ok(match (wrong, ours) {
+        (false, _) => Exit::Done,
+        (true, true) => Exit::Usage,
+        (true, false) => Exit::Failed,
+    })
+}
+
+/// The columns of each model that some sync uses.
+async fn schemas(project: &Project, findings: &mut Vec<Finding>) -> BTreeMap<String, Arc<Schema>> {
+    let mut schemas = BTreeMap::new();
+    for (name, model) in &project.models {
+        let subject = format!("models.{name}");
+        match assemble::source(project, &model.source) {
+            Err(failure) => findings.push(Finding::from_failure(format!("sources.{}", model.source), &failure)),
+            Ok(source) => match source.describe(&model.model).await {
+                Ok(schema) => {
+                    schemas.insert(name.clone(), schema);
+                }
+                Err(failure) => {
+                    let connection = [
+                        warren_engine::codes::SOURCE_UNREACHABLE,
+                        warren_engine::codes::SOURCE_REFUSED_LOGIN,
+                        warren_engine::codes::TLS_FAILED,
+                    ];
+                    let ours = connection.contains(&failure.code);
+                    let subject = if ours { format!("sources.{}", model.source) } else { subject };
+                    findings.push(Finding::from_failure(subject, &failure));
+                }
+            },
+        }
+    }
+    // One source that cannot be reached is one finding, however many models read it.
+    let mut seen = std::collections::BTreeSet::new();
+    findings.retain(|finding| seen.insert((finding.subject.clone(), finding.code, finding.message.clone())));
+    schemas
+}
+
+/// Each broker, with the routes that are the same for every row.
+async fn brokers(project: &Project, findings: &mut Vec<Finding>) {
+    let mut routes: BTreeMap<&str, Vec<(String, Route)>> = BTreeMap::new();
+    for name in project.brokers.keys() {
+        routes.insert(name, Vec::new());
+    }
+    for (name, sync) in &project.syncs {
+        let routes = routes.entry(&sync.broker).or_default();
+        for (subject, route) in fixed_routes(name, &sync.plan) {
+            if routes.iter().all(|(_, other)| *other != route) {
+                routes.push((subject, route));
+            }
+        }
+    }
+    for (name, routes) in routes {
+        let broker = match assemble::broker(project, name) {
+            Ok(broker) => broker,
+            Err(failure) => {
+                findings.push(Finding::from_failure(format!("brokers.{name}"), &failure));
+                continue;
+            }
+        };
+        let only: Vec<Route> = routes.iter().map(|(_, route)| route.clone()).collect();
+        for mut finding in broker.check(&only).await {
+            // The broker names the route; the place in the configuration is ours to know.
+            let place = routes.iter().find(|(_, route)| names(&finding.message, route));
+            finding.subject =
+                place.map_or_else(|| format!("brokers.{name}"), |(subject, _)| subject.clone());
+            findings.push(finding);
+        }
+        broker.close().await;
+    }
+}
+
+/// Whether a sentence names a route's queue or exchange.
+fn names(sentence: &str, route: &Route) -> bool {
+    let name = match route {
+        Route::Queue(queue) => queue,
+        Route::Exchange { exchange, .. } => exchange,
+    };
+    sentence.contains(&format!("`{name}`"))
+}
+
+fn fixed_routes(sync: &str, plan: &SyncPlan) -> Vec<(String, Route)> {
+    let mut routes = Vec::new();
+    for (op, trigger) in plan.triggers() {
+        match &trigger.route {
+            RoutePlan::Queue(Dynamic::Literal(queue)) => {
+                routes.push((format!("syncs.{sync}.on.{op}.queue"), Route::Queue(queue.clone())));
+            }
+            RoutePlan::Exchange { exchange: Dynamic::Literal(exchange), routing_key } => {
+                let routing_key = match routing_key {
+                    Dynamic::Literal(key) => key.clone(),
+                    Dynamic::Column(_) | Dynamic::Template(_) => String::new(),
+                };
+                let route = Route::Exchange { exchange: exchange.clone(), routing_key };
+                routes.push((format!("syncs.{sync}.on.{op}.exchange"), route));
+            }
+            RoutePlan::Queue(_) | RoutePlan::Exchange { .. } => {}
+        }
+    }
+    routes
+}
+
+fn tell(project: &Project, findings: &[Finding], offline: bool) {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count() as u64;
+    let parts = format!(
+        "{}, {}, {}, {}",
+        counted(project.sources.len() as u64, "source"),
+        counted(project.models.len() as u64, "model"),
+        counted(project.brokers.len() as u64, "broker"),
+        counted(project.syncs.len() as u64, "sync"),
+    );
+    if errors > 0 {
+        note(&format!("{} found in {parts}", counted(errors, "error")));
+    } else if offline {
+        line(&format!("the configuration is right: {parts} (nothing was connected to)"));
+    } else {
+        line(&format!("all is well: {parts}"));
+    }
+}
+
+fn finding_json(project: &Project, finding: &Finding) -> serde_json::Value {
+    let place = project.place(&finding.subject);
+    json!({
+        "severity": finding.severity, "code": finding.code.as_str(), "subject": finding.subject,
+        "message": finding.message, "detail": finding.detail, "remedy": finding.remedy,
+        "file": place.as_ref().map(|place| place.file.clone()),
+        "line": place.as_ref().map(|place| place.line), "column": place.as_ref().map(|place| place.column),
+    })
+}

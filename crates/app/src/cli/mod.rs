@@ -1,0 +1,278 @@
+//! The command line: a file a command.
+
+mod check;
+mod demo;
+pub mod explain;
+mod init;
+mod plan;
+mod queues;
+mod render;
+mod replay;
+mod runs;
+mod schema;
+pub mod sync;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio_util::sync::CancellationToken;
+use warren_engine::failure::Failure;
+
+use crate::config::{self, Faults, Project};
+use crate::exit::Exit;
+use crate::report::{Style, note};
+
+/// Moves data between databases, message queues and HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "warren", version, about, max_term_width = 100, arg_required_else_help = true)]
+pub struct Args {
+    /// The configuration: a file, or a folder of them.
+    #[arg(short = 'c', long, global = true, value_name = "FILE|DIR", default_value = "warren.yaml")]
+    config: PathBuf,
+    /// Write JSON for programs instead of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to use colours.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+    /// Log what goes on to stderr; twice for more. The variable WARREN_LOG overrides it (such as `warren=debug`).
+    #[arg(short = 'v', long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Args),
+    Check(check::Args),
+    Plan(plan::Args),
+    Sync(sync::Args),
+    Render(render::Args),
+    Runs(runs::Args),
+    Explain(explain::Args),
+    Replay(replay::Args),
+    Queues(queues::Args),
+    Schema(schema::Args),
+    Demo(demo::Args),
+}
+
+/// What every command is given.
+pub struct Context {
+    /// The configuration's file or folder.
+    pub config: PathBuf,
+    /// How to tell.
+    pub style: Style,
+    /// Whether stderr takes colours.
+    pub colours: config::Colours,
+    /// Told when the person or the system wants an end.
+    pub cancel: CancellationToken,
+}
+
+/// Why a command ends before its end.
+pub enum Stop {
+    /// The configuration has faults.
+    Config(Box<Faults>),
+    /// Something failed; a place in the configuration may belong to it.
+    Failure(Failure),
+    /// It was told already.
+    Told(Exit),
+}
+
+impl From<Box<Faults>> for Stop {
+    fn from(faults: Box<Faults>) -> Stop {
+        Stop::Config(faults)
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failure(failure)
+    }
+}
+
+impl From<Exit> for Stop {
+    fn from(exit: Exit) -> Stop {
+        Stop::Told(exit)
+    }
+}
+
+/// Parses the command line, runs the command, and says how it ended.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version go to stdout, faults to stderr; a closed pipe is no error.
+            error.print().ok();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    logs(args.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            note(&format!("error: the system gives no threads: {error}"));
+            return Exit::Failed.into();
+        }
+    };
+    let exit = runtime.block_on(run(args));
+    // What still waits for a broker that does not answer must not keep the person waiting.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    exit.into()
+}
+
+async fn run(args: Args) -> Exit {
+    use std::io::IsTerminal;
+    let colours = match args.color {
+        ColorChoice::Always => config::Colours::On,
+        ColorChoice::Never => config::Colours::Off,
+        ColorChoice::Auto => {
+            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            if std::io::stderr().is_terminal() && !plain { config::Colours::On } else { config::Colours::Off }
+        }
+    };
+    let context = Context {
+        config: args.config,
+        style: if args.json { Style::Json } else { Style::Person },
+        colours,
+        cancel: CancellationToken::new(),
+    };
+    let signals = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(signals(context.cancel.clone())));
+    let result = match args.command {
+        Command::Init(args) => init::run(&context, &args),
+        Command::Check(args) => check::run(&context, &args).await,
+        Command::Plan(args) => plan::run(&context, &args).await,
+        Command::Sync(args) => sync::run(&context, &args).await,
+        Command::Render(args) => render::run(&context, &args).await,
+        Command::Runs(args) => runs::run(&context, &args).await,
+        Command::Explain(args) => explain::run(&context, &args).await,
+        Command::Replay(args) => replay::run(&context, &args).await,
+        Command::Queues(args) => queues::run(&context, &args).await,
+        Command::Schema(args) => schema::run(&args),
+        Command::Demo(args) => demo::run(&context, &args).await,
+    };
+    drop(signals);
+    match result {
+        Ok(exit) | Err(Stop::Told(exit)) => exit,
+        Err(Stop::Config(faults)) => {
+            tell_faults(&context, &faults);
+            Exit::Usage
+        }
+        Err(Stop::Failure(failure)) => {
+            tell_failure(&context, &failure);
+            Exit::of_code(failure.code)
+        }
+    }
+}
+
+/// SIGINT and SIGTERM ask for a clean end: what is in flight is settled and recorded. A second one ends at once.
+async fn signals(cancel: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return; // without handlers a signal ends the process, which loses nothing either
+    };
+    for first in [true, false] {
+        // Dropping a wait for a signal loses none: the other is waited for again.
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if first {
+            note("stopping: what is under way is being settled; once more ends at once (nothing is lost then either)");
+            cancel.cancel();
+        } else {
+            std::process::exit(i32::from(Exit::Interrupted as u8));
+        }
+    }
+}
+
+fn logs(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(verbose > 1).init();
+}
+
+impl Context {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// All its faults.
+    pub fn project(&self) -> Result<Project, Stop> {
+        Ok(config::load(&self.config)?)
+    }
+
+    /// Says something to a person; programs are told by documents.
+    pub fn say(&self, text: &str) {
+        if self.style == Style::Person {
+            crate::report::line(text);
+        }
+    }
+
+    /// Gives a program its document.
+    pub fn document(&self, document: &serde_json::Value) {
+        if self.style == Style::Json {
+            crate::report::line(&document.to_string());
+        }
+    }
+}
+
+/// Shows the faults of a configuration.
+fn tell_faults(context: &Context, faults: &Faults) {
+    match context.style {
+        Style::Person => note(faults.render(context.colours).trim_end()),
+        Style::Json => crate::report::line(&faults.to_json().to_string()),
+    }
+}
+
+/// Shows a failure: what, where, why, the way out.
+fn tell_failure(context: &Context, failure: &Failure) {
+    match context.style {
+        Style::Person => note(&failure_text(failure)),
+        Style::Json => crate::report::line(&serde_json::json!({ "error": failure_json(failure) }).to_string()),
+    }
+}
+
+/// A failure for a person, with its causes, once.
+pub fn failure_text(failure: &Failure) -> String {
+    use std::error::Error;
+    use std::fmt::Write;
+    let mut text = format!("error[{}]: {failure}", failure.code);
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        let sentence = error.to_string();
+        if !text.contains(&sentence) {
+            write!(text, "\n  because: {sentence}").ok(); // writing to a String does not fail
+        }
+        cause = error.source();
+    }
+    if let Some(remedy) = &failure.remedy {
+        write!(text, "\n  help: {remedy}").ok(); // as above
+    }
+    text
+}
+
+/// A failure for a program.
+pub fn failure_json(failure: &Failure) -> serde_json::Value {
+    serde_json::json!({
+        "code": failure.code.as_str(), "message": failure.what, "detail": failure.detail,
+        "place": failure.place, "remedy": failure.remedy,
+    })
+}

@@ -1,0 +1,23 @@
+//! `warren schema`: the configuration's JSON Schema, or its reference page.
+
+use crate::cli::Stop;
+use crate::config::{reference, schema};
+use crate::exit::Exit;
+use crate::report::line;
+
+/// Print the JSON Schema of the configuration, for editors; or its reference as Markdown.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print the reference page instead.
+    #[arg(long)]
+    docs: bool,
+}
+
+pub fn run(args: &Args) -> Result<Exit, Stop> {
+    if args.docs {
+        line(reference::reference(&schema::schema()).trim_end());
+    } else {
+        line(&format!("{:#}", schema::schema()));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,334 @@
+//! A configuration that was read whole: what there is, ready to be built, and where each thing stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use warren_connectors::{BrokerConfig, SourceConfig};
+use warren_engine::codes;
+use warren_engine::failure::Failure;
+use warren_engine::finding::{Finding, Severity};
+use warren_engine::model::Model;
+use warren_engine::size::ByteSize;
+use warren_engine::sync::plan::SyncPlan;
+
+use super::de::{self, At};
+use super::faults::{Fault, Faults};
+use super::fill::{Environment, fill};
+use super::gather::gather;
+use super::model::{ModelReader, Partials};
+use super::places::Places;
+use super::plan::{Compiler, Known};
+use super::raw::section::RawState;
+use super::schema::schema;
+use super::text::{Files, Place, Span};
+use super::tree::{Node, NodeKind};
+use super::walk::Walk;
+
+/// How long the record of rows is kept, unless the configuration says otherwise.
+const RECORD_KEEP: Duration = Duration::from_hours(7 * 24);
+/// How much disk the record of rows takes, unless the configuration says otherwise.
+const RECORD_SIZE: ByteSize = ByteSize(1 << 30);
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Project {
+    /// The folder of the configuration; paths in it are relative to the file they stand in.
+    pub root: PathBuf,
+    /// Where rows come from, by name.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// Where messages go, by name.
+    pub brokers: BTreeMap<String, BrokerConfig>,
+    /// Queries with their keys, by name.
+    pub models: BTreeMap<String, ProjectModel>,
+    /// What is watched and told, by name.
+    pub syncs: BTreeMap<String, ProjectSync>,
+    /// What is remembered, and where.
+    pub state: StateSettings,
+    /// What works and may hurt.
+    pub warnings: Faults,
+    files: Files,
+    places: Places,
+    secrets: Vec<Span>,
+}
+
+/// A model with the name of its source.
+#[derive(Debug, Clone)]
+pub struct ProjectModel {
+    /// The source it is a query over; one of [`Project::sources`].
+    pub source: String,
+    /// The model.
+    pub model: Arc<Model>,
+}
+
+/// A sync with the names of what it connects.
+#[derive(Debug, Clone)]
+pub struct ProjectSync {
+    /// The source of its model; one of [`Project::sources`].
+    pub source: String,
+    /// The broker that hears of it; one of [`Project::brokers`].
+    pub broker: String,
+    /// The sync, compiled.
+    pub plan: Arc<SyncPlan>,
+}
+
+/// What is remembered, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSettings {
+    /// The folder. It need not exist yet.
+    pub folder: PathBuf,
+    /// How long the record of rows is kept.
+    pub record_keep: Duration,
+    /// The most disk the record of rows takes.
+    pub record_size: ByteSize,
+}
+
+/// Reads a configuration: a file, or all `*.yaml` and `*.yml` of a folder, with the variables of the process.
+///
+/// # Errors
+/// All faults that were found, each with its place.
+pub fn load(path: &Path) -> Result<Project, Box<Faults>> {
+    load_with(path, &Environment::of_process())
+}
+
+/// Reads a configuration with variables of one's own.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<Faults>> {
+    let schema = schema();
+    let mut files = Files::default();
+    let mut faults = Vec::new();
+    let Some(mut tree) = gather(path, &mut files, &mut faults) else {
+        return Err(Box::new(Faults::new(faults, files, Vec::new())));
+    };
+    fill(&mut tree, &files, environment, &mut faults);
+    let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let checked = check(&schema, &mut tree, &files);
+    faults.extend(checked.faults);
+    let mut reading = Reading {
+        tree: &tree,
+        root,
+        bad: checked.bad,
+        files,
+        places: Places::default(),
+        faults,
+        sources: BTreeMap::new(),
+        brokers: BTreeMap::new(),
+        models: BTreeMap::new(),
+        syncs: BTreeMap::new(),
+    };
+    reading.places.note("", Span { end: tree.span.start, ..tree.span }, &tree);
+    let state = reading.all();
+    let Reading { files, places, faults, sources, brokers, models, syncs, .. } = reading;
+    let (errors, warnings): (Vec<Fault>, Vec<Fault>) =
+        faults.into_iter().partition(|fault| fault.severity == Severity::Error);
+    if !errors.is_empty() {
+        let all = errors.into_iter().chain(warnings).collect();
+        return Err(Box::new(Faults::new(all, files, checked.secrets)));
+    }
+    Ok(Project {
+        root: root.to_owned(),
+        sources,
+        brokers,
+        models,
+        syncs,
+        state,
+        warnings: Faults::new(warnings, files.clone(), checked.secrets.clone()),
+        files,
+        places,
+        secrets: checked.secrets,
+    })
+}
+
+/// What the walk with the schema found.
+struct Checked {
+    faults: Vec<Fault>,
+    secrets: Vec<Span>,
+    /// The paths of keys in which something is wrong; they are not read further.
+    bad: BTreeSet<String>,
+}
+
+fn check(schema: &Value, tree: &mut Node, files: &Files) -> Checked {
+    let mut walk = Walk::new(schema, files);
+    let start = tree.span.at_start();
+    walk.check(schema, tree, "", start);
+    Checked { faults: walk.faults, secrets: walk.secrets, bad: walk.bad }
+}
+
+/// The stage from tree to plan, section by section.
+struct Reading<'t> {
+    tree: &'t Node,
+    root: &'t Path,
+    bad: BTreeSet<String>,
+    files: Files,
+    places: Places,
+    faults: Vec<Fault>,
+    sources: BTreeMap<String, SourceConfig>,
+    brokers: BTreeMap<String, BrokerConfig>,
+    models: BTreeMap<String, ProjectModel>,
+    syncs: BTreeMap<String, ProjectSync>,
+}
+
+/// One entry of a named section.
+struct Item<'t> {
+    name: &'t str,
+    path: String,
+    key: Span,
+    node: &'t Node,
+    /// Whether the walk found nothing wrong in it.
+    sound: bool,
+}
+
+impl<'t> Reading<'t> {
+    fn all(&mut self) -> StateSettings {
+        self.sources();
+        self.brokers();
+        self.models();
+        let partials = Partials::read(self.tree, self.root, &mut self.files, &mut self.faults);
+        self.syncs(partials);
+        self.state()
+    }
+
+    fn sources(&mut self) {
+        for item in self.items("sources").filter(|item| item.sound) {
+            let kind = item.node.get("type").and_then(Node::text).unwrap_or("");
+            // An unknown kind is known to be one since the walk.
+            let Some(read) = SourceConfig::read(kind, At(item.node)) else { continue };
+            match read {
+                Ok(config) => drop(self.sources.insert(item.name.to_owned(), config)),
+                Err(error) => self.faults.push(de::fault_of(error, item.node, &item.path)),
+            }
+        }
+    }
+
+    fn brokers(&mut self) {
+        for item in self.items("brokers").filter(|item| item.sound) {
+            let kind = item.node.get("type").and_then(Node::text).unwrap_or("");
+            let Some(read) = BrokerConfig::read(kind, At(item.node)) else { continue };
+            match read {
+                Ok(config) => drop(self.brokers.insert(item.name.to_owned(), config)),
+                Err(error) => self.faults.push(de::fault_of(error, item.node, &item.path)),
+            }
+        }
+    }
+
+    fn models(&mut self) {
+        let names = self.names("sources");
+        for item in self.items("models").filter(|item| item.sound) {
+            let mut reader = ModelReader {
+                files: &mut self.files,
+                faults: &mut self.faults,
+                places: &mut self.places,
+                source_names: &names,
+                sources: &self.sources,
+            };
+            if let Some(model) = reader.model(item.name, &item.path, item.key, item.node) {
+                self.models.insert(item.name.to_owned(), model);
+            }
+        }
+    }
+
+    fn syncs(&mut self, partials: Partials) {
+        let known = Known { models: self.names("models"), brokers: self.names("brokers") };
+        let items: Vec<Item<'t>> = self.items("syncs").filter(|item| item.sound).collect();
+        let mut compiler = Compiler::new(&mut self.files, &mut self.places, &mut self.faults, partials);
+        for item in items {
+            if let Some(sync) = compiler.sync(item.name, &item.path, item.key, item.node, &known, &self.models) {
+                self.syncs.insert(item.name.to_owned(), sync);
+            }
+        }
+    }
+
+    fn state(&mut self) -> StateSettings {
+        let node = self.tree.get("state").filter(|_| !self.bad.contains("state"));
+        let raw: RawState = match node.map(|node| de::read(node, "state")) {
+            Some(Ok(raw)) => raw,
+            Some(Err(fault)) => {
+                self.faults.push(fault);
+                RawState::default()
+            }
+            None => RawState::default(),
+        };
+        StateSettings {
+            folder: raw.folder.map_or_else(|| self.root.join(".warren"), PathBuf::from),
+            record_keep: raw.record.keep.map_or(RECORD_KEEP, |keep| keep.0),
+            record_size: raw.record.size.map_or(RECORD_SIZE, |size| size.0),
+        }
+    }
+
+    fn items(&self, section: &'t str) -> impl Iterator<Item = Item<'t>> + use<'t> {
+        let entries = match self.tree.get(section).map(|node| &node.kind) {
+            Some(NodeKind::Map(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        let bad: BTreeSet<String> =
+            self.bad.iter().filter(|path| path.starts_with(section)).cloned().collect();
+        entries.iter().map(move |entry| {
+            let path = format!("{section}.{}", entry.key);
+            let sound = !bad.contains(&path);
+            Item { name: &entry.key, path, key: entry.span, node: &entry.value, sound }
+        })
+    }
+
+    /// All names of a section, also of what is broken: that it is broken is told once.
+    fn names(&self, section: &'t str) -> Vec<String> {
+        self.items(section).map(|item| item.name.to_owned()).collect()
+    }
+}
+
+impl Project {
+    /// Where a subject such as `syncs.customers.queue` stands; the nearest part of the configuration that it is in, if it is not
+    /// written down itself.
+    pub fn place(&self, subject: &str) -> Option<Place> {
+        self.places.find(subject).map(|span| self.files.place(span))
+    }
+
+    /// Where a line and column (both from 1) of the template that a subject holds stand in a file, if that can be told exactly.
+    pub fn place_within(&self, subject: &str, line: usize, column: usize) -> Option<Place> {
+        let (span, exact) = self.places.find_within(&self.files, subject, line, column)?;
+        exact.then(|| self.files.place(span))
+    }
+
+    /// A finding of a later check, with its place and its line.
+    pub fn fault_of_finding(&self, finding: &Finding) -> Fault {
+        Fault {
+            severity: finding.severity,
+            span: self.places.find(&finding.subject),
+            detail: finding.detail.clone(),
+            remedy: finding.remedy.clone(),
+            ..Fault::nowhere(finding.code, finding.message.clone())
+        }
+    }
+
+    /// A failure that a part of the configuration is to blame for, with its place and its line.
+    pub fn fault_of_failure(&self, subject: &str, failure: &Failure) -> Fault {
+        self.fault_of_finding(&Finding::from_failure(subject, failure))
+    }
+
+    /// Faults found later, to be shown as those of reading are.
+    pub fn faults(&self, faults: Vec<Fault>) -> Faults {
+        Faults::new(faults, self.files.clone(), self.secrets.clone())
+    }
+
+    /// Findings of later checks, to be shown as faults are.
+    pub fn show(&self, findings: &[Finding]) -> Faults {
+        self.faults(findings.iter().map(|finding| self.fault_of_finding(finding)).collect())
+    }
+
+    /// The sync of a name.
+    ///
+    /// # Errors
+    /// There is none; the fault names the nearest.
+    pub fn sync(&self, name: &str) -> Result<&ProjectSync, Box<Fault>> {
+        self.syncs.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.syncs.keys().map(String::as_str).collect();
+            Box::new(
+                Fault::nowhere(codes::UNKNOWN_NAME, format!("there is no sync `{name}`"))
+                    .remedy(super::faults::name_remedy(name, known, "the syncs are")),
+            )
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! The reference page of the configuration, written from the schema.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::walk::expects;
+
+/// What stands before the keys.
+const INTRODUCTION: &str = "\
+# Configuration
+
+This page is written by `warren schema --docs` from the program itself; change the comments there, not here.
+
+A configuration is one YAML file (`-c FILE`, default `warren.yaml`) or all `*.yaml` and `*.yml` files of a folder (`-c FOLDER`),
+whose sections are put together; a name may be given once. Every key that is not on this page is an error.
+
+```yaml
+sources:
+  shop: {type: postgres, url: \"${SHOP_URL:-postgres://localhost/shop}\"}
+models:
+  customers:
+    source: shop
+    primary_key: id
+    sql: SELECT id, email, full_name, age, region FROM customers
+brokers:
+  rabbit: {type: rabbitmq, url: \"${RABBIT_URL:-amqp://localhost}\"}
+syncs:
+  customers:
+    model: customers
+    to: rabbit
+    on: [added, changed, removed]
+    queue: crm.customers
+    message:
+      template: |
+        {\"op\": {{ op }}, \"name\": \"{{ row.full_name }}\", \"age\": {{ row.age }}}
+```
+
+## Variables and files
+
+`${NAME}` in a value is filled in from the environment, `${NAME:-default}` has a default for a variable that is unset or empty, and
+`${file:PATH}` is the text of a file beside the one it stands in, without the line break at its end. `$${` stands for `${`. They are
+filled in after the YAML was read, in queries and templates too; a file that `file:` names is taken as it is. A variable that is not set
+is an error. What came from a variable or a file is never shown in a message.
+
+Paths are relative to the file they stand in. Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) work; keys that begin with
+`x-` at the top are a place for anchors and mean nothing by themselves.
+
+## Values that vary by row
+
+A literal, `{column: name}` for the value of a column, or `{template: \"…\"}` for Liquid with `row`, `previous`, `changed`, `op`, `key`, `sync`,
+`run` and `change_id`.
+";
+
+/// The page.
+pub fn reference(schema: &Value) -> String {
+    let mut page = Page { root: schema, out: INTRODUCTION.to_owned(), later: Vec::new() };
+    for (section, of) in schema["properties"].as_object().into_iter().flatten() {
+        page.section(section, of);
+    }
+    // Every paragraph ends with one line break, and so does the page.
+    page.out
+}
+
+struct Page<'s> {
+    root: &'s Value,
+    out: String,
+    /// Maps that are described behind the one they stand in.
+    later: Vec<(String, &'s Value)>,
+}
+
+impl<'s> Page<'s> {
+    fn section(&mut self, name: &str, of: &'s Value) {
+        self.line(&format!("\n## `{name}`\n"));
+        self.line(&prose(of));
+        let each = &of["additionalProperties"];
+        if let Some(kinds) = each["oneOf"].as_array() {
+            for kind in kinds {
+                let path = format!("{name}.NAME");
+                self.map(&format!("`{path}` with `type: {}`", kind["title"].as_str().unwrap_or("")), &path, kind);
+            }
+        } else if each.is_object() {
+            let path = format!("{name}.NAME");
+            self.map(&format!("`{path}`"), &path, each);
+        } else {
+            self.keys(name, of);
+        }
+        while !self.later.is_empty() {
+            for (path, of) in std::mem::take(&mut self.later) {
+                self.map(&format!("`{path}`"), &path, of);
+            }
+        }
+    }
+
+    fn map(&mut self, title: &str, path: &str, of: &'s Value) {
+        self.line(&format!("\n### {title}\n"));
+        let text = prose(of);
+        if !text.is_empty() {
+            self.line(&format!("{text}\n"));
+        }
+        self.keys(path, of);
+    }
+
+    fn keys(&mut self, path: &str, of: &'s Value) {
+        let required: Vec<&str> = of["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for (key, property) in of["properties"].as_object().into_iter().flatten() {
+            if !property["const"].is_null() {
+                continue;
+            }
+            let needed = if required.contains(&key.as_str()) { ", required" } else { "" };
+            self.line(&format!("- **`{key}`** ({}{needed}). {}", expects(self.root, property), own_prose(property, self.root)));
+            self.choices(property);
+            self.inner(&format!("{path}.{key}"), property);
+        }
+    }
+
+    /// The names to choose from, where each has its own comment.
+    fn choices(&mut self, property: &'s Value) {
+        for choice in self.resolved(property)["oneOf"].as_array().into_iter().flatten() {
+            if let (Some(name), text) = (choice["const"].as_str(), prose(choice)) {
+                self.line(&format!("  - `{name}`: {text}"));
+            }
+        }
+    }
+
+    /// Puts maps inside a key aside.
+    fn inner(&mut self, path: &str, schema: &'s Value) {
+        // A trigger has the keys of its sync, which stand on the page already.
+        if schema["$ref"] == "#/$defs/Trigger" {
+            return;
+        }
+        let schema = self.resolved(schema);
+        for branch in schema["anyOf"].as_array().into_iter().flatten() {
+            self.inner(path, branch);
+        }
+        if schema["items"].is_object() {
+            self.inner(&format!("{path}[]"), &schema["items"]);
+        }
+        if schema["additionalProperties"].is_object() {
+            self.inner(&format!("{path}.NAME"), &schema["additionalProperties"]);
+        }
+        // A value by column or template is described once, above.
+        let is_value = schema["properties"]["column"].is_object() && schema["properties"]["fields"].is_null();
+        if schema["properties"].is_object() && !is_value {
+            let known = self.later.iter().any(|(other, _)| other == path);
+            let is_on = schema["properties"]["added"]["anyOf"].is_array() && path.ends_with(".on");
+            if !known && !is_on {
+                self.later.push((path.to_owned(), schema));
+            }
+        }
+    }
+
+    fn resolved(&self, schema: &'s Value) -> &'s Value {
+        match schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+            Some(name) => &self.root["$defs"][name],
+            None => schema,
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        // Writing to a string cannot fail.
+        writeln!(self.out, "{}", text.trim_end_matches(' ')).ok();
+    }
+}
+
+/// The comment of a key, or that of its type.
+fn own_prose(property: &Value, root: &Value) -> String {
+    let own = prose(property);
+    match property["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+        Some(name) if own.is_empty() => prose(&root["$defs"][name]),
+        Some(_) | None => own,
+    }
+}
+
+/// A comment in one line, however it was wrapped.
+fn prose(schema: &Value) -> String {
+    schema["description"].as_str().unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,529 @@
+//! A tree against the schema of the types it will become.
+//!
+//! Serde stops at the first fault; a person wants all of them. So the tree is walked first with the JSON
+//! Schema that the raw types themselves make, and each unknown key, missing key and wrong kind of value becomes a fault with
+//! its place. What passes here is read by serde without complaint, but for rules no schema can say.
+//!
+//! The walk also settles what the text alone could not: a value that a variable filled in becomes a number or
+//! text as its key wants, and a path (`format: path`) becomes one from the folder of its file.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use warren_engine::codes;
+use warren_engine::size::ByteSize;
+use warren_engine::span::parse_span;
+
+use super::faults::{Fault, listed, name_remedy, nearest};
+use super::text::{Files, Span};
+use super::tree::{Meaning, Node, NodeKind, Style};
+
+/// Keys and kinds that the documentation of the product has and this version does not, by their path.
+const LATER: [(&str, &str); 7] = [
+    ("triggers", "triggers"),
+    ("pipelines", "pipelines"),
+    ("hub", "the hub"),
+    ("syncs.*.schedule", "schedules"),
+    ("sources.*.type=duckdb", "DuckDB sources"),
+    ("sources.*.type=adbc", "ADBC sources"),
+    ("brokers.*.type=sqs", "Amazon SQS"),
+];
+
+/// Walks trees with a schema and gathers what is wrong.
+pub struct Walk<'s> {
+    schema: &'s Value,
+    files: &'s Files,
+    /// What was found.
+    pub faults: Vec<Fault>,
+    /// Where values stand that must not be shown.
+    pub secrets: Vec<Span>,
+    /// The paths of all keys in which something is wrong.
+    pub bad: BTreeSet<String>,
+}
+
+/// A place in the tree.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    /// The keys down to here, with dots.
+    path: &'a str,
+    /// What a fault about the whole value points at: its key.
+    key: Span,
+}
+
+impl<'s> Walk<'s> {
+    /// A walk with a schema that has its definitions in `$defs`.
+    pub fn new(schema: &'s Value, files: &'s Files) -> Walk<'s> {
+        Walk { schema, files, faults: Vec::new(), secrets: Vec::new(), bad: BTreeSet::new() }
+    }
+
+    /// Walks one tree. `path` names its root in messages, and `key` is where that name stands.
+    pub fn check(&mut self, schema: &'s Value, node: &mut Node, path: &str, key: Span) {
+        self.node(schema, node, At { path, key });
+    }
+
+    fn node(&mut self, schema: &'s Value, node: &mut Node, at: At<'_>) {
+        if schema == &Value::Bool(true) {
+            return;
+        }
+        let (schema, name) = self.resolved(schema);
+        match name {
+            Some("Secret") => self.secrets.push(node.span),
+            Some("Span") => return self.parsed(node, at, "a span of time such as `30s`", |text| parse_span(text).is_ok()),
+            Some("Size") => {
+                return self.parsed(node, at, "a size such as `16MiB`", |text| text.parse::<ByteSize>().is_ok());
+            }
+            _ => {}
+        }
+        if let Some(names) = choices(schema) {
+            return self.choice(&names, node, at);
+        }
+        if let Some(branches) = branches(schema) {
+            return self.branch(schema, branches, node, at);
+        }
+        if !self.fits(schema, node) {
+            return self.wrong_kind(schema, node, at);
+        }
+        let span = node.span;
+        match &mut node.kind {
+            NodeKind::Scalar(_) => self.scalar(schema, node, at),
+            NodeKind::List(items) => {
+                let fewest = schema["minItems"].as_u64().unwrap_or(0);
+                if (items.len() as u64) < fewest {
+                    self.faults.push(
+                        Fault::new(codes::INVALID_VALUE, span, format!("`{}` is an empty list", at.path))
+                            .remedy("name at least one, or remove the key"),
+                    );
+                }
+                for (index, item) in items.iter_mut().enumerate() {
+                    let path = format!("{}[{index}]", at.path);
+                    let key = item.span;
+                    self.node(&schema["items"], item, At { path: &path, key });
+                }
+            }
+            NodeKind::Map(_) => self.map(schema, node, at),
+        }
+    }
+
+    /// A schema behind its references, and the name of the last.
+    fn resolved(&self, mut schema: &'s Value) -> (&'s Value, Option<&'s str>) {
+        let mut name = None;
+        while let Some(reference) = schema["$ref"].as_str() {
+            let Some(found) = reference.strip_prefix("#/$defs/") else { break };
+            name = Some(found);
+            schema = &self.schema["$defs"][found];
+        }
+        (schema, name)
+    }
+
+    fn map(&mut self, schema: &'s Value, node: &mut Node, at: At<'_>) {
+        let NodeKind::Map(entries) = &mut node.kind else { return };
+        let properties = &schema["properties"];
+        let others = match &schema["additionalProperties"] {
+            Value::Bool(false) => None,
+            Value::Null if properties.is_object() => None,
+            Value::Null | Value::Bool(true) => Some(&Value::Bool(true)),
+            others => Some(others),
+        };
+        let free = schema["patternProperties"].as_object().is_some_and(|patterns| patterns.contains_key("^x-"));
+        let mut meant = Vec::new();
+        for entry in entries.iter_mut() {
+            let path = join(at.path, &entry.key);
+            let at_key = At { path: &path, key: entry.span };
+            let before = self.faults.len();
+            match (properties.get(&*entry.key), others) {
+                (Some(property), _) => self.node(property, &mut entry.value, at_key),
+                (None, Some(_)) if schema["propertyNames"]["pattern"].is_string() && !is_plain_name(&entry.key) => {
+                    self.faults.push(
+                        Fault::new(codes::INVALID_VALUE, entry.span, format!("`{}` cannot be a name", entry.key))
+                            .remedy("use letters, digits, `_` and `-`, at most 64: names become files and metrics"),
+                    );
+                }
+                (None, Some(others)) => self.node(others, &mut entry.value, at_key),
+                (None, None) if free && entry.key.starts_with("x-") => {}
+                (None, None) => {
+                    let near = nearest(&entry.key, keys(properties));
+                    meant.extend(near);
+                    self.unknown_key(&entry.key, entry.span, &path, at.path, properties);
+                    // What was meant for a secret may hold one.
+                    if near.is_some_and(|near| self.resolved(&properties[near]).1 == Some("Secret")) {
+                        self.secrets.push(entry.value.span);
+                    }
+                }
+            }
+            if self.faults.len() > before {
+                self.bad.insert(path);
+            }
+        }
+        let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
+        let missing: Vec<&str> = required
+            .iter()
+            .filter_map(Value::as_str)
+            .filter(|key| !entries.iter().any(|entry| entry.key == *key) && !meant.contains(key))
+            .collect();
+        for key in missing {
+            let expects = self.expects(&properties[key]);
+            self.faults.push(
+                Fault::new(codes::MISSING_KEY, at.key, format!("{} needs the key `{key}`", named(at.path)))
+                    .remedy(format!("add `{key}:` with {expects}")),
+            );
+        }
+        if schema["minProperties"].as_u64().is_some_and(|fewest| (entries.len() as u64) < fewest) {
+            let keys = listed(keys(properties), "or");
+            self.faults.push(
+                Fault::new(codes::MISSING_KEY, at.key, format!("{} needs one of the keys {keys}", named(at.path)))
+                    .remedy("add one of them"),
+            );
+        }
+    }
+
+    fn unknown_key(&mut self, key: &str, span: Span, path: &str, parent: &str, properties: &Value) {
+        if let Some(what) = later(path) {
+            self.faults.push(
+                Fault::new(codes::UNKNOWN_KEY, span, format!("`{key}`: {what} are not supported yet by this version"))
+                    .remedy("remove the key, or use a version that has them"),
+            );
+            return;
+        }
+        let inside = if parent.is_empty() { "of a configuration".to_owned() } else { format!("of `{parent}`") };
+        self.faults.push(
+            Fault::new(codes::UNKNOWN_KEY, span, format!("`{key}` is not a key {inside}"))
+                .remedy(name_remedy(key, keys(properties).collect::<Vec<_>>(), "its keys are")),
+        );
+    }
+
+    /// One of several forms: chosen by `type` where the forms have one, otherwise by the kind of value.
+    fn branch(&mut self, schema: &'s Value, branches: &'s [Value], node: &mut Node, at: At<'_>) {
+        let kinds: Vec<(&str, &'s Value)> = branches
+            .iter()
+            .map(|branch| self.resolved(branch).0)
+            .filter_map(|branch| Some((branch["properties"]["type"]["const"].as_str()?, branch)))
+            .collect();
+        if kinds.len() == branches.len() && node.entries().is_some() {
+            return self.kind(&kinds, node, at);
+        }
+        let fitting = branches.iter().find(|branch| self.fits_exactly(branch, node));
+        match fitting.or_else(|| branches.iter().find(|branch| self.fits(branch, node))) {
+            Some(branch) => self.node(branch, node, at),
+            None => self.wrong_kind(schema, node, at),
+        }
+    }
+
+    fn kind(&mut self, kinds: &[(&str, &'s Value)], node: &mut Node, at: At<'_>) {
+        let names = || kinds.iter().map(|(name, _)| *name);
+        let Some(entry) = node.entry("type") else {
+            self.faults.push(
+                Fault::new(codes::MISSING_KEY, at.key, format!("{} needs the key `type`", named(at.path)))
+                    .remedy(format!("add `type:` with {}", listed(names(), "or"))),
+            );
+            return;
+        };
+        let wanted = entry.value.text().unwrap_or("");
+        if let Some((_, branch)) = kinds.iter().find(|(name, _)| *name == wanted) {
+            return self.node(branch, node, at);
+        }
+        let span = entry.value.span;
+        let fault = if entry.value.is_filled() {
+            Fault::new(codes::INVALID_VALUE, span, format!("`{}.type` is not a known kind", at.path))
+                .remedy(format!("the kinds are: {}", listed(names(), "and")))
+        } else if let Some(what) = later(&format!("{}.type={wanted}", at.path)) {
+            Fault::new(codes::INVALID_VALUE, span, format!("`{wanted}`: {what} is not supported yet by this version"))
+                .remedy(format!("the kinds are: {}", listed(names(), "and")))
+        } else {
+            Fault::new(codes::INVALID_VALUE, span, format!("`{wanted}` is not a known kind"))
+                .remedy(name_remedy(wanted, names().collect::<Vec<_>>(), "the kinds are"))
+        };
+        self.faults.push(fault);
+    }
+
+    fn choice(&mut self, names: &[&Value], node: &mut Node, at: At<'_>) {
+        let is_chosen = match node.scalar() {
+            Some(scalar) => {
+                let null = scalar.meaning() == Meaning::Null;
+                names.iter().any(|name| name.as_str() == Some(&*scalar.text) || (name.is_null() && null))
+            }
+            None => false,
+        };
+        if is_chosen {
+            return;
+        }
+        let texts = || names.iter().map(|name| name.as_str().unwrap_or("null"));
+        let remedy = match node.text().filter(|_| !node.is_filled()) {
+            Some(text) => name_remedy(text, texts().collect::<Vec<_>>(), "write one of"),
+            None => format!("write one of: {}", listed(texts(), "and")),
+        };
+        let fault = Fault::new(
+            codes::INVALID_VALUE,
+            pointed(node, at),
+            format!("`{}` takes {}, and this is {}", at.path, listed(texts(), "or"), shown(node)),
+        );
+        self.faults.push(fault.remedy(remedy));
+    }
+
+    fn scalar(&mut self, schema: &'s Value, node: &mut Node, at: At<'_>) {
+        self.settle(schema, node);
+        let span = node.span;
+        let NodeKind::Scalar(scalar) = &mut node.kind else { return };
+        if schema["format"] == "path" && !scalar.text.is_empty() && !scalar.text.starts_with("-----BEGIN") {
+            scalar.text = self.files.beside(span.file, &scalar.text).display().to_string();
+            return;
+        }
+        let number = match scalar.meaning() {
+            Meaning::Int(number) => number as f64,
+            Meaning::Float(number) => number,
+            Meaning::Null | Meaning::Bool(_) | Meaning::Text(_) => return,
+        };
+        let (least, most) = bounds(schema);
+        if least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most) {
+            let expects = self.expects(schema);
+            self.faults.push(
+                Fault::new(codes::INVALID_VALUE, span, format!("`{}` takes {expects}", at.path))
+                    .remedy("write a number within these bounds"),
+            );
+        }
+    }
+
+    /// Makes what a variable filled in a number or text, as wanted.
+    fn settle(&self, schema: &Value, node: &mut Node) {
+        let exact = self.fits_exactly(schema, node);
+        let NodeKind::Scalar(scalar) = &mut node.kind else { return };
+        if exact || scalar.fills.is_empty() {
+            return;
+        }
+        scalar.style = match scalar.style {
+            Style::Plain => Style::Quoted,
+            Style::Quoted | Style::Literal | Style::Folded => Style::Plain,
+        };
+    }
+
+    /// A scalar that a function reads.
+    fn parsed(&mut self, node: &mut Node, at: At<'_>, expects: &str, read: impl Fn(&str) -> bool) {
+        let fine = node.scalar().is_some_and(|scalar| match scalar.meaning_unquoted() {
+            Meaning::Null | Meaning::Bool(_) | Meaning::Float(_) => false,
+            Meaning::Int(_) | Meaning::Text(_) => read(&scalar.text),
+        });
+        if !fine {
+            let message = format!("`{}` takes {expects}, and this is {}", at.path, shown(node));
+            self.faults.push(
+                Fault::new(codes::INVALID_VALUE, pointed(node, at), message)
+                    .remedy(format!("write {expects}: a number with its unit")),
+            );
+        }
+    }
+
+    fn wrong_kind(&mut self, schema: &'s Value, node: &Node, at: At<'_>) {
+        let expects = self.expects(schema);
+        let path = named(at.path);
+        if node.is_null() {
+            self.faults.push(
+                Fault::new(codes::INVALID_VALUE, at.key, format!("{path} has no value"))
+                    .remedy(format!("give it {expects}, or remove the key")),
+            );
+            return;
+        }
+        let wants = |kind: &str| self.allows(schema, kind);
+        let remedy = match node.scalar().map(|scalar| (scalar.style, scalar.meaning())) {
+            Some((_, Meaning::Int(_) | Meaning::Float(_) | Meaning::Bool(_))) if wants("string") => {
+                "put it in quotes to make it text".to_owned()
+            }
+            Some((_, Meaning::Text("yes" | "no" | "on" | "off" | "y" | "n"))) if wants("boolean") => {
+                "write `true` or `false`".to_owned()
+            }
+            Some((Style::Quoted, Meaning::Text(text))) if self.would_fit(schema, text) => "remove the quotes".to_owned(),
+            _ => format!("write {expects}"),
+        };
+        let message = format!("{path} takes {expects}, and this is {}", node.describe());
+        self.faults.push(Fault::new(codes::INVALID_VALUE, pointed(node, at), message).remedy(remedy));
+    }
+
+    fn would_fit(&self, schema: &Value, text: &str) -> bool {
+        let plain = super::tree::Scalar { text: text.to_owned(), style: Style::Plain, fills: Vec::new() };
+        self.meaning_fits(schema, plain.meaning())
+    }
+
+    /// Whether a node is of a kind that a schema takes, or would be if its quotes were otherwise and a variable
+    /// made them necessary.
+    fn fits(&self, schema: &'s Value, node: &Node) -> bool {
+        self.fits_exactly(schema, node)
+            || node.scalar().is_some_and(|scalar| {
+                !scalar.fills.is_empty()
+                    && (self.meaning_fits(schema, scalar.meaning_unquoted())
+                        || self.meaning_fits(schema, Meaning::Text(&scalar.text)))
+            })
+    }
+
+    fn fits_exactly(&self, schema: &Value, node: &Node) -> bool {
+        match &node.kind {
+            NodeKind::Map(_) => self.allows(schema, "object"),
+            NodeKind::List(_) => self.allows(schema, "array"),
+            NodeKind::Scalar(scalar) => self.meaning_fits(schema, scalar.meaning()),
+        }
+    }
+
+    fn meaning_fits(&self, schema: &Value, meaning: Meaning<'_>) -> bool {
+        match meaning {
+            Meaning::Null => self.allows(schema, "null"),
+            Meaning::Bool(_) => self.allows(schema, "boolean"),
+            Meaning::Int(_) => self.allows(schema, "integer") || self.allows(schema, "number"),
+            Meaning::Float(_) => self.allows(schema, "number"),
+            Meaning::Text(_) => self.allows(schema, "string"),
+        }
+    }
+
+    fn allows(&self, schema: &Value, kind: &str) -> bool {
+        if let Some(reference) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+            return self.allows(&self.schema["$defs"][reference], kind);
+        }
+        if let Some(branches) = branches(schema) {
+            return branches.iter().any(|branch| self.allows(branch, kind));
+        }
+        if let Some(names) = choices(schema) {
+            return names.iter().any(|name| match name {
+                Value::Null => kind == "null",
+                _ => kind == "string",
+            });
+        }
+        match &schema["type"] {
+            Value::String(one) => one == kind,
+            Value::Array(several) => several.iter().any(|one| one == kind),
+            _ => schema == &Value::Bool(true),
+        }
+    }
+
+    /// What a schema takes, for people.
+    pub fn expects(&self, schema: &Value) -> String {
+        expects(self.schema, schema)
+    }
+}
+
+/// What a schema takes, for people; definitions are found in `root`.
+pub fn expects(root: &Value, schema: &Value) -> String {
+    if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+        return match name {
+            "Span" => "a span of time such as `30s`".to_owned(),
+            "Size" => "a size such as `16MiB`".to_owned(),
+            _ => expects(root, &root["$defs"][name]),
+        };
+    }
+    if let Some(names) = choices(schema) {
+        return listed(names.iter().map(|name| name.as_str().unwrap_or("null")), "or");
+    }
+    if let Some(branches) = branches(schema) {
+        let mut all: Vec<String> = Vec::new();
+        for branch in branches {
+            let one = expects(root, branch);
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+        return join_or(&all);
+    }
+    let one = |kind: &str| match kind {
+        "string" if schema["pattern"] == r"^[0-9]+(\.[0-9]+)?%$" => "a share such as `20%`".to_owned(),
+        "string" if schema["format"] == "path" => "the path of a file".to_owned(),
+        "string" => "text".to_owned(),
+        "integer" => match bounds(schema) {
+            (Some(least), Some(most)) => format!("a whole number from {least} to {most}"),
+            (Some(least), None) => format!("a whole number from {least}"),
+            (None, _) => "a whole number".to_owned(),
+        },
+        "number" => "a number".to_owned(),
+        "boolean" => "`true` or `false`".to_owned(),
+        "array" => "a list".to_owned(),
+        "null" => "`null`".to_owned(),
+        _ => match schema["properties"].as_object().filter(|properties| properties.len() <= 2) {
+            Some(properties) if !properties.is_empty() => {
+                let forms: Vec<String> = properties.keys().map(|key| format!("`{{{key}: …}}`")).collect();
+                join_or(&forms)
+            }
+            _ => "a map of keys".to_owned(),
+        },
+    };
+    match &schema["type"] {
+        Value::String(kind) => one(kind),
+        Value::Array(kinds) => join_or(&kinds.iter().filter_map(Value::as_str).map(one).collect::<Vec<_>>()),
+        _ => "a value".to_owned(),
+    }
+}
+
+fn join_or(parts: &[String]) -> String {
+    match parts {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+fn bounds(schema: &Value) -> (Option<f64>, Option<f64>) {
+    let least = schema["minimum"].as_f64();
+    let most = schema["maximum"].as_f64().or(match schema["format"].as_str() {
+        Some("uint8") => Some(f64::from(u8::MAX)),
+        Some("uint16") => Some(f64::from(u16::MAX)),
+        Some("uint32") => Some(f64::from(u32::MAX)),
+        _ => None,
+    });
+    (least, most)
+}
+
+/// The branches of a schema that has several forms.
+fn branches(schema: &Value) -> Option<&[Value]> {
+    schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()).map(Vec::as_slice)
+}
+
+/// The names a schema lets choose from, if that is all it does.
+fn choices(schema: &Value) -> Option<Vec<&Value>> {
+    if let Some(names) = schema["enum"].as_array() {
+        return Some(names.iter().collect());
+    }
+    if !schema["const"].is_null() {
+        return Some(vec![&schema["const"]]);
+    }
+    branches(schema)?
+        .iter()
+        .map(choices)
+        .collect::<Option<Vec<_>>>()
+        .map(|several| several.into_iter().flatten().collect())
+}
+
+/// What a fault about a value points at: the value, or the key where the value is long.
+fn pointed(node: &Node, at: At<'_>) -> Span {
+    match &node.kind {
+        NodeKind::Scalar(scalar) if !scalar.text.is_empty() => node.span,
+        NodeKind::Scalar(_) | NodeKind::List(_) | NodeKind::Map(_) => at.key,
+    }
+}
+
+/// A value for people, unless it came from outside.
+fn shown(node: &Node) -> String {
+    match node.text() {
+        Some(_) if node.is_filled() => "what a variable gave, which is something else".to_owned(),
+        Some(text) if text.chars().count() <= 40 && !text.contains('\n') && !text.is_empty() => format!("`{text}`"),
+        Some(_) | None => node.describe().to_owned(),
+    }
+}
+
+/// The keys of a `properties`.
+fn keys(properties: &Value) -> impl Iterator<Item = &str> {
+    properties.as_object().into_iter().flatten().map(|(key, _)| key.as_str())
+}
+
+fn named(path: &str) -> String {
+    if path.is_empty() { "the configuration".to_owned() } else { format!("`{path}`") }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Names stand in subjects with dots, in files and in metrics.
+fn is_plain_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+fn later(path: &str) -> Option<&'static str> {
+    let fits = |pattern: &str| {
+        let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('.').collect(), path.split('.').collect());
+        pattern.len() == path.len() && pattern.iter().zip(&path).all(|(wanted, part)| *wanted == "*" || wanted == part)
+    };
+    LATER.iter().find(|(pattern, _)| fits(pattern)).map(|(_, what)| *what)
+}
