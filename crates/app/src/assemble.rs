@@ -125,5 +125,9 @@ pub fn broker_names(project: &Project, only: Option<&str>) -> Result<Vec<String>
 }
 
 fn unknown(what: &str, name: &str) -> Failure {
-    Failure::new(FailureKind::NotFound, codes::UNKNOWN_NAME, format!("the configuration has no {what} `{name}`"))
+    Failure::new(
+        FailureKind::NotFound,
+        codes::UNKNOWN_NAME,
+        format!("the configuration has no {what} `{name}`"),
+    )
 }

@@ -31,9 +31,11 @@ impl Exit {
             RunState::Warning => Exit::Rejected,
             RunState::Guarded => Exit::Guarded,
             RunState::Interrupted | RunState::Cancelled => Exit::Interrupted,
-            RunState::Queued | RunState::Querying | RunState::Planning | RunState::Sending | RunState::Failed => {
-                Exit::Failed
-            }
+            RunState::Queued
+            | RunState::Querying
+            | RunState::Planning
+            | RunState::Sending
+            | RunState::Failed => Exit::Failed,
         }
     }
 
@@ -50,7 +52,13 @@ impl Exit {
             codes::CONFLICTING_KEYS,
             codes::TEMPLATE_SYNTAX,
         ];
-        if USAGE.contains(&code) { Exit::Usage } else { Exit::Failed }
+        if USAGE.contains(&code) {
+            Exit::Usage
+        } else if code == codes::PLAN_OUTDATED {
+            Exit::Guarded
+        } else {
+            Exit::Failed
+        }
     }
 
     /// The exit of several runs: failures weigh most, then what was not finished, then what was not begun, then what was

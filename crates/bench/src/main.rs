@@ -1,1 +1,39 @@
-fn main() {}
+//! End-to-end benchmarks: each prints ratios to floors measured in the same run.
+//!
+//! Machines are noisy, and broker, database and benchmark share one: only ratios count. `docs/benchmarks.md` has
+//! figures and how to rerun them.
+
+mod figures;
+mod floor;
+mod sync;
+
+use clap::{Parser, Subcommand};
+
+/// The benchmarks.
+#[derive(Debug, Parser)]
+#[command(name = "warren-bench")]
+struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// A table in PostgreSQL to a queue of RabbitMQ: nothing changed, 1 % changed, backfill.
+    Sync(sync::Args),
+}
+
+fn main() {
+    let Args { bench } = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => match bench {
+            Bench::Sync(args) => runtime.block_on(sync::run(&args)),
+        },
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = result {
+        eprintln!("error: {error}");
+        std::process::exit(1);
+    }
+}

@@ -25,16 +25,19 @@ use warren_engine::ports::{Broker, Source};
 pub enum SourceConfig {
     /// `type: postgres`
     Postgres(postgres::Config),
+    /// `type: sqlite`
+    Sqlite(sqlite::Config),
 }
 
 /// The kinds of sources, as `type:` names them.
-pub const SOURCE_KINDS: [&str; 1] = ["postgres"];
+pub const SOURCE_KINDS: [&str; 2] = ["postgres", "sqlite"];
 
 impl SourceConfig {
     /// Reads the settings of a kind; `None` if there is no such kind.
     pub fn read<'de, D: Deserializer<'de>>(kind: &str, from: D) -> Option<Result<SourceConfig, D::Error>> {
         Some(match kind {
             "postgres" => postgres::Config::deserialize(from).map(SourceConfig::Postgres),
+            "sqlite" => sqlite::Config::deserialize(from).map(SourceConfig::Sqlite),
             _ => return None,
         })
     }
@@ -43,6 +46,7 @@ impl SourceConfig {
     pub fn schema(kind: &str, generator: &mut SchemaGenerator) -> Option<Schema> {
         Some(match kind {
             "postgres" => postgres::Config::json_schema(generator),
+            "sqlite" => sqlite::Config::json_schema(generator),
             _ => return None,
         })
     }
@@ -51,13 +55,16 @@ impl SourceConfig {
     pub fn kind(&self) -> &'static str {
         match self {
             SourceConfig::Postgres(_) => "postgres",
+            SourceConfig::Sqlite(_) => "sqlite",
         }
     }
 
     /// A name as the kind's SQL quotes it, whatever is in it.
     pub fn quoted(&self, name: &str) -> String {
         match self {
-            SourceConfig::Postgres(_) => format!("\"{}\"", name.replace('"', "\"\"")),
+            SourceConfig::Postgres(_) | SourceConfig::Sqlite(_) => {
+                format!("\"{}\"", name.replace('"', "\"\""))
+            }
         }
     }
 
@@ -68,6 +75,7 @@ impl SourceConfig {
     pub fn open(&self, name: &str) -> Result<Arc<dyn Source>, Failure> {
         match self {
             SourceConfig::Postgres(config) => postgres::source(name, config),
+            SourceConfig::Sqlite(config) => sqlite::source(name, config),
         }
     }
 }

@@ -94,6 +94,14 @@ impl Failure {
         Failure::new(FailureKind::Internal, codes::INTERNAL, what)
     }
 
+    /// The failure in one line, with the way out.
+    pub fn line(&self) -> String {
+        match &self.remedy {
+            Some(remedy) => format!("{self}; {remedy}"),
+            None => self.to_string(),
+        }
+    }
+
     /// With what the other side said, or the rule that was broken.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Failure {

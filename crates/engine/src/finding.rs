@@ -26,12 +26,25 @@ pub struct Finding {
     pub code: Code,
     /// The part of the configuration it is about, such as `syncs.customers.queue`; a person sees file and line.
     pub subject: String,
+    /// Where in a template it is, if it is in one.
+    pub within: Option<Within>,
     /// What is wrong, in one sentence.
     pub message: String,
     /// What the other side said.
     pub detail: Option<String>,
     /// The way out.
     pub remedy: Option<String>,
+}
+
+/// A place in a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Within {
+    /// The template's name: the place in the configuration it was made with, or the name of a partial.
+    pub template: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
 }
 
 impl Finding {
@@ -41,6 +54,7 @@ impl Finding {
             severity: Severity::Error,
             code,
             subject: subject.into(),
+            within: None,
             message: message.into(),
             detail: None,
             remedy: None,
@@ -58,10 +72,18 @@ impl Finding {
             severity: Severity::Error,
             code: failure.code,
             subject: subject.into(),
+            within: None,
             message: failure.what.clone(),
             detail: failure.detail.clone(),
             remedy: failure.remedy.clone(),
         }
+    }
+
+    /// With the place in a template.
+    #[must_use]
+    pub fn within(mut self, within: Within) -> Finding {
+        self.within = Some(within);
+        self
     }
 
     /// With what the other side said.

@@ -220,11 +220,12 @@ pub trait ChangeSet: Send {
     async fn advance(&mut self, accepted: &[&Change]) -> Result<(), Failure>;
 
     /// Makes what was advanced the new baseline. Called at the end of every run, also of one that failed or was
-    /// stopped; dropping the set instead leaves the same to the next [`Baseline::diff`].
+    /// stopped; dropping the set instead leaves the same to the next [`Baseline::diff`]. `outstanding`: there are
+    /// messages whose answer never came, so that their changes must keep their ids in the next run.
     ///
     /// # Errors
     /// The state cannot be written. Nothing that was advanced is lost.
-    async fn finish(self: Box<Self>) -> Result<(), Failure>;
+    async fn finish(self: Box<Self>, outstanding: bool) -> Result<(), Failure>;
 }
 
 /// The record of runs and of what became of each row.

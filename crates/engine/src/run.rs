@@ -167,6 +167,8 @@ pub struct RunCounts {
     pub duplicate_keys: u64,
     /// Publishes whose answer was lost and which were sent again.
     pub possible_duplicates: u64,
+    /// Messages whose answer had not come when the run ended; they go again in the next one, with the same change ids.
+    pub unanswered: u64,
     /// Publishes tried again.
     pub retries: u64,
     /// Bytes of the bodies that were accepted.

@@ -18,20 +18,9 @@ const WALKS_MAX: usize = 8;
 
 /// Sets the mode of every output of `block`, and tells whether the result is proven to be JSON, so
 /// that it need not be checked.
-pub(crate) fn place_outputs(
-    block: &mut Block,
-    sources: &Sources,
-    end: Place,
-) -> Result<bool, Vec<Error>> {
-    let mut walk = Walk {
-        sources,
-        faults: Vec::new(),
-        loops: Vec::new(),
-        quiet: 0,
-        texts: 0,
-        ended: None,
-        work: 0,
-    };
+pub(crate) fn place_outputs(block: &mut Block, sources: &Sources, end: Place) -> Result<bool, Vec<Error>> {
+    let mut walk =
+        Walk { sources, faults: Vec::new(), loops: Vec::new(), quiet: 0, texts: 0, ended: None, work: 0 };
     let mut flow = Some(State::start());
     walk.block(block, &mut flow);
     let ended = walk.ended.take();
@@ -44,11 +33,7 @@ pub(crate) fn place_outputs(
         }
         proven = state.proven;
     }
-    if walk.faults.is_empty() {
-        Ok(proven)
-    } else {
-        Err(walk.faults)
-    }
+    if walk.faults.is_empty() { Ok(proven) } else { Err(walk.faults) }
 }
 
 /// The state at the current place, or `None` where the template never comes.
@@ -105,19 +90,13 @@ impl Walk<'_> {
     fn node(&mut self, node: &mut Node, flow: &mut Flow) {
         match node {
             Node::Text { text, place } => self.text(text, *place, flow),
-            Node::Output {
-                raw, mode, place, ..
-            } => {
+            Node::Output { raw, mode, place, .. } => {
                 if *raw && self.texts == 0 {
                     // Nobody knows what it will be; by agreement it leaves strings as they are.
                     *mode = Mode::Text;
                     flow.iter_mut().for_each(State::give_up);
                 } else {
-                    *mode = if *raw {
-                        Mode::Text
-                    } else {
-                        self.output(*place, flow)
-                    };
+                    *mode = if *raw { Mode::Text } else { self.output(*place, flow) };
                 }
             }
             Node::Assign { .. } => {}
@@ -138,8 +117,10 @@ impl Walk<'_> {
                     self.join(&mut after, way, branch.place, seen);
                 }
                 if !complete {
-                    let without = flow.take();
-                    self.join(&mut after, without, *place, first.unwrap_or(*place));
+                    let seen = first.unwrap_or(*place);
+                    let taken = after.take();
+                    after = flow.take();
+                    self.join(&mut after, taken, seen, seen);
                 }
                 *flow = after;
             }
@@ -185,9 +166,7 @@ impl Walk<'_> {
         let Some(state) = flow.as_mut().filter(|_| self.texts == 0) else {
             return;
         };
-        self.work = self
-            .work
-            .saturating_add(text.len().saturating_mul(state.ways()));
+        self.work = self.work.saturating_add(text.len().saturating_mul(state.ways()));
         if self.work > WORK_MAX {
             state.give_up();
         }
@@ -197,9 +176,7 @@ impl Walk<'_> {
             let hint = match found {
                 '\'' => Some("JSON quotes with \""),
                 ',' => None,
-                c if c.is_alphabetic() => {
-                    Some("text needs quotes; set `format: text` when this is no JSON")
-                }
+                c if c.is_alphabetic() => Some("text needs quotes; set `format: text` when this is no JSON"),
                 _ => None,
             };
             self.fault_hinted(ErrorKind::InvalidJson, place.plus(offset), message, hint);
@@ -222,8 +199,7 @@ impl Walk<'_> {
             Role::Value => Mode::Value,
             Role::Name => Mode::Key,
             Role::Unclear => {
-                let message =
-                    "this output is the name of a member on some ways and a value on others";
+                let message = "this output is the name of a member on some ways and a value on others";
                 self.fault(ErrorKind::JsonPlace, place, message);
                 Mode::Value
             }
@@ -234,14 +210,15 @@ impl Walk<'_> {
             }
             Role::Misplaced => {
                 let message = format!("an output cannot stand here: expected {wanted}");
-                let hint = "an output outside quotes writes one whole JSON value; to join texts put them in quotes";
+                let hint =
+                    "an output outside quotes writes one whole JSON value; to join texts put them in quotes";
                 self.fault_hinted(ErrorKind::InvalidJson, place, message, Some(hint));
                 Mode::Value
             }
         }
     }
 
-    /// Joins `way` into `flow`. `here` ends the way, `there` the ones before.
+    /// Joins `way` into `flow`. `here` began the way, `there` the ones before.
     fn join(&mut self, flow: &mut Flow, way: Flow, here: Place, there: Place) {
         let Some(way) = way else { return };
         let Some(state) = flow else {
@@ -253,15 +230,20 @@ impl Walk<'_> {
             return;
         }
         state.give_up();
-        let (mut inside, mut outside) = (here, there);
-        if way.lexical == Lexical::Outside {
-            (inside, outside) = (there, here);
-        }
+        let here_inside = way.lexical != Lexical::Outside;
+        let there_inside = state.lexical != Lexical::Outside;
+        // One way may be that the tag at `here` is passed over: there is nothing else to name then.
+        let other = if here == there {
+            "without it".to_owned()
+        } else {
+            format!("after {}", self.sources.spell(there, here))
+        };
         let message = format!(
-            "the branches disagree whether what follows stands inside a JSON string: \
-             it does after {}, it does not after {}",
-            self.sources.spell(inside, here),
-            self.sources.spell(outside, here),
+            "the branches disagree whether what follows stands inside a JSON string: it stands {} after {}, \
+             and {} {other}",
+            if here_inside { "inside" } else { "outside" },
+            self.sources.spell(here, here),
+            if there_inside { "inside" } else { "outside" },
         );
         self.fault_hinted(
             ErrorKind::JsonPlace,
@@ -349,13 +331,9 @@ impl Walk<'_> {
         if let (Some(before), Some(state)) = (before, &end)
             && before != state.lexical
         {
-            let (was, is) = if before == Lexical::Outside {
-                ("outside", "inside")
-            } else {
-                ("inside", "outside")
-            };
-            let message =
-                format!("the body of this loop begins {was} a JSON string and ends {is} one");
+            let (was, is) =
+                if before == Lexical::Outside { ("outside", "inside") } else { ("inside", "outside") };
+            let message = format!("the body of this loop begins {was} a JSON string and ends {is} one");
             let hint = Some("open and close each quote in the same round");
             self.fault_hinted(ErrorKind::JsonPlace, place, message, hint);
             return end;
@@ -408,9 +386,9 @@ pub(crate) fn exclusive(arms: &[Arm]) -> bool {
         };
         for value in values {
             match value.literal() {
-                Some(
-                    literal @ (Literal::Str(_) | Literal::Int(_) | Literal::Bool(_) | Literal::Nil),
-                ) if !seen.contains(&literal) => {
+                Some(literal @ (Literal::Str(_) | Literal::Int(_) | Literal::Bool(_) | Literal::Nil))
+                    if !seen.contains(&literal) =>
+                {
                     seen.push(literal);
                 }
                 _ => return false,

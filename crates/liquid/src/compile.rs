@@ -7,9 +7,7 @@ use crate::error::{Error, ErrorKind, nearest};
 use crate::expression as ast;
 use crate::filters::Filter;
 use crate::options::Options;
-use crate::program::{
-    Applied, Base, Chain, Expr, Key, Looped, Op, Program, Slot, Target, Test, Tests,
-};
+use crate::program::{Applied, Base, Chain, Expr, Key, Looped, Op, Program, Slot, Target, Test, Tests};
 use crate::reads::Mentions;
 use crate::source::{Place, Sources};
 use crate::syntax::{Arm, Block, Branch, Loop, LoopKind, Mode, Node, Offset, Partial};
@@ -99,11 +97,7 @@ impl<'o> Compiler<'o> {
         }
     }
 
-    pub fn template(
-        mut self,
-        block: &Block,
-        checked: bool,
-    ) -> Result<(Program, Mentions), Vec<Error>> {
+    pub fn template(mut self, block: &Block, checked: bool) -> Result<(Program, Mentions), Vec<Error>> {
         self.program.checked = checked;
         self.mentions.reads.can_fail |= checked;
         self.scope = self.scope_of(block);
@@ -117,22 +111,13 @@ impl<'o> Compiler<'o> {
         place: Place,
     ) -> Result<(Program, Mentions), Vec<Error>> {
         let test = self.tests(conditions);
-        self.push(
-            Op::Test {
-                test,
-                when: true,
-                to: 0,
-            },
-            place,
-        );
+        self.push(Op::Test { test, when: true, to: 0 }, place);
         self.finish()
     }
 
     fn finish(mut self) -> Result<(Program, Mentions), Vec<Error>> {
         if self.faults.is_empty() {
-            self.mentions
-                .own
-                .extend(self.scope.assigned.keys().cloned());
+            self.mentions.own.extend(self.scope.assigned.keys().cloned());
             return Ok((self.program, self.mentions));
         }
         Err(self.faults)
@@ -218,11 +203,9 @@ impl<'o> Compiler<'o> {
                 let to = self.program.text.len();
                 self.push(Op::Text { from, to }, *place);
             }
-            Node::Output {
-                value, mode, place, ..
-            } => {
+            Node::Output { value, mode, place, .. } => {
                 let value = self.chain(value);
-                self.push(Op::Emit { value, mode: *mode }, *place);
+                self.push(emission(value, *mode), *place);
             }
             Node::Assign { name, value, place } => {
                 let value = self.chain(value);
@@ -240,19 +223,9 @@ impl<'o> Compiler<'o> {
                 self.scope.definite.push(slot);
             }
             Node::If { branches, place } => self.branches(branches, *place),
-            Node::Case {
-                subject,
-                arms,
-                place,
-            } => self.case(subject, arms, *place),
+            Node::Case { subject, arms, place } => self.case(subject, arms, *place),
             Node::Loop(looped) => self.looped(looped),
-            Node::Cycle {
-                group,
-                items,
-                site,
-                mode,
-                place,
-            } => {
+            Node::Cycle { group, items, site, mode, place } => {
                 let sites = &mut self.sites;
                 let site = *self.scope.sites.entry(site.clone()).or_insert_with(|| {
                     *sites += 1;
@@ -260,34 +233,14 @@ impl<'o> Compiler<'o> {
                 });
                 let group = group.as_ref().map(|group| self.chain(group));
                 let items = items.iter().map(|item| self.expr(item)).collect();
-                self.push(
-                    Op::Cycle {
-                        group,
-                        site,
-                        items,
-                        mode: *mode,
-                    },
-                    *place,
-                );
+                self.push(Op::Cycle { group, site, items, mode: *mode }, *place);
             }
-            Node::Counter {
-                name,
-                step,
-                mode,
-                place,
-            } => {
+            Node::Counter { name, step, mode, place } => {
                 let slot = match self.scope.counters.get(name) {
                     Some(slot) => *slot,
                     None => unreachable!("`{name}` was collected with its scope"),
                 };
-                self.push(
-                    Op::Counter {
-                        slot,
-                        step: *step,
-                        mode: *mode,
-                    },
-                    *place,
-                );
+                self.push(Op::Counter { slot, step: *step, mode: *mode }, *place);
             }
             Node::IfChanged { body, place } => {
                 self.push(Op::ChangedBegin, *place);
@@ -314,14 +267,7 @@ impl<'o> Compiler<'o> {
         for branch in branches {
             let skip = branch.test.as_ref().map(|test| {
                 let test = self.tests(test);
-                self.push(
-                    Op::Test {
-                        test,
-                        when: !branch.negated,
-                        to: 0,
-                    },
-                    branch.place,
-                )
+                self.push(Op::Test { test, when: !branch.negated, to: 0 }, branch.place)
             });
             self.optional(&branch.body);
             if let Some(skip) = skip {
@@ -345,14 +291,7 @@ impl<'o> Compiler<'o> {
                 (Some(values), _) => {
                     let subject = self.expr(subject);
                     let values = values.iter().map(|value| self.expr(value)).collect();
-                    Some(self.push(
-                        Op::TestCase {
-                            subject,
-                            values,
-                            to: 0,
-                        },
-                        arm.place,
-                    ))
+                    Some(self.push(Op::TestCase { subject, values, to: 0 }, arm.place))
                 }
                 (None, Some(slot)) => Some(self.push(Op::TestSlot { slot, to: 0 }, arm.place)),
                 (None, None) => None,
@@ -374,13 +313,11 @@ impl<'o> Compiler<'o> {
     fn looped(&mut self, looped: &Loop) {
         let (table, mode) = match &looped.kind {
             LoopKind::For => (None, None),
-            LoopKind::TableRow { columns, mode } => (
-                Some((columns.as_ref().map(|columns| self.expr(columns)), *mode)),
-                Some(*mode),
-            ),
+            LoopKind::TableRow { columns, mode } => {
+                (Some((columns.as_ref().map(|columns| self.expr(columns)), *mode)), Some(*mode))
+            }
         };
-        self.mentions.reads.can_fail |=
-            looped.limit.is_some() || looped.offset.is_some() || table.is_some();
+        self.mentions.reads.can_fail |= looped.limit.is_some() || looped.offset.is_some() || table.is_some();
         let items = self.expr(&looped.items);
         let limit = looped.limit.as_ref().map(|limit| self.expr(limit));
         let (offset, resumed) = match &looped.offset {
@@ -389,14 +326,10 @@ impl<'o> Compiler<'o> {
             None => (None, false),
         };
         let resumes = &mut self.program.resumes;
-        let resume = *self
-            .scope
-            .resumes
-            .entry(looped.name.clone())
-            .or_insert_with(|| {
-                *resumes += 1;
-                *resumes - 1
-            });
+        let resume = *self.scope.resumes.entry(looped.name.clone()).or_insert_with(|| {
+            *resumes += 1;
+            *resumes - 1
+        });
         let head = Looped {
             items,
             slot: self.slot(),
@@ -411,11 +344,7 @@ impl<'o> Compiler<'o> {
         let rounds = Rounds {
             head,
             variable: &looped.variable,
-            object: Some(if mode.is_some() {
-                "tablerowloop"
-            } else {
-                "forloop"
-            }),
+            object: Some(if mode.is_some() { "tablerowloop" } else { "forloop" }),
             table: mode,
             place: looped.place,
         };
@@ -432,32 +361,12 @@ impl<'o> Compiler<'o> {
     /// A loop around what `body` compiles; returns the jump that is taken when there is nothing to go
     /// through.
     fn rounds(&mut self, rounds: Rounds<'_>, body: impl FnOnce(&mut Self)) -> usize {
-        let Rounds {
-            head,
-            variable,
-            object,
-            table,
-            place,
-        } = rounds;
-        let level = self
-            .frames
-            .iter()
-            .filter(|frame| matches!(frame, Frame::Loop { .. }))
-            .count();
+        let Rounds { head, variable, object, table, place } = rounds;
+        let level = self.frames.iter().filter(|frame| matches!(frame, Frame::Loop { .. })).count();
         let bound = self.scope.bound.len();
-        self.scope
-            .bound
-            .extend(object.map(|name| Bound::Loop { name, level }));
-        self.scope
-            .bound
-            .push(Bound::Variable(variable.to_owned(), head.slot));
-        let begin = self.push(
-            Op::LoopBegin {
-                looped: Box::new(head),
-                none: 0,
-            },
-            place,
-        );
+        self.scope.bound.extend(object.map(|name| Bound::Loop { name, level }));
+        self.scope.bound.push(Bound::Variable(variable.to_owned(), head.slot));
+        let begin = self.push(Op::LoopBegin { looped: Box::new(head), none: 0 }, place);
         if let Some(mode) = table {
             self.push(Op::TableBegin { mode }, place);
         }
@@ -465,16 +374,9 @@ impl<'o> Compiler<'o> {
         if let Some(mode) = table {
             self.push(Op::CellBegin { mode }, place);
         }
-        self.frames.push(Frame::Loop {
-            breaks: Vec::new(),
-            continues: Vec::new(),
-            cell: table,
-        });
+        self.frames.push(Frame::Loop { breaks: Vec::new(), continues: Vec::new(), cell: table });
         body(self);
-        let Some(Frame::Loop {
-            breaks, continues, ..
-        }) = self.frames.pop()
-        else {
+        let Some(Frame::Loop { breaks, continues, .. }) = self.frames.pop() else {
             unreachable!("frames are closed in order");
         };
         self.scope.bound.truncate(bound);
@@ -514,10 +416,7 @@ impl<'o> Compiler<'o> {
                         self.push(Op::CellBreak { mode }, place);
                     }
                     let jump = self.push(Op::Jump { to: 0 }, place);
-                    if let Frame::Loop {
-                        breaks, continues, ..
-                    } = &mut self.frames[i]
-                    {
+                    if let Frame::Loop { breaks, continues, .. } = &mut self.frames[i] {
                         if breaks_out { breaks } else { continues }.push(jump);
                     }
                     return;
@@ -531,18 +430,15 @@ impl<'o> Compiler<'o> {
         // Arguments are worked out where the partial is used, before its own scope begins.
         let mut arguments = Vec::new();
         for (name, value) in &partial.arguments {
-            let value = Chain {
-                expr: self.expr(value),
-                filters: Vec::new(),
-            };
+            let value = Chain { expr: self.expr(value), filters: Vec::new() };
             let slot = self.slot();
             self.push(Op::Assign { slot, value }, place);
             arguments.push((name.clone(), slot));
         }
-        let bound = partial
-            .bound
-            .as_ref()
-            .map(|(name, value)| (name, self.expr(value)));
+        let names = partial.arguments.iter().map(|(name, _)| name);
+        let names = names.chain(partial.bound.iter().map(|(name, _)| name));
+        self.mentions.parameters.extend(names.cloned());
+        let bound = partial.bound.as_ref().map(|(name, value)| (name, self.expr(value)));
         match bound {
             Some((name, items)) if partial.each => {
                 let slot = self.slot();
@@ -558,13 +454,7 @@ impl<'o> Compiler<'o> {
                     single: true,
                 };
                 let object = partial.isolated.then_some("forloop");
-                let rounds = Rounds {
-                    head,
-                    variable: name,
-                    object,
-                    table: None,
-                    place,
-                };
+                let rounds = Rounds { head, variable: name, object, table: None, place };
                 if partial.isolated {
                     arguments.push((name.clone(), slot));
                 }
@@ -575,16 +465,7 @@ impl<'o> Compiler<'o> {
             }
             Some((name, expr)) => {
                 let slot = self.slot();
-                self.push(
-                    Op::Assign {
-                        slot,
-                        value: Chain {
-                            expr,
-                            filters: Vec::new(),
-                        },
-                    },
-                    place,
-                );
+                self.push(Op::Assign { slot, value: Chain { expr, filters: Vec::new() } }, place);
                 arguments.push((name.clone(), slot));
                 self.partial_body(partial, arguments);
             }
@@ -595,9 +476,7 @@ impl<'o> Compiler<'o> {
     fn partial_body(&mut self, partial: &Partial, arguments: Vec<(String, Slot)>) {
         if !partial.isolated {
             let bound = self.scope.bound.len();
-            let variables = arguments
-                .into_iter()
-                .map(|(name, slot)| Bound::Variable(name, slot));
+            let variables = arguments.into_iter().map(|(name, slot)| Bound::Variable(name, slot));
             self.scope.bound.extend(variables);
             self.block(&partial.body);
             self.scope.bound.truncate(bound);
@@ -606,16 +485,9 @@ impl<'o> Compiler<'o> {
         let first = (self.program.slots, self.program.resumes, self.sites);
         let mut inner = self.scope_of(&partial.body);
         // The loop of `render … for` is the only one seen inside.
-        let level = self
-            .frames
-            .iter()
-            .filter(|frame| matches!(frame, Frame::Loop { .. }))
-            .count();
+        let level = self.frames.iter().filter(|frame| matches!(frame, Frame::Loop { .. })).count();
         if partial.each {
-            inner.bound.push(Bound::Loop {
-                name: "forloop",
-                level: level - 1,
-            });
+            inner.bound.push(Bound::Loop { name: "forloop", level: level - 1 });
         }
         for (name, slot) in arguments {
             inner.definite.push(slot);
@@ -639,11 +511,7 @@ impl<'o> Compiler<'o> {
 
     fn chain(&mut self, filtered: &ast::Filtered) -> Chain {
         let expr = self.expr(&filtered.expr);
-        let filters = filtered
-            .filters
-            .iter()
-            .filter_map(|call| self.call(call))
-            .collect();
+        let filters = filtered.filters.iter().filter_map(|call| self.call(call)).collect();
         Chain { expr, filters }
     }
 
@@ -658,42 +526,22 @@ impl<'o> Compiler<'o> {
         let (least, most) = filter.arguments();
         let given = call.positional.len();
         if given < least || given > most {
-            let count = if least == most {
-                least.to_string()
-            } else {
-                format!("{least} to {most}")
-            };
+            let count = if least == most { least.to_string() } else { format!("{least} to {most}") };
             let noun = if most == 1 { "argument" } else { "arguments" };
             let message = format!("`{}` takes {count} {noun}, here it has {given}", call.name);
-            self.faults.push(
-                self.program
-                    .sources
-                    .error(ErrorKind::Arguments, call.place, message),
-            );
+            self.faults.push(self.program.sources.error(ErrorKind::Arguments, call.place, message));
         }
         for (name, expr) in &call.named {
             if !filter.named_arguments().contains(&name.as_str()) && !self.options.lax {
                 let message = format!("`{}` takes no argument `{name}:`", call.name);
-                self.faults.push(self.program.sources.error(
-                    ErrorKind::Arguments,
-                    expr.place,
-                    message,
-                ));
+                self.faults.push(self.program.sources.error(ErrorKind::Arguments, expr.place, message));
             }
         }
         self.mentions.reads.can_fail |= filter.can_fail();
         Some(Applied {
             filter,
-            positional: call
-                .positional
-                .iter()
-                .map(|argument| self.expr(argument))
-                .collect(),
-            named: call
-                .named
-                .iter()
-                .map(|(name, argument)| (name.clone(), self.expr(argument)))
-                .collect(),
+            positional: call.positional.iter().map(|argument| self.expr(argument)).collect(),
+            named: call.named.iter().map(|(name, argument)| (name.clone(), self.expr(argument))).collect(),
             place: call.place,
         })
     }
@@ -701,16 +549,10 @@ impl<'o> Compiler<'o> {
     fn unknown_filter(&self, call: &ast::Call) -> Error {
         if call.name == "raw" {
             let message = "`raw` must be the last filter of an output";
-            return self
-                .program
-                .sources
-                .error(ErrorKind::Arguments, call.place, message);
+            return self.program.sources.error(ErrorKind::Arguments, call.place, message);
         }
         let message = format!("there is no filter `{}`", call.name);
-        let error = self
-            .program
-            .sources
-            .error(ErrorKind::UnknownFilter, call.place, message);
+        let error = self.program.sources.error(ErrorKind::UnknownFilter, call.place, message);
         match nearest(&call.name, Filter::names()) {
             Some(known) => error.hinted(format!("did you mean `{known}`?")),
             None => error,
@@ -720,11 +562,7 @@ impl<'o> Compiler<'o> {
     fn tests(&mut self, conditions: &ast::Conditions) -> Tests {
         Tests {
             first: self.test(&conditions.first),
-            rest: conditions
-                .rest
-                .iter()
-                .map(|(logic, comparison)| (*logic, self.test(comparison)))
-                .collect(),
+            rest: conditions.rest.iter().map(|(logic, comparison)| (*logic, self.test(comparison))).collect(),
         }
     }
 
@@ -757,15 +595,10 @@ impl<'o> Compiler<'o> {
         let mut keys = &expr.keys[..];
         let base = match &expr.base {
             ast::Base::Literal(literal) => Base::Literal(literal.clone()),
-            ast::Base::Range(from, to) => {
-                Base::Range(Box::new(self.expr(from)), Box::new(self.expr(to)))
-            }
+            ast::Base::Range(from, to) => Base::Range(Box::new(self.expr(from)), Box::new(self.expr(to))),
             ast::Base::Named(name) => {
                 self.mentions.note_any();
-                Base::Named {
-                    name: Box::new(self.expr(name)),
-                    known: self.known(),
-                }
+                Base::Named { name: Box::new(self.expr(name)), known: self.known() }
             }
             ast::Base::Name(name) => {
                 let (base, passed) = self.resolve(name, expr);
@@ -782,11 +615,7 @@ impl<'o> Compiler<'o> {
                 ast::Key::Expr(expr) => Key::Expr(Box::new(self.expr(expr))),
             })
             .collect();
-        Expr {
-            base,
-            keys,
-            place: expr.place,
-        }
+        Expr { base, keys, place: expr.place }
     }
 
     /// What a name means here, and how many of its keys that answers already (`parentloop`).
@@ -800,31 +629,20 @@ impl<'o> Compiler<'o> {
                 Bound::Variable(..) | Bound::Loop { .. } => {}
             }
         }
+        if matches!(name, "forloop" | "tablerowloop") {
+            // Outside of loops it is nil, so that a partial can serve in loops and without.
+            return (Base::Literal(ast::Literal::Nil), 0);
+        }
         let counter = self.scope.counters.get(name).copied();
         let slot = self.scope.assigned.get(name).copied();
         if let Some(slot) = slot.filter(|slot| self.scope.definite.contains(slot)) {
-            return (
-                Base::Local {
-                    slot,
-                    counter: None,
-                    global: None,
-                },
-                0,
-            );
+            return (Base::Local { slot, counter: None, global: None }, 0);
         }
         self.mentions.note(name, expr, slot.or(counter).is_some());
         let global = self.global(name);
         let base = match (slot, counter) {
-            (Some(slot), counter) => Base::Local {
-                slot,
-                counter,
-                global: Some(global),
-            },
-            (None, Some(slot)) => Base::Local {
-                slot,
-                counter: None,
-                global: Some(global),
-            },
+            (Some(slot), counter) => Base::Local { slot, counter, global: Some(global) },
+            (None, Some(slot)) => Base::Local { slot, counter: None, global: Some(global) },
             (None, None) => Base::Global(global),
         };
         (base, 0)
@@ -848,28 +666,26 @@ impl<'o> Compiler<'o> {
             Bound::Loop { .. } => None,
         });
         let local = |(name, slot): (&String, &Slot)| {
-            (
-                name.clone(),
-                Base::Local {
-                    slot: *slot,
-                    counter: None,
-                    global: None,
-                },
-            )
+            (name.clone(), Base::Local { slot: *slot, counter: None, global: None })
         };
-        bound
-            .chain(scope.assigned.iter().map(local))
-            .chain(scope.counters.iter().map(local))
-            .collect()
+        bound.chain(scope.assigned.iter().map(local)).chain(scope.counters.iter().map(local)).collect()
     }
 }
 
-fn named_key(name: &str, dotted: bool) -> Key {
-    Key::Name {
-        name: name.to_owned(),
-        dotted,
-        hint: u32::MAX.into(),
+/// The operation that writes a value.
+fn emission(mut value: Chain, mode: Mode) -> Op {
+    if let Base::Global(global) = value.expr.base
+        && let [Key::Name { .. }] = value.expr.keys[..]
+        && value.filters.is_empty()
+        && let Some(key) = value.expr.keys.pop()
+    {
+        return Op::Member { global, key, mode };
     }
+    Op::Emit { value, mode }
+}
+
+fn named_key(name: &str, dotted: bool) -> Key {
+    Key::Name { name: name.to_owned(), dotted, hint: u32::MAX.into() }
 }
 
 /// Follows `.parentloop` outwards, as far as it is written.
@@ -882,17 +698,10 @@ fn parent_loop(level: usize, outer: &[Bound], keys: &[ast::Key]) -> (Base, usize
             break;
         }
         passed += 1;
-        let parent = outer
-            .iter()
-            .enumerate()
-            .rev()
-            .find_map(|(i, bound)| match bound {
-                Bound::Loop {
-                    name: "forloop",
-                    level,
-                } => Some((i, *level)),
-                Bound::Loop { .. } | Bound::Variable(..) => None,
-            });
+        let parent = outer.iter().enumerate().rev().find_map(|(i, bound)| match bound {
+            Bound::Loop { name: "forloop", level } => Some((i, *level)),
+            Bound::Loop { .. } | Bound::Variable(..) => None,
+        });
         let Some((i, found)) = parent else {
             return (Base::Literal(ast::Literal::Nil), passed);
         };
@@ -931,10 +740,7 @@ impl Assigned {
                 Node::Case { arms, .. } => arms.iter().for_each(|arm| self.block(&arm.body)),
                 Node::Loop(looped) => {
                     self.block(&looped.body);
-                    looped
-                        .otherwise
-                        .iter()
-                        .for_each(|otherwise| self.block(otherwise));
+                    looped.otherwise.iter().for_each(|otherwise| self.block(otherwise));
                 }
                 Node::IfChanged { body, .. } => self.block(body),
                 Node::Partial(partial) if !partial.isolated => self.block(&partial.body),

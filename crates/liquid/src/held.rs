@@ -69,10 +69,7 @@ impl<'r> From<Val<'r>> for Held<'r> {
             Val::Date { days } => Self::Date(days),
             Val::Time { micros } => Self::Time(micros),
             Val::DateTime { micros } => Self::DateTime(micros),
-            Val::Timestamp {
-                micros,
-                offset_minutes,
-            } => Self::Timestamp(micros, offset_minutes),
+            Val::Timestamp { micros, offset_minutes } => Self::Timestamp(micros, offset_minutes),
             Val::Uuid(uuid) => Self::Uuid(uuid),
             Val::Json(text) => Self::from_json(Text::Borrowed(text)),
             Val::Array(array) => Self::Array(array),
@@ -102,9 +99,19 @@ impl<'r> Held<'r> {
         }
     }
 
-    /// Scalars in JSON text become plain values; arrays and objects stay text.
+    /// Scalars in JSON text become plain values; arrays and objects stay text, and so does what is no
+    /// JSON after all, for the place that writes it to refuse.
     pub fn from_json(text: Text<'r>) -> Self {
-        match json::kind(&text) {
+        let kind = json::kind(&text);
+        let scalar = !matches!(kind, Kind::Array | Kind::Object);
+        if scalar && (json::validate(text.as_bytes()).is_err() || text.contains("\\u")) {
+            // A lone surrogate is JSON but has no text; only a full reader can tell.
+            return match serde_json::from_str::<String>(&text) {
+                Ok(text) => Self::own_str(text),
+                Err(_) => Self::Json(text),
+            };
+        }
+        match kind {
             Kind::Null => Self::Nil,
             Kind::Bool(on) => Self::Bool(on),
             Kind::Array | Kind::Object => Self::Json(text),
@@ -147,10 +154,7 @@ impl<'r> Held<'r> {
             Val::Date { days } => Held::Date(days),
             Val::Time { micros } => Held::Time(micros),
             Val::DateTime { micros } => Held::DateTime(micros),
-            Val::Timestamp {
-                micros,
-                offset_minutes,
-            } => Held::Timestamp(micros, offset_minutes),
+            Val::Timestamp { micros, offset_minutes } => Held::Timestamp(micros, offset_minutes),
             Val::Uuid(uuid) => Held::Uuid(uuid),
             Val::Json(text) => Held::from_json(Text::Own(text.into())),
             // Deeper than anything sensible: what is left out would only be looked at by hand.
@@ -164,8 +168,7 @@ impl<'r> Held<'r> {
             }
             Val::Object(object) => {
                 let entries = (0..object.len()).filter_map(|i| object.entry(i));
-                let copied =
-                    entries.map(|(name, val)| (Rc::from(name), Held::copy(val, depth + 1)));
+                let copied = entries.map(|(name, val)| (Rc::from(name), Held::copy(val, depth + 1)));
                 Held::Map(Rc::new(copied.collect()))
             }
         }
@@ -252,9 +255,7 @@ impl<'r> Held<'r> {
                 }
             }
             Self::List(items) if depth < DEPTH_MAX => {
-                items
-                    .iter()
-                    .for_each(|item| item.write_text(out, depth + 1));
+                items.iter().for_each(|item| item.write_text(out, depth + 1));
             }
             Self::Array(_) | Self::List(_) => {}
             Self::Range(from, to) => out.extend_from_slice(format!("{from}..{to}").as_bytes()),
@@ -285,10 +286,7 @@ impl<'r> Held<'r> {
             Self::Date(days) => Val::Date { days: *days },
             Self::Time(micros) => Val::Time { micros: *micros },
             Self::DateTime(micros) => Val::DateTime { micros: *micros },
-            Self::Timestamp(micros, offset) => Val::Timestamp {
-                micros: *micros,
-                offset_minutes: *offset,
-            },
+            Self::Timestamp(micros, offset) => Val::Timestamp { micros: *micros, offset_minutes: *offset },
             Self::Uuid(uuid) => Val::Uuid(*uuid),
             Self::Json(text) => Val::Json(text),
             Self::Written(text) => {

@@ -1,6 +1,7 @@
 //! Running a program: one loop over its operations, writing into the caller's buffer.
 
 use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::compare::compare;
@@ -14,7 +15,7 @@ use crate::number::Number;
 use crate::program::{Applied, Base, Chain, Expr, Key, Looped, Op, Program, Test, Tests};
 use crate::source::Place;
 use crate::syntax::Mode;
-use crate::value::{Globals, Val};
+use crate::value::{Globals, Object, Val};
 
 /// Global names whose value is kept for a rendering; further ones are asked for each time.
 const GLOBALS_KEPT: usize = 8;
@@ -25,7 +26,7 @@ type Outcome<T> = Result<T, Box<Error>>;
 
 pub(crate) struct Machine<'r> {
     program: &'r Program,
-    globals: [Option<Held<'r>>; GLOBALS_KEPT],
+    globals: [Option<Val<'r>>; GLOBALS_KEPT],
     slots: Vec<Option<Held<'r>>>,
     loops: Vec<Rounds<'r>>,
     resumes: Vec<usize>,
@@ -65,17 +66,12 @@ enum Items<'r> {
 
 impl<'r> Rounds<'r> {
     fn item(&self) -> Held<'r> {
-        let i = self.from
-            + if self.reversed {
-                self.len - 1 - self.round
-            } else {
-                self.round
-            };
+        let i = self.from + if self.reversed { self.len - 1 - self.round } else { self.round };
         match &self.items {
             Items::Of(held) => list::at(held, i),
-            Items::Pairs(pairs) => pairs.get(i).map_or(Held::Nil, |(name, value)| {
-                list::pair(name.clone(), value.clone())
-            }),
+            Items::Pairs(pairs) => {
+                pairs.get(i).map_or(Held::Nil, |(name, value)| list::pair(name.clone(), value.clone()))
+            }
         }
     }
 
@@ -110,7 +106,7 @@ impl<'r> Machine<'r> {
         };
         Self {
             program,
-            globals: [const { None }; GLOBALS_KEPT],
+            globals: [None; GLOBALS_KEPT],
             slots: vec![None; program.slots],
             loops: Vec::new(),
             resumes: vec![0; program.resumes],
@@ -123,11 +119,7 @@ impl<'r> Machine<'r> {
     }
 
     /// Runs the program to its end. `trace` is told how long the buffer was before each operation.
-    pub fn run(
-        &mut self,
-        out: &mut Vec<u8>,
-        mut trace: Option<&mut Vec<(usize, Place)>>,
-    ) -> Outcome<()> {
+    pub fn run(&mut self, out: &mut Vec<u8>, mut trace: Option<&mut Vec<(usize, Place)>>) -> Outcome<()> {
         let program = self.program;
         let mut at = 0;
         while let Some(op) = program.ops.get(at) {
@@ -141,10 +133,7 @@ impl<'r> Machine<'r> {
             self.work.steps_left -= 1;
             at = self.step(op, place, at + 1, out)?;
             if out.len() - self.start > program.limits.output_bytes_max {
-                let message = format!(
-                    "the result has more than {} bytes",
-                    program.limits.output_bytes_max
-                );
+                let message = format!("the result has more than {} bytes", program.limits.output_bytes_max);
                 return self.fail(ErrorKind::Limit, place, message);
             }
         }
@@ -176,9 +165,7 @@ impl<'r> Machine<'r> {
     }
 
     fn charge(&mut self, steps: usize, place: Place) -> Outcome<()> {
-        self.work
-            .charge(steps)
-            .or_else(|refusal| self.refused(refusal, place))
+        self.work.charge(steps).or_else(|refusal| self.refused(refusal, place))
     }
 
     /// Counts what going through a value costs.
@@ -208,6 +195,7 @@ impl<'r> Machine<'r> {
                 let held = self.chain(value)?;
                 self.emit(&held, *mode, place, out)?;
             }
+            Op::Member { global, key, mode } => self.member(*global, key, *mode, place, out)?,
             Op::Assign { slot, value } => {
                 let held = self.chain(value)?;
                 self.slots[*slot] = Some(held);
@@ -235,11 +223,7 @@ impl<'r> Machine<'r> {
                     return Ok(*to);
                 }
             }
-            Op::TestCase {
-                subject,
-                values,
-                to,
-            } => {
+            Op::TestCase { subject, values, to } => {
                 let subject = self.expr(subject)?;
                 self.charge_for(&subject, place)?;
                 let mut found = false;
@@ -276,10 +260,7 @@ impl<'r> Machine<'r> {
             }
             Op::TableBegin { mode } => html("<tr class=\"row1\">\n", *mode, out),
             Op::CellBegin { mode } => {
-                let column = self
-                    .loops
-                    .last()
-                    .map_or(0, |rounds| rounds.round % rounds.columns.max(1));
+                let column = self.loops.last().map_or(0, |rounds| rounds.round % rounds.columns.max(1));
                 html(&format!("<td class=\"col{}\">", column + 1), *mode, out);
             }
             Op::CellEnd { mode } => {
@@ -294,30 +275,19 @@ impl<'r> Machine<'r> {
             }
             Op::CellBreak { mode } => html("</td>", *mode, out),
             Op::TableEnd { mode } => html("</tr>\n", *mode, out),
-            Op::Cycle {
-                group,
-                site,
-                items,
-                mode,
-            } => {
+            Op::Cycle { group, site, items, mode } => {
                 let turn = match group {
                     Some(group) => Turn::Group(self.group(group)?),
                     None => Turn::Site(*site),
                 };
-                let i = self
-                    .cycles
-                    .iter()
-                    .position(|(held, _)| *held == turn)
-                    .unwrap_or_else(|| {
-                        self.cycles.push((turn, 0));
-                        self.cycles.len() - 1
-                    });
+                let i = self.cycles.iter().position(|(held, _)| *held == turn).unwrap_or_else(|| {
+                    self.cycles.push((turn, 0));
+                    self.cycles.len() - 1
+                });
                 self.charge(i / 16, place)?;
                 let at = self.cycles[i].1;
                 self.cycles[i].1 = if at + 1 >= items.len() { 0 } else { at + 1 };
-                let held = items
-                    .get(at)
-                    .map_or(Ok(Held::Nil), |item| self.expr(item))?;
+                let held = items.get(at).map_or(Ok(Held::Nil), |item| self.expr(item))?;
                 self.emit(&held, *mode, place, out)?;
             }
             Op::Counter { slot, step, mode } => {
@@ -331,31 +301,17 @@ impl<'r> Machine<'r> {
                 let shown = if *step > 0 { count } else { next };
                 self.emit(&Held::Int(shown), *mode, place, out)?;
             }
-            Op::Clear {
-                slots,
-                resumes,
-                sites,
-            } => {
-                self.charge(
-                    (slots.len() + resumes.len() + self.cycles.len()) / 16,
-                    place,
-                )?;
+            Op::Clear { slots, resumes, sites } => {
+                self.charge((slots.len() + resumes.len() + self.cycles.len()) / 16, place)?;
                 self.slots[slots.clone()].fill(None);
                 self.resumes[resumes.clone()].fill(0);
-                self.cycles
-                    .retain(|(turn, _)| !matches!(turn, Turn::Site(site) if sites.contains(site)));
+                self.cycles.retain(|(turn, _)| !matches!(turn, Turn::Site(site) if sites.contains(site)));
             }
         }
         Ok(next)
     }
 
-    fn emit(
-        &mut self,
-        held: &Held<'r>,
-        mode: Mode,
-        place: Place,
-        out: &mut Vec<u8>,
-    ) -> Outcome<()> {
+    fn emit(&mut self, held: &Held<'r>, mode: Mode, place: Place, out: &mut Vec<u8>) -> Outcome<()> {
         self.charge_for(held, place)?;
         match mode {
             Mode::Value => {
@@ -445,15 +401,7 @@ impl<'r> Machine<'r> {
         }
         let slot = looped.slot;
         let reversed = looped.reversed;
-        self.loops.push(Rounds {
-            items,
-            slot,
-            from,
-            len,
-            round: 0,
-            reversed,
-            columns,
-        });
+        self.loops.push(Rounds { items, slot, from, len, round: 0, reversed, columns });
         self.turn(place)?;
         Ok(true)
     }
@@ -525,11 +473,8 @@ impl<'r> Machine<'r> {
 
     fn apply(&mut self, input: &Held<'r>, applied: &'r Applied) -> Outcome<Held<'r>> {
         let place = applied.place;
-        let mut given = Given {
-            arguments: [const { Held::Nil }; ARGUMENTS_MAX],
-            count: 0,
-            allow_false: false,
-        };
+        let mut given =
+            Given { arguments: [const { Held::Nil }; ARGUMENTS_MAX], count: 0, allow_false: false };
         for argument in applied.positional.iter().take(ARGUMENTS_MAX) {
             let held = self.expr(argument)?;
             self.charge_for(&held, place)?;
@@ -550,9 +495,7 @@ impl<'r> Machine<'r> {
         };
         self.charge_for(&output, place)?;
         if let Held::Str(text) | Held::Written(text) = &output {
-            self.work
-                .bytes(text.len())
-                .or_else(|refusal| self.refused(refusal, place))?;
+            self.work.bytes(text.len()).or_else(|refusal| self.refused(refusal, place))?;
         }
         Ok(output)
     }
@@ -595,16 +538,12 @@ impl<'r> Machine<'r> {
     /// The value of a variable or a global, `None` where there is none.
     fn variable(&mut self, base: &'r Base) -> Option<Held<'r>> {
         match base {
-            Base::Global(global) => Some(self.global(*global)),
+            Base::Global(global) => Some(Held::from(self.global(*global))),
             Base::Bound(slot) => self.slots[*slot].clone(),
-            Base::Local {
-                slot,
-                counter,
-                global,
-            } => {
+            Base::Local { slot, counter, global } => {
                 let counted = || counter.and_then(|counter| self.slots[counter].clone());
                 match self.slots[*slot].clone().or_else(counted) {
-                    None => global.map(|global| self.global(global)),
+                    None => global.map(|global| Held::from(self.global(global))),
                     set => set,
                 }
             }
@@ -612,19 +551,52 @@ impl<'r> Machine<'r> {
         }
     }
 
-    fn global(&mut self, global: usize) -> Held<'r> {
-        if let Some(Some(held)) = self.globals.get(global) {
-            return held.clone();
+    fn global(&mut self, global: usize) -> Val<'r> {
+        if let Some(Some(val)) = self.globals.get(global) {
+            return *val;
         }
-        let held = self
-            .work
-            .globals
-            .get(&self.program.globals[global])
-            .map_or(Held::Nil, Held::from);
+        let val = self.work.globals.get(&self.program.globals[global]).unwrap_or(Val::Nil);
         if let Some(kept) = self.globals.get_mut(global) {
-            *kept = Some(held.clone());
+            *kept = Some(val);
         }
-        held
+        val
+    }
+
+    /// Writes a member of a global; plain values go from the row to the buffer directly.
+    fn member(
+        &mut self,
+        global: usize,
+        key: &'r Key,
+        mode: Mode,
+        place: Place,
+        out: &mut Vec<u8>,
+    ) -> Outcome<()> {
+        let val = self.global(global);
+        let (Val::Object(object), Key::Name { name, hint, .. }) = (val, key) else {
+            let held = self.key(&Held::from(val), key, place)?;
+            return self.emit(&held, mode, place, out);
+        };
+        match (column(object, name, hint), mode) {
+            (Some(Val::Str(text)), Mode::Value) => {
+                self.charge(text.len() / BYTES_PER_STEP, place)?;
+                json::write_string(text, out);
+                Ok(())
+            }
+            (Some(Val::Str(text)), Mode::InString) => {
+                self.charge(text.len() / BYTES_PER_STEP, place)?;
+                json::escape_into(text, out);
+                Ok(())
+            }
+            (Some(Val::Int(int)), Mode::Value | Mode::InString | Mode::Text) => {
+                json::write_int(int, out);
+                Ok(())
+            }
+            (Some(val), _) => self.emit(&Held::from(val), mode, place, out),
+            (None, _) => {
+                let held = self.key(&Held::from(val), key, place)?;
+                self.emit(&held, mode, place, out)
+            }
+        }
     }
 
     fn range(&mut self, from: &Held<'r>, to: &Held<'r>, place: Place) -> Outcome<Held<'r>> {
@@ -632,9 +604,7 @@ impl<'r> Machine<'r> {
         for (end, held) in ends.iter_mut().zip([from, to]) {
             let whole = Number::of(held).floor().map(super::number::Number::held);
             *end = match whole {
-                Ok(Held::Int(int)) => {
-                    i64::try_from(int).unwrap_or(if int < 0 { i64::MIN } else { i64::MAX })
-                }
+                Ok(Held::Int(int)) => i64::try_from(int).unwrap_or(if int < 0 { i64::MIN } else { i64::MAX }),
                 _ => {
                     return self.fail(ErrorKind::Compute, place, "a range needs whole numbers");
                 }
@@ -650,22 +620,7 @@ impl<'r> Machine<'r> {
         Ok(match key {
             Key::Name { name, dotted, hint } => {
                 let found = match held {
-                    Held::Object(object) => {
-                        let object = *object;
-                        let hinted = object.entry(hint.load(Relaxed) as usize);
-                        match hinted.filter(|(held, _)| held == name) {
-                            Some((_, val)) => Some(Held::from(val)),
-                            None => match object.index_of(name) {
-                                Some(i) => {
-                                    hint.store(u32::try_from(i).unwrap_or(u32::MAX), Relaxed);
-                                    object
-                                        .entry(i)
-                                        .map(|(_, val): (&str, Val<'r>)| Held::from(val))
-                                }
-                                None => None,
-                            },
-                        }
-                    }
+                    Held::Object(object) => column(*object, name, hint).map(Held::from),
                     other => list::member(other, name),
                 };
                 match found {
@@ -682,6 +637,18 @@ impl<'r> Machine<'r> {
             },
         })
     }
+}
+
+/// The member of an object, looked for first where it was the last time.
+fn column<'r>(object: &'r dyn Object, name: &str, hint: &AtomicU32) -> Option<Val<'r>> {
+    if let Some((held, val)) = object.entry(hint.load(Relaxed) as usize)
+        && held == name
+    {
+        return Some(val);
+    }
+    let i = object.index_of(name)?;
+    hint.store(u32::try_from(i).unwrap_or(u32::MAX), Relaxed);
+    object.entry(i).map(|(_, val)| val)
 }
 
 /// Writes a value as text for the inside of a JSON string.
@@ -710,11 +677,7 @@ fn html(text: &str, mode: Mode, out: &mut Vec<u8>) {
 
 /// `forloop` as a whole.
 fn loop_object<'r>(rounds: &Rounds<'r>) -> Held<'r> {
-    let names = [
-        "length", "index", "index0", "rindex", "rindex0", "first", "last",
-    ];
-    let entries = names
-        .iter()
-        .map(|name| (Rc::from(*name), rounds.member(name)));
+    let names = ["length", "index", "index0", "rindex", "rindex0", "first", "last"];
+    let entries = names.iter().map(|name| (Rc::from(*name), rounds.member(name)));
     Held::Map(Rc::new(entries.collect()))
 }

@@ -40,6 +40,12 @@ pub(crate) enum Op {
         value: Chain,
         mode: Mode,
     },
+    /// The commonest output, a column as it is: what [`Op::Emit`] does, without values held in between.
+    Member {
+        global: usize,
+        key: Key,
+        mode: Mode,
+    },
     Assign {
         slot: Slot,
         value: Chain,

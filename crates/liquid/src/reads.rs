@@ -68,15 +68,13 @@ pub(crate) struct Mentions {
     pub reads: Reads,
     /// Names the template gives itself, for hints.
     pub own: BTreeSet<String>,
+    /// Arguments of partials; one that is not given at another use is nil there.
+    pub parameters: BTreeSet<String>,
 }
 
 impl Mentions {
     pub fn new() -> Self {
-        Self {
-            all: Vec::new(),
-            reads: Reads::nothing(),
-            own: BTreeSet::new(),
-        }
+        Self { all: Vec::new(), reads: Reads::nothing(), own: BTreeSet::new(), parameters: BTreeSet::new() }
     }
 
     pub fn note(&mut self, name: &str, expr: &Expr, shadowed: bool) {
@@ -90,8 +88,7 @@ impl Mentions {
             "row" | "previous" => {
                 self.reads.previous |= name == "previous";
                 // `row.first` is a column or the first entry; only the columns tell.
-                let own =
-                    |member: &str, dotted| dotted && matches!(member, "first" | "last" | "size");
+                let own = |member: &str, dotted| dotted && matches!(member, "first" | "last" | "size");
                 match (&mut self.reads.columns, &member) {
                     (Columns::Set(set), Some((member, _, dotted))) if !own(member, *dotted) => {
                         set.insert(member.clone());
@@ -104,12 +101,7 @@ impl Mentions {
             "changed" => self.reads.changed = true,
             _ => {}
         }
-        self.all.push(Mention {
-            name: name.to_owned(),
-            place: expr.place,
-            member,
-            shadowed,
-        });
+        self.all.push(Mention { name: name.to_owned(), place: expr.place, member, shadowed });
     }
 
     /// A name made at run time may be any.
@@ -123,7 +115,7 @@ impl Mentions {
         let mut faults = Vec::new();
         for mention in &self.all {
             if !names.tops.contains(&mention.name.as_str()) {
-                if !mention.shadowed {
+                if !mention.shadowed && !self.parameters.contains(&mention.name) {
                     faults.push(self.unknown(mention, names, sources));
                 }
                 continue;
@@ -142,11 +134,8 @@ impl Mentions {
                 continue;
             }
             let prefix = format!("{}.", mention.name);
-            let known: Vec<&str> = names
-                .tops
-                .iter()
-                .filter_map(|top| top.strip_prefix(prefix.as_str()))
-                .collect();
+            let known: Vec<&str> =
+                names.tops.iter().filter_map(|top| top.strip_prefix(prefix.as_str())).collect();
             if !own && !known.is_empty() && !known.contains(&member.as_str()) {
                 let message = format!("`{}` has no `{member}`", mention.name);
                 let error = sources.error(ErrorKind::UnknownName, *place, message);
@@ -158,13 +147,13 @@ impl Mentions {
 
     fn unknown(&self, mention: &Mention, names: &Names<'_>, sources: &Sources) -> Error {
         let name = &mention.name;
-        let error = sources.error(
-            ErrorKind::UnknownName,
-            mention.place,
-            format!("nothing is named `{name}`"),
-        );
+        let error =
+            sources.error(ErrorKind::UnknownName, mention.place, format!("nothing is named `{name}`"));
         if names.columns.contains(&name.as_str()) {
             return error.hinted(format!("the column is `row.{name}`"));
+        }
+        if self.own.contains(name) {
+            return error.hinted("what `render` writes sees no variables but its arguments");
         }
         let tops = names.tops.iter().copied().filter(|top| !top.contains('.'));
         let found = nearest(name, tops.chain(self.own.iter().map(String::as_str)));

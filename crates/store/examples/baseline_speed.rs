@@ -102,7 +102,8 @@ fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
     // User and system time, the 14th and 15th fields, in hundredths of a second.
-    after.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    after.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>()
+        / 100.0
 }
 
 fn peak_mib() -> u64 {
@@ -139,7 +140,7 @@ async fn run(
         stage.end(planned.total());
     }
     let stage = Stage::begin(names[2]);
-    set.finish().await?;
+    set.finish(false).await?;
     stage.end(rows);
     println!("  {planned:?}");
     Ok(())
@@ -162,10 +163,16 @@ async fn main() -> Result<(), Failure> {
     stage.end(rows);
     println!("  {rows} rows of {} bytes", bytes as u64 / rows.max(1));
 
-    run(&baseline, rows, 0, ["first run: diff", "first run: next + advance (each)", "first run: finish"]).await?;
-    run(&baseline, rows, 0, ["nothing changed: diff", "", "nothing changed: finish"]).await?;
-    run(&baseline, rows, 100, ["1 % changed: diff", "1 % changed: next + advance (each)", "1 % changed: finish"])
+    run(&baseline, rows, 0, ["first run: diff", "first run: next + advance (each)", "first run: finish"])
         .await?;
+    run(&baseline, rows, 0, ["nothing changed: diff", "", "nothing changed: finish"]).await?;
+    run(
+        &baseline,
+        rows,
+        100,
+        ["1 % changed: diff", "1 % changed: next + advance (each)", "1 % changed: finish"],
+    )
+    .await?;
     run(&baseline, rows, 100, ["nothing changed: diff", "", "nothing changed: finish"]).await?;
     println!("{:?}", baseline.info().await?);
     std::fs::remove_dir_all(&folder).ok(); // a scratch folder; nothing depends on it

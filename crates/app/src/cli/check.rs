@@ -71,7 +71,9 @@ async fn schemas(project: &Project, findings: &mut Vec<Finding>) -> BTreeMap<Str
     for (name, model) in &project.models {
         let subject = format!("models.{name}");
         match assemble::source(project, &model.source) {
-            Err(failure) => findings.push(Finding::from_failure(format!("sources.{}", model.source), &failure)),
+            Err(failure) => {
+                findings.push(Finding::from_failure(format!("sources.{}", model.source), &failure))
+            }
             Ok(source) => match source.describe(&model.model).await {
                 Ok(schema) => {
                     schemas.insert(name.clone(), schema);
@@ -121,8 +123,7 @@ async fn brokers(project: &Project, findings: &mut Vec<Finding>) {
         for mut finding in broker.check(&only).await {
             // The broker names the route; the place in the configuration is ours to know.
             let place = routes.iter().find(|(_, route)| names(&finding.message, route));
-            finding.subject =
-                place.map_or_else(|| format!("brokers.{name}"), |(subject, _)| subject.clone());
+            finding.subject = place.map_or_else(|| format!("brokers.{name}"), |(subject, _)| subject.clone());
             findings.push(finding);
         }
         broker.close().await;

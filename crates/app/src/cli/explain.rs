@@ -70,15 +70,18 @@ impl Filter {
             None => None,
             Some(text) => Some(Code::from_name(text).ok_or_else(|| {
                 let near = warren_engine::near::nearest(text, codes::ALL.iter().map(|code| code.as_str()));
-                let remedy = near.map_or("`docs/errors` lists them".to_owned(), |near| format!("did you mean `{near}`?"));
+                let remedy = near
+                    .map_or("`docs/errors` lists them".to_owned(), |near| format!("did you mean `{near}`?"));
                 invalid(format!("`{text}` is no error code"), &remedy)
             })?),
         };
         let parse_time = |text: &Option<String>| match text {
             None => Ok(None),
-            Some(text) => text.parse::<jiff::Timestamp>().map(|at| Some(at.as_millisecond())).map_err(|error| {
-                invalid(format!("`{text}` is no time: {error}"), "write it as 2026-11-21T10:00:00Z")
-            }),
+            Some(text) => {
+                text.parse::<jiff::Timestamp>().map(|at| Some(at.as_millisecond())).map_err(|error| {
+                    invalid(format!("`{text}` is no time: {error}"), "write it as 2026-11-21T10:00:00Z")
+                })
+            }
         };
         Ok(OutcomeFilter {
             run: self.run.map(RunId),
@@ -112,7 +115,9 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     if found.is_empty() {
         let what = args.what.as_deref().map(|what| format!("about `{what}` ")).unwrap_or_default();
         line(&format!("nothing is on record {what}with these conditions"));
-        line("  a row that never differed from what the destination was told leaves no record; records are kept for");
+        line(
+            "  a row that never differed from what the destination was told leaves no record; records are kept for",
+        );
         line("  the time and size that `record:` in the configuration says");
         return Ok(Exit::Failed);
     }
@@ -123,7 +128,11 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
 }
 
 /// The records of a key, or of a change id where nothing has that key.
-async fn find(state: &dyn State, filter: OutcomeFilter, what: Option<&str>) -> Result<Vec<Recorded>, Failure> {
+async fn find(
+    state: &dyn State,
+    filter: OutcomeFilter,
+    what: Option<&str>,
+) -> Result<Vec<Recorded>, Failure> {
     let Some(what) = what else { return all(state, filter).await };
     let by_key = all(state, OutcomeFilter { key: Some(what.to_owned()), ..filter.clone() }).await?;
     match what.parse::<ChangeId>() {

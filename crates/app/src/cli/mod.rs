@@ -164,14 +164,19 @@ async fn run(args: Args) -> Exit {
         Command::Demo(args) => demo::run(&context, &args).await,
     };
     drop(signals);
-    match result {
-        Ok(exit) | Err(Stop::Told(exit)) => exit,
-        Err(Stop::Config(faults)) => {
-            tell_faults(&context, &faults);
+    result.unwrap_or_else(|stop| told(&context, stop))
+}
+
+/// Tells why a command, or a part of it, ended, and with which exit.
+fn told(context: &Context, stop: Stop) -> Exit {
+    match stop {
+        Stop::Told(exit) => exit,
+        Stop::Config(faults) => {
+            tell_faults(context, &faults);
             Exit::Usage
         }
-        Err(Stop::Failure(failure)) => {
-            tell_failure(&context, &failure);
+        Stop::Failure(failure) => {
+            tell_failure(context, &failure);
             Exit::of_code(failure.code)
         }
     }
@@ -180,7 +185,8 @@ async fn run(args: Args) -> Exit {
 /// SIGINT and SIGTERM ask for a clean end: what is in flight is settled and recorded. A second one ends at once.
 async fn signals(cancel: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return; // without handlers a signal ends the process, which loses nothing either
     };
@@ -191,7 +197,9 @@ async fn signals(cancel: CancellationToken) {
             _ = terminate.recv() => {}
         }
         if first {
-            note("stopping: what is under way is being settled; once more ends at once (nothing is lost then either)");
+            note(
+                "stopping: what is under way is being settled; once more ends at once (nothing is lost then either)",
+            );
             cancel.cancel();
         } else {
             std::process::exit(i32::from(Exit::Interrupted as u8));
@@ -207,7 +215,11 @@ fn logs(verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(verbose > 1).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(verbose > 1)
+        .init();
 }
 
 impl Context {
@@ -246,7 +258,9 @@ fn tell_faults(context: &Context, faults: &Faults) {
 fn tell_failure(context: &Context, failure: &Failure) {
     match context.style {
         Style::Person => note(&failure_text(failure)),
-        Style::Json => crate::report::line(&serde_json::json!({ "error": failure_json(failure) }).to_string()),
+        Style::Json => {
+            crate::report::line(&serde_json::json!({ "error": failure_json(failure) }).to_string())
+        }
     }
 }
 

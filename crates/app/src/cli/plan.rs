@@ -45,7 +45,8 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let parts = assembly.sync(&args.sync)?;
     let bars = (context.style == Style::Person && watched()).then(|| Bars::new(&args.sync));
     let watch: &dyn Watch = bars.as_ref().map_or(&Silent, |bars| bars as &dyn Watch);
-    let result = preview::preview(&parts.plan, &parts.ports, args.full, args.samples, watch, &context.cancel).await;
+    let result =
+        preview::preview(&parts.plan, &parts.ports, args.full, args.samples, watch, &context.cancel).await;
     if let Some(bars) = &bars {
         bars.clear();
     }
@@ -58,7 +59,11 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     if let Some(path) = &args.out {
         PlanFile::of(&parts, &preview).write(path)?;
         if context.style == Style::Person {
-            note(&format!("plan written; send exactly it with: warren sync {} --plan {}", args.sync, path.display()));
+            note(&format!(
+                "plan written; send exactly it with: warren sync {} --plan {}",
+                args.sync,
+                path.display()
+            ));
         }
     }
     Ok(match (&preview.guard, preview.rejected.is_empty() && preview.summary.faults.is_empty()) {
@@ -76,7 +81,8 @@ fn tell(sync: &str, preview: &Preview) {
         line("  the first run takes note of all rows and sends nothing (`initial: skip`)");
     } else if preview.messages > 0 {
         let all = preview.rendered >= counts.planned.total();
-        let about = if all { String::new() } else { format!(" (of the first {} changes)", count(preview.rendered)) };
+        let about =
+            if all { String::new() } else { format!(" (of the first {} changes)", count(preview.rendered)) };
         line(&format!(
             "  would send {}, {}{about}",
             counted(preview.messages, "message"),
@@ -92,7 +98,8 @@ fn tell(sync: &str, preview: &Preview) {
     for (rows, code) in [(counts.null_keys, codes::NULL_KEY), (counts.duplicate_keys, codes::DUPLICATE_KEY)] {
         if rows > 0 {
             let sample = preview.summary.faults.iter().find(|fault| fault.code == code);
-            let sample = sample.map(|fault| format!(", such as key {}", cut(&fault.key, 60))).unwrap_or_default();
+            let sample =
+                sample.map(|fault| format!(", such as key {}", cut(&fault.key, 60))).unwrap_or_default();
             line(&format!("  would reject {}: {code}{sample}", counted(rows, "row")));
         }
     }
@@ -173,10 +180,15 @@ impl PlanFile {
     }
 
     fn write(&self, path: &Path) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| Failure::internal(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| Failure::internal(error.to_string()))?;
         std::fs::write(path, text + "\n").map_err(|error| {
-            Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, format!("write the plan to {}", path.display()))
-                .detail(error.to_string())
+            Failure::new(
+                FailureKind::Invalid,
+                codes::INVALID_VALUE,
+                format!("write the plan to {}", path.display()),
+            )
+            .detail(error.to_string())
         })
     }
 
@@ -186,14 +198,21 @@ impl PlanFile {
     /// The file cannot be read, or is no plan of this version.
     pub fn read(path: &Path) -> Result<PlanFile, Failure> {
         let invalid = |detail: String| {
-            Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, format!("read the plan {}", path.display()))
-                .detail(detail)
-                .remedy("make one with `warren plan SYNC --out FILE`")
+            Failure::new(
+                FailureKind::Invalid,
+                codes::INVALID_VALUE,
+                format!("read the plan {}", path.display()),
+            )
+            .detail(detail)
+            .remedy("make one with `warren plan SYNC --out FILE`")
         };
         let text = std::fs::read_to_string(path).map_err(|error| invalid(error.to_string()))?;
         let plan: PlanFile = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
         if plan.warren_plan != VERSION {
-            return Err(invalid(format!("it has version {}, and this is version {VERSION}", plan.warren_plan)));
+            return Err(invalid(format!(
+                "it has version {}, and this is version {VERSION}",
+                plan.warren_plan
+            )));
         }
         Ok(plan)
     }

@@ -98,8 +98,9 @@ async fn row_of_sync(context: &Context, args: &Args, sync: &str) -> Result<Exit,
 fn template_with_row(context: &Context, args: &Args, template: &Path, row: &Path) -> Result<Exit, Failure> {
     let source = read(template)?;
     let row = read(row)?;
-    let parsed: Value = serde_json::from_str(&row)
-        .map_err(|error| invalid(format!("the row is not JSON: {error}")).at(args_place(args.row.as_ref())))?;
+    let parsed: Value = serde_json::from_str(&row).map_err(|error| {
+        invalid(format!("the row is not JSON: {error}")).at(args_place(args.row.as_ref()))
+    })?;
     let Value::Object(object) = &parsed else {
         return Err(invalid("the row is not a JSON object".into()).at(args_place(args.row.as_ref())));
     };
@@ -117,7 +118,8 @@ fn template_with_row(context: &Context, args: &Args, template: &Path, row: &Path
     let partials = partials(template, &source)?;
     let name = template.display().to_string();
     let options = Options { format, lax: args.lax, partials, name, ..Options::default() };
-    let compiled = Template::parse(&source, &options).map_err(|error| fault(&error, codes::TEMPLATE_SYNTAX))?;
+    let compiled =
+        Template::parse(&source, &options).map_err(|error| fault(&error, codes::TEMPLATE_SYNTAX))?;
     let tops = warren_engine::sync::view::GLOBALS;
     if !args.lax
         && let Some(error) = compiled.check(&warren_liquid::Names { tops: &tops, columns: &columns }).first()

@@ -53,7 +53,11 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
             exits.push(Exit::Interrupted);
             break;
         }
-        exits.push(one(context, args, &assembly, name).await?);
+        exits.push(match one(context, args, &assembly, name).await {
+            Ok(exit) => exit,
+            // One sync that cannot begin never keeps the others from running.
+            Err(stop) => super::told(context, stop),
+        });
     }
     Ok(Exit::worst(exits))
 }
@@ -106,11 +110,7 @@ pub async fn tell(context: &Context, parts: &Parts, record: &RunRecord) -> Resul
 }
 
 /// The syncs named, or all.
-pub fn chosen(
-    project: &crate::config::Project,
-    names: &[String],
-    all: bool,
-) -> Result<Vec<String>, Failure> {
+pub fn chosen(project: &crate::config::Project, names: &[String], all: bool) -> Result<Vec<String>, Failure> {
     if all {
         return Ok(project.syncs.keys().cloned().collect());
     }
@@ -139,4 +139,3 @@ pub fn known(project: &crate::config::Project, name: &str) -> Result<(), Failure
         None => failure.remedy(format!("the syncs are: {}", names.join(", "))),
     })
 }
-

@@ -8,8 +8,8 @@ use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
-    Visitor,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
+    SeqAccess, VariantAccess, Visitor,
 };
 use warren_engine::codes;
 
@@ -33,8 +33,9 @@ pub fn fault_of(error: Misread, node: &Node, path: &str) -> Fault {
     } else {
         error.message
     };
-    Fault::new(codes::INVALID_VALUE, error.span.unwrap_or(node.span), message)
-        .remedy(format!("see the reference of the configuration for what `{path}` takes"))
+    let code = if error.missing { codes::MISSING_KEY } else { codes::INVALID_VALUE };
+    Fault::new(code, error.span.unwrap_or(node.span), message)
+        .remedy("the reference of the configuration says what each key takes (`warren schema --docs`)")
 }
 
 /// A node, to be read by serde.
@@ -47,6 +48,7 @@ pub struct Misread {
     message: String,
     span: Option<Span>,
     filled: bool,
+    missing: bool,
 }
 
 impl Misread {
@@ -70,7 +72,11 @@ impl std::error::Error for Misread {}
 
 impl de::Error for Misread {
     fn custom<T: fmt::Display>(message: T) -> Misread {
-        Misread { message: message.to_string(), span: None, filled: false }
+        Misread { message: message.to_string(), span: None, filled: false, missing: false }
+    }
+
+    fn missing_field(field: &'static str) -> Misread {
+        Misread { missing: true, ..de::Error::custom(format_args!("the key `{field}` is missing")) }
     }
 }
 
@@ -92,7 +98,9 @@ impl<'de> Deserializer<'de> for At<'de> {
                 Meaning::Text(text) => visitor.visit_str(text),
             },
             NodeKind::List(items) => visitor.visit_seq(Items(items.iter())),
-            NodeKind::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), only: None, value: None }),
+            NodeKind::Map(entries) => {
+                visitor.visit_map(Entries { rest: entries.iter(), only: None, value: None })
+            }
         }
         .map_err(|error| error.at(node))
     }
@@ -115,7 +123,11 @@ impl<'de> Deserializer<'de> for At<'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misread> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Misread> {
         visitor.visit_newtype_struct(self).map_err(|error| error.at(self.0))
     }
 

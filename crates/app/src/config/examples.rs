@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn blocks_are_found() {
-        let text = "text\n```yaml\na: 1\n```\n```sh\nls\n```\n- item\n  ```yaml part\n  b:\n    c: 2\n  ```\n";
+        let text =
+            "text\n```yaml\na: 1\n```\n```sh\nls\n```\n- item\n  ```yaml part\n  b:\n    c: 2\n  ```\n";
         let found = blocks(Path::new("page.md"), text).unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].line, &*found[0].text, found[0].part), (3, "a: 1\n", false));

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
-use warren_engine::codes::Code;
+use warren_engine::codes::{self, Code};
 use warren_engine::finding::Severity;
 
 use super::text::{Files, Span};
@@ -84,7 +84,7 @@ impl Fault {
 /// Faults with the texts they are about.
 #[derive(Debug, Clone)]
 pub struct Faults {
-    faults: Vec<Fault>,
+    found: Vec<Fault>,
     files: Files,
     /// Stretches of the texts that hold secrets.
     secrets: Vec<Span>,
@@ -105,41 +105,46 @@ impl Faults {
         // Those without a place come first: a file that cannot be read explains what is missing elsewhere.
         faults.sort_by_key(|fault| fault.span.map(|span| (span.file, span.start)));
         let mut seen = HashSet::new();
-        // An anchor that is used ten times has its faults once.
-        faults.retain(|fault| seen.insert((fault.span, fault.code, fault.message.clone())));
-        Faults { faults, files, secrets }
+        // An anchor that is used ten times has its faults once, although the paths in their messages differ.
+        faults.retain(|fault| {
+            let by_place = fault.code == codes::UNKNOWN_KEY || fault.code == codes::INVALID_VALUE;
+            let said = if by_place { fault.remedy.clone() } else { Some(fault.message.clone()) };
+            seen.insert((fault.span, fault.code, said))
+        });
+        Faults { found: faults, files, secrets }
     }
 
     /// The faults, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.faults.iter()
+        self.found.iter()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.faults.len()
+        self.found.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.faults.is_empty()
+        self.found.is_empty()
     }
 
     /// The faults for people: with the line, a caret and the way out. The same faults give the same text.
     pub fn render(&self, colours: Colours) -> String {
         let paint = Paint(colours);
         let mut out = String::new();
-        for fault in self.faults.iter().take(SHOWN_MAX) {
+        for fault in self.found.iter().take(SHOWN_MAX) {
             self.render_one(fault, paint, &mut out);
             out.push('\n');
         }
-        if self.faults.len() > SHOWN_MAX {
+        if self.found.len() > SHOWN_MAX {
             // Writing to a string cannot fail.
-            writeln!(out, "and {} more\n", self.faults.len() - SHOWN_MAX).ok();
+            writeln!(out, "and {} more\n", self.found.len() - SHOWN_MAX).ok();
         }
-        let count = |severity| self.faults.iter().filter(|fault| fault.severity == severity).count();
+        let count = |severity| self.found.iter().filter(|fault| fault.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let counted =
+            |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         let tally = [(errors, "error"), (warnings, "warning")]
             .into_iter()
             .filter(|(count, _)| *count > 0)
@@ -171,8 +176,13 @@ impl Faults {
         for (span, what) in &places {
             let place = self.files.place(*span);
             let arrow = paint.dim(if what.is_some() { "::>" } else { "-->" });
-            writeln!(out, "{:margin$}{arrow} {place}{}", "", what.map(|what| format!(": {what}")).unwrap_or_default())
-                .ok();
+            writeln!(
+                out,
+                "{:margin$}{arrow} {place}{}",
+                "",
+                what.map(|what| format!(": {what}")).unwrap_or_default()
+            )
+            .ok();
             let quoted = self.quote(*span);
             writeln!(out, "{:margin$} {bar}", "").ok();
             writeln!(out, "{} {bar} {}", paint.dim(&format!("{:>margin$}", place.line)), quoted.line).ok();
@@ -200,7 +210,7 @@ impl Faults {
                 "also": fault.also.iter().map(|(span, what)| json!({"place": place(*span), "what": what})).collect::<Vec<_>>(),
             })
         };
-        Value::Array(self.faults.iter().map(one).collect())
+        Value::Array(self.found.iter().map(one).collect())
     }
 
     /// The line of a span: secrets covered, tabs and what a terminal would obey replaced, cut if long.
@@ -241,7 +251,9 @@ impl Faults {
         let mut covered: Vec<(usize, usize)> = self
             .secrets
             .iter()
-            .filter(|secret| secret.file == span.file && secret.start < start + text.len() && secret.end > start)
+            .filter(|secret| {
+                secret.file == span.file && secret.start < start + text.len() && secret.end > start
+            })
             .map(|secret| (secret.start, secret.end))
             .collect();
         covered.extend(secret_looking(text).into_iter().map(|(from, to)| (start + from, start + to)));
@@ -262,7 +274,8 @@ fn secret_looking(line: &str) -> Vec<(usize, usize)> {
     let lower = line.to_ascii_lowercase();
     for (at, _) in lower.match_indices(':') {
         let key = lower[..at].trim_end_matches(['"', '\'', ' ']);
-        let key = key.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next().unwrap_or(key);
+        let key =
+            key.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next().unwrap_or(key);
         if ["password", "passwd", "pasword", "passwort", "secret", "token", "api_key", "access_key"]
             .iter()
             .any(|word| key.contains(word))
@@ -278,10 +291,11 @@ fn secret_looking(line: &str) -> Vec<(usize, usize)> {
     for (at, _) in line.match_indices("://") {
         let authority = &line[at + 3..];
         let authority = &authority[..authority.find(['/', '?', ' ', '"', '\'']).unwrap_or(authority.len())];
-        if let (Some(colon), Some(host)) = (authority.find(':'), authority.rfind('@')) {
-            if colon + 1 < host && !authority[colon + 1..].starts_with("${") {
-                found.push((at + 3 + colon + 1, at + 3 + host));
-            }
+        if let (Some(colon), Some(host)) = (authority.find(':'), authority.rfind('@'))
+            && colon + 1 < host
+            && !authority[colon + 1..].starts_with("${")
+        {
+            found.push((at + 3 + colon + 1, at + 3 + host));
         }
     }
     found
@@ -320,17 +334,11 @@ impl Paint {
 
 /// The known name nearest to one that is not known, if it is near enough to be what was meant.
 pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    let lower = name.to_lowercase();
-    let near = |candidate: &str| {
-        let candidate = candidate.to_lowercase();
-        // `routingKey` and `routing-key` are `routing_key`.
-        if candidate.replace(['_', '-'], "") == lower.replace(['_', '-'], "") {
-            return Some(0);
-        }
-        let distance = strsim::damerau_levenshtein(&lower, &candidate);
-        (distance <= (lower.chars().count().max(candidate.chars().count()) / 3).max(1)).then_some(distance)
-    };
-    known.into_iter().filter_map(|known| near(known).map(|distance| (distance, known))).min().map(|(_, known)| known)
+    // `routingKey` and `routing-key` are `routing_key`.
+    let bare = |name: &str| name.replace(['_', '-'], "").to_lowercase();
+    let known: Vec<&str> = known.into_iter().collect();
+    let same = known.iter().copied().find(|known| bare(known) == bare(name));
+    same.or_else(|| warren_engine::near::nearest(name, known))
 }
 
 /// Names for a sentence: "`a`, `b` or `c`".
@@ -360,7 +368,11 @@ mod tests {
         let covered = |line: &str| {
             let ranges = secret_looking(line);
             line.char_indices()
-                .map(|(at, c)| if ranges.iter().any(|(from, to)| (*from..*to).contains(&at)) { '*' } else { c })
+                .map(
+                    |(at, c)| {
+                        if ranges.iter().any(|(from, to)| (*from..*to).contains(&at)) { '*' } else { c }
+                    },
+                )
                 .collect::<String>()
         };
         assert_eq!(covered("  password: hunter2"), "  password: *******");

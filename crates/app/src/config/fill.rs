@@ -22,7 +22,9 @@ impl Environment {
     /// Those of the process.
     pub fn of_process() -> Environment {
         // A name that is not Unicode cannot be written in a configuration.
-        Environment(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
+        Environment(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect(),
+        )
     }
 }
 
@@ -36,13 +38,21 @@ impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
 pub fn fill(node: &mut Node, files: &Files, environment: &Environment, faults: &mut Vec<Fault>) {
     let span = node.span;
     match &mut node.kind {
-        NodeKind::List(items) => items.iter_mut().for_each(|item| fill(item, files, environment, faults)),
+        NodeKind::List(items) => {
+            for item in items {
+                fill(item, files, environment, faults);
+            }
+        }
         NodeKind::Map(entries) => {
-            entries.iter_mut().for_each(|entry| fill(&mut entry.value, files, environment, faults));
+            for entry in entries {
+                fill(&mut entry.value, files, environment, faults);
+            }
         }
         NodeKind::Scalar(scalar) => {
             if scalar.text.contains("${") {
+                let before = faults.len();
                 Filling { span, files, environment, faults }.scalar(scalar);
+                scalar.broken = faults.len() > before;
             }
         }
     }
@@ -114,7 +124,8 @@ impl Filling<'_> {
             None => (inner, None),
         };
         if !is_name(name) {
-            let remedy = "write `${NAME}`, `${NAME:-default}` or `${file:PATH}`; `$${` stands for the characters `${`";
+            let remedy =
+                "write `${NAME}`, `${NAME:-default}` or `${file:PATH}`; `$${` stands for the characters `${`";
             self.fault(place, "this does not name a variable".to_owned(), remedy.to_owned());
             return (String::new(), true);
         }
@@ -125,13 +136,18 @@ impl Filling<'_> {
         }
         match (self.environment.0.get(name), default) {
             (Some(value), Some(default)) if value.is_empty() => (default.to_owned(), false),
-            (Some(value), _) => match value.to_str() {
-                Some(value) => (value.to_owned(), true),
-                None => {
-                    self.fault(place, format!("the variable `{name}` is not UTF-8 text"), "set it to text".to_owned());
+            (Some(value), _) => {
+                if let Some(value) = value.to_str() {
+                    (value.to_owned(), true)
+                } else {
+                    self.fault(
+                        place,
+                        format!("the variable `{name}` is not UTF-8 text"),
+                        "set it to text".to_owned(),
+                    );
                     (String::new(), true)
                 }
-            },
+            }
             (None, Some(default)) => (default.to_owned(), false),
             (None, None) => {
                 let set = format!("set it (`export {name}=…`), or give a default: `${{{name}:-…}}`");
@@ -196,8 +212,9 @@ pub fn within(files: &Files, node: &Node, line: usize, column: usize) -> Within 
         Style::Plain | Style::Quoted => {
             let inner = raw.trim_start_matches(['"', '\'']);
             let start = node.span.start + (raw.len() - inner.len());
-            let plain = !inner.contains(['\\', '\n', '\r']) && !(raw.starts_with('\'') && inner.contains("''"));
-            if plain { exactly(files, node.span, start + offset) } else { whole }
+            let escaped =
+                inner.contains(['\\', '\n', '\r']) || (raw.starts_with('\'') && inner.contains("''"));
+            if !escaped { exactly(files, node.span, start + offset) } else { whole }
         }
         Style::Folded => whole,
     }
@@ -303,7 +320,8 @@ mod tests {
 
     #[test]
     fn a_missing_variable_has_its_place() {
-        let (files, _, faults) = filled("a: x\nb: \"é ${USER_NAME} ${USER_NAM}\"\nc: |\n  x\n    ${GONE}\nd: ${ }");
+        let (files, _, faults) =
+            filled("a: x\nb: \"é ${USER_NAME} ${USER_NAM}\"\nc: |\n  x\n    ${GONE}\nd: ${ }");
         let places: Vec<_> = faults
             .iter()
             .map(|fault| (files.place(fault.span.unwrap()).to_string(), files.slice(fault.span.unwrap())))
@@ -321,7 +339,8 @@ mod tests {
 
     #[test]
     fn a_place_in_a_text_is_a_place_in_the_file() {
-        let source = "a: |-\n\n    one ${LINES} é!\n    two ! three\nb: \"x ! y\"\nc: 'it''s !'\nd: >\n  x\n  !";
+        let source =
+            "a: |-\n\n    one ${LINES} é!\n    two ! three\nb: \"x ! y\"\nc: 'it''s !'\nd: >\n  x\n  !";
         let (files, node, _) = filled(source);
         let at = |key: &str, line, column| {
             let found = within(&files, node.get(key).unwrap(), line, column);

@@ -43,10 +43,14 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Box<Fault>> {
         return Ok(vec![path.to_owned()]);
     }
     let unreadable = |why: String, remedy: &str| {
-        Box::new(Fault::nowhere(codes::CONFIG_UNREADABLE, format!("the folder `{}` {why}", path.display())).remedy(remedy))
+        Box::new(
+            Fault::nowhere(codes::CONFIG_UNREADABLE, format!("the folder `{}` {why}", path.display()))
+                .remedy(remedy),
+        )
     };
-    let listing = std::fs::read_dir(path)
-        .map_err(|error| unreadable(format!("cannot be listed: {}", reason(&error)), "check the rights of the folder"))?;
+    let listing = std::fs::read_dir(path).map_err(|error| {
+        unreadable(format!("cannot be listed: {}", reason(&error)), "check the rights of the folder")
+    })?;
     let mut paths: Vec<PathBuf> = listing
         .filter_map(Result::ok)
         .map(|entry| entry.path())
@@ -56,9 +60,15 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Box<Fault>> {
     // The order of a folder is the system's whim; faults come in the order of names.
     paths.sort();
     match paths.len() {
-        0 => Err(unreadable("holds no file that ends in .yaml or .yml".to_owned(), "put the configuration there, or name another folder with -c")),
+        0 => Err(unreadable(
+            "holds no file that ends in .yaml or .yml".to_owned(),
+            "put the configuration there, or name another folder with -c",
+        )),
         1..=FILES_MAX => Ok(paths),
-        many => Err(unreadable(format!("holds {many} YAML files; at most {FILES_MAX} are read"), "name the folder that holds the configuration alone")),
+        many => Err(unreadable(
+            format!("holds {many} YAML files; at most {FILES_MAX} are read"),
+            "name the folder that holds the configuration alone",
+        )),
     }
 }
 
@@ -100,9 +110,13 @@ fn merge(roots: Vec<Node>, faults: &mut Vec<Fault>) -> Option<Node> {
                 Some(_) if section.key.starts_with("x-") => {}
                 Some(known) if NAMED_SECTIONS.contains(&&*section.key) => merge_named(known, section, faults),
                 Some(known) => faults.push(
-                    Fault::new(codes::CONFLICTING_KEYS, section.span, format!("`{}` stands in two files", section.key))
-                        .also(known.span, "the first one")
-                        .remedy("keep it in one of them"),
+                    Fault::new(
+                        codes::CONFLICTING_KEYS,
+                        section.span,
+                        format!("`{}` stands in two files", section.key),
+                    )
+                    .also(known.span, "the first one")
+                    .remedy("keep it in one of them"),
                 ),
             }
         }
@@ -116,9 +130,13 @@ fn merge_named(known: &mut Entry, more: Entry, faults: &mut Vec<Fault>) {
             for entry in more {
                 match known.iter().find(|other| other.key == entry.key) {
                     Some(first) => faults.push(
-                        Fault::new(codes::CONFLICTING_KEYS, entry.span, format!("the name `{}` is given twice", entry.key))
-                            .also(first.span, "the first one")
-                            .remedy("rename or remove one of them"),
+                        Fault::new(
+                            codes::CONFLICTING_KEYS,
+                            entry.span,
+                            format!("the name `{}` is given twice", entry.key),
+                        )
+                        .also(first.span, "the first one")
+                        .remedy("rename or remove one of them"),
                     ),
                     None => known.push(entry),
                 }
@@ -128,15 +146,23 @@ fn merge_named(known: &mut Entry, more: Entry, faults: &mut Vec<Fault>) {
         (NodeKind::Map(_), kind) => {
             let value = Node { span: more.value.span, kind };
             faults.push(
-                Fault::new(codes::INVALID_VALUE, more.span, format!("`{}` takes a map, and this is {}", more.key, value.describe()))
-                    .remedy("write names with what belongs to them"),
+                Fault::new(
+                    codes::INVALID_VALUE,
+                    more.span,
+                    format!("`{}` takes a map, and this is {}", more.key, value.describe()),
+                )
+                .remedy("write names with what belongs to them"),
             );
         }
         (NodeKind::Scalar(_) | NodeKind::List(_), kind) => {
             let value = std::mem::replace(&mut known.value, Node { span: more.value.span, kind });
             faults.push(
-                Fault::new(codes::INVALID_VALUE, known.span, format!("`{}` takes a map, and this is {}", known.key, value.describe()))
-                    .remedy("write names with what belongs to them"),
+                Fault::new(
+                    codes::INVALID_VALUE,
+                    known.span,
+                    format!("`{}` takes a map, and this is {}", known.key, value.describe()),
+                )
+                .remedy("write names with what belongs to them"),
             );
         }
     }

@@ -46,7 +46,7 @@ impl ModelReader<'_> {
             }
         };
         let before = self.faults.len();
-        let known = self.source_names.iter().any(|source| *source == raw.source);
+        let known = self.source_names.contains(&raw.source);
         if !known {
             self.faults.push(unknown_name("source", &raw.source, node, "source", self.source_names, key));
         }
@@ -69,13 +69,18 @@ impl ModelReader<'_> {
         for (index, column) in raw.primary_key.0.iter().enumerate() {
             if raw.primary_key.0[..index].contains(column) {
                 self.faults.push(
-                    Fault::new(codes::INVALID_VALUE, span, format!("the key names the column `{column}` twice"))
-                        .remedy("name it once"),
+                    Fault::new(
+                        codes::INVALID_VALUE,
+                        span,
+                        format!("the key names the column `{column}` twice"),
+                    )
+                    .remedy("name it once"),
                 );
             }
             if column.is_empty() {
                 self.faults.push(
-                    Fault::new(codes::INVALID_VALUE, span, "the key names a column without a name").remedy("name a column"),
+                    Fault::new(codes::INVALID_VALUE, span, "the key names a column without a name")
+                        .remedy("name a column"),
                 );
             }
         }
@@ -107,7 +112,9 @@ impl ModelReader<'_> {
             None => raw.sql.clone()?,
         };
         if sql.trim().is_empty() {
-            self.faults.push(Fault::new(codes::INVALID_VALUE, one.span, "the query is empty").remedy("write a SELECT"));
+            self.faults.push(
+                Fault::new(codes::INVALID_VALUE, one.span, "the query is empty").remedy("write a SELECT"),
+            );
             return None;
         }
         Some(sql)
@@ -144,7 +151,14 @@ impl ModelReader<'_> {
 }
 
 /// The fault of a name that nothing has; `key` is where the value stands in `node`.
-pub fn unknown_name(what: &str, name: &str, node: &Node, key: &str, known: &[String], otherwise: Span) -> Fault {
+pub fn unknown_name(
+    what: &str,
+    name: &str,
+    node: &Node,
+    key: &str,
+    known: &[String],
+    otherwise: Span,
+) -> Fault {
     let value = node.get(key);
     let span = value.map_or(otherwise, |value| value.span);
     let names = || known.iter().map(String::as_str);
@@ -163,7 +177,8 @@ pub fn unknown_name(what: &str, name: &str, node: &Node, key: &str, known: &[Str
 
 /// The fault of a file that a value names and that gives no text.
 pub fn unreadable_fault(file: &str, unreadable: Unreadable, span: Span) -> Fault {
-    Fault::new(codes::CONFIG_UNREADABLE, span, format!("the file `{file}` {}", unreadable.why)).remedy(unreadable.remedy)
+    Fault::new(codes::CONFIG_UNREADABLE, span, format!("the file `{file}` {}", unreadable.why))
+        .remedy(unreadable.remedy)
 }
 
 /// The templates that other templates may `render` or `include`.
@@ -183,7 +198,9 @@ impl Partials {
         if !folder.is_dir() {
             if let Some((_, span)) = given {
                 let message = format!("there is no folder `{}`", folder.display());
-                faults.push(Fault::new(codes::CONFIG_UNREADABLE, span, message).remedy("make it, or name another"));
+                faults.push(
+                    Fault::new(codes::CONFIG_UNREADABLE, span, message).remedy("make it, or name another"),
+                );
             }
             return Partials::default();
         }
@@ -211,8 +228,11 @@ impl Partials {
                     texts.insert(name, text);
                 }
                 Err(unreadable) => faults.push(
-                    Fault::nowhere(codes::CONFIG_UNREADABLE, format!("the template `{}` {}", path.display(), unreadable.why))
-                        .remedy(unreadable.remedy),
+                    Fault::nowhere(
+                        codes::CONFIG_UNREADABLE,
+                        format!("the template `{}` {}", path.display(), unreadable.why),
+                    )
+                    .remedy(unreadable.remedy),
                 ),
             }
         }

@@ -1,7 +1,8 @@
 //! From a sync as written to a [`SyncPlan`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use schemars::{JsonSchema, SchemaGenerator};
@@ -20,7 +21,7 @@ use super::tree::{Entry, Node};
 use super::trigger::{KeptRows, TriggerReader, overlaid};
 
 /// How long a broker is waited for, unless the sync says otherwise: longer than a restart, shorter than nobody noticing.
-const GIVE_UP_AFTER: Duration = Duration::from_mins(10);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Messages of one batch: enough that waiting for the slowest answer costs little, few enough that a kill repeats little.
 const BATCH_MESSAGES: usize = 500;
 /// Batches under way at once, so that rendering and recording go on while the broker writes.
@@ -39,9 +40,9 @@ pub struct Compiler<'a> {
     files: &'a mut Files,
     places: &'a mut Places,
     faults: &'a mut Vec<Fault>,
-    partials: Partials,
+    partials: Rc<Partials>,
     /// The keys that a trigger may override.
-    options: Vec<String>,
+    options: &'static [String],
 }
 
 impl<'a> Compiler<'a> {
@@ -50,12 +51,9 @@ impl<'a> Compiler<'a> {
         files: &'a mut Files,
         places: &'a mut Places,
         faults: &'a mut Vec<Fault>,
-        partials: Partials,
+        partials: Rc<Partials>,
     ) -> Compiler<'a> {
-        let schema = RawTrigger::json_schema(&mut SchemaGenerator::default());
-        let options = schema.get("properties").and_then(|properties| properties.as_object());
-        let options = options.map(|options| options.keys().cloned().collect()).unwrap_or_default();
-        Compiler { files, places, faults, partials, options }
+        Compiler { files, places, faults, partials, options: options() }
     }
 
     /// The sync of an entry. `None`: something is wrong with it, and was told, here or where it points.
@@ -133,7 +131,7 @@ impl<'a> Compiler<'a> {
         let shared: Vec<Op> = raw.on.0.iter().copied().filter(|op| own(*op).is_none_or(is_bare)).collect();
         let mut sound = true;
         let mut compile = |path: &str, key: Span, own: Option<&Node>, ops: &[Op]| {
-            let node = overlaid(node, own, &self.options);
+            let node = overlaid(node, own, self.options);
             for op in ops {
                 self.places.note_over(&format!("{path}.on.{op}"), &node);
             }
@@ -170,6 +168,16 @@ impl<'a> Compiler<'a> {
         });
         sound.then_some(triggers)
     }
+}
+
+/// The keys that a sync and its triggers have in common.
+fn options() -> &'static [String] {
+    static OPTIONS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let schema = RawTrigger::json_schema(&mut SchemaGenerator::default());
+        let options = schema.get("properties").and_then(|properties| properties.as_object());
+        options.map(|options| options.keys().cloned().collect()).unwrap_or_default()
+    });
+    &OPTIONS
 }
 
 /// Whether a trigger has no keys of its own.

@@ -1,7 +1,9 @@
 //! A configuration that was read whole: what there is, ready to be built, and where each thing stands.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,11 +26,11 @@ use super::plan::{Compiler, Known};
 use super::raw::section::RawState;
 use super::schema::schema;
 use super::text::{Files, Place, Span};
-use super::tree::{Node, NodeKind};
+use super::tree::{Entry, Node, NodeKind};
 use super::walk::Walk;
 
 /// How long the record of rows is kept, unless the configuration says otherwise.
-const RECORD_KEEP: Duration = Duration::from_hours(7 * 24);
+const RECORD_KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How much disk the record of rows takes, unless the configuration says otherwise.
 const RECORD_SIZE: ByteSize = ByteSize(1 << 30);
 
@@ -188,6 +190,7 @@ impl<'t> Reading<'t> {
         self.brokers();
         self.models();
         let partials = Partials::read(self.tree, self.root, &mut self.files, &mut self.faults);
+        self.places.note_partials(partials.files.clone());
         self.syncs(partials);
         self.state()
     }
@@ -217,7 +220,9 @@ impl<'t> Reading<'t> {
 
     fn models(&mut self) {
         let names = self.names("sources");
-        for item in self.items("models").filter(|item| item.sound) {
+        for item in self.items("models") {
+            let before = self.faults.len();
+            let node = self.sound_part(&item);
             let mut reader = ModelReader {
                 files: &mut self.files,
                 faults: &mut self.faults,
@@ -225,20 +230,44 @@ impl<'t> Reading<'t> {
                 source_names: &names,
                 sources: &self.sources,
             };
-            if let Some(model) = reader.model(item.name, &item.path, item.key, item.node) {
-                self.models.insert(item.name.to_owned(), model);
+            let model = reader.model(item.name, &item.path, item.key, &node);
+            match model.filter(|_| item.sound) {
+                Some(model) => drop(self.models.insert(item.name.to_owned(), model)),
+                None => self.forget_missing(&item, before),
             }
         }
     }
 
     fn syncs(&mut self, partials: Partials) {
         let known = Known { models: self.names("models"), brokers: self.names("brokers") };
-        let items: Vec<Item<'t>> = self.items("syncs").filter(|item| item.sound).collect();
-        let mut compiler = Compiler::new(&mut self.files, &mut self.places, &mut self.faults, partials);
-        for item in items {
-            if let Some(sync) = compiler.sync(item.name, &item.path, item.key, item.node, &known, &self.models) {
-                self.syncs.insert(item.name.to_owned(), sync);
+        let partials = Rc::new(partials);
+        for item in self.items("syncs") {
+            let before = self.faults.len();
+            let node = self.sound_part(&item);
+            let mut compiler =
+                Compiler::new(&mut self.files, &mut self.places, &mut self.faults, partials.clone());
+            let sync = compiler.sync(item.name, &item.path, item.key, &node, &known, &self.models);
+            match sync.filter(|_| item.sound) {
+                Some(sync) => drop(self.syncs.insert(item.name.to_owned(), sync)),
+                None => self.forget_missing(&item, before),
             }
+        }
+    }
+
+    /// An entry without the keys in which something is wrong, so that the faults of the others are told too.
+    fn sound_part<'n>(&self, item: &Item<'n>) -> Cow<'n, Node> {
+        if item.sound {
+            Cow::Borrowed(item.node)
+        } else {
+            Cow::Owned(pruned(item.node, &item.path, &self.bad))
+        }
+    }
+
+    /// Of an entry that was read in part, what is missing may be what was left out.
+    fn forget_missing(&mut self, item: &Item<'_>, before: usize) {
+        if !item.sound {
+            let found = self.faults.split_off(before);
+            self.faults.extend(found.into_iter().filter(|fault| fault.code != codes::MISSING_KEY));
         }
     }
 
@@ -279,6 +308,25 @@ impl<'t> Reading<'t> {
     }
 }
 
+/// A map without the entries in which something is wrong; of an entry that is wrong in a part only, the rest stays.
+fn pruned(node: &Node, path: &str, bad: &BTreeSet<String>) -> Node {
+    let NodeKind::Map(entries) = &node.kind else { return node.clone() };
+    let mut kept = Vec::new();
+    for entry in entries {
+        let path = format!("{path}.{}", entry.key);
+        if !bad.contains(&path) {
+            kept.push(entry.clone());
+            continue;
+        }
+        let inside = format!("{path}.");
+        let in_part = bad.range(inside.clone()..).next().is_some_and(|next| next.starts_with(&inside));
+        if in_part {
+            kept.push(Entry { value: pruned(&entry.value, &path, bad), ..entry.clone() });
+        }
+    }
+    Node { span: node.span, kind: NodeKind::Map(kept) }
+}
+
 impl Project {
     /// Where a subject such as `syncs.customers.queue` stands; the nearest part of the configuration that it is in, if it is not
     /// written down itself.
@@ -286,20 +334,41 @@ impl Project {
         self.places.find(subject).map(|span| self.files.place(span))
     }
 
-    /// Where a line and column (both from 1) of the template that a subject holds stand in a file, if that can be told exactly.
-    pub fn place_within(&self, subject: &str, line: usize, column: usize) -> Option<Place> {
-        let (span, exact) = self.places.find_within(&self.files, subject, line, column)?;
-        exact.then(|| self.files.place(span))
+    /// Where a line and column (both from 1) of a template stand in a file, if that can be told exactly. The template is named as in
+    /// its errors: by its subject, such as `syncs.customers.message.template`, or as a partial.
+    pub fn place_within(&self, template: &str, line: usize, column: usize) -> Option<Place> {
+        let found = self.places.find_within(&self.files, template, line, column)?;
+        found.exact.then(|| self.files.place(found.span))
     }
 
     /// A finding of a later check, with its place and its line.
     pub fn fault_of_finding(&self, finding: &Finding) -> Fault {
-        Fault {
+        let fault = Fault {
             severity: finding.severity,
             span: self.places.find(&finding.subject),
             detail: finding.detail.clone(),
             remedy: finding.remedy.clone(),
             ..Fault::nowhere(finding.code, finding.message.clone())
+        };
+        let Some(within) = &finding.within else { return fault };
+        match self.places.find_within(&self.files, &within.template, within.line, within.column) {
+            None => fault,
+            // What the finding says may quote the template.
+            Some(found) if found.filled => Fault {
+                span: Some(found.span),
+                detail: None,
+                remedy: None,
+                message: "the template has a fault here, as it is after its variables are filled in"
+                    .to_owned(),
+                ..fault
+            },
+            Some(found) if found.exact => {
+                let prefix = format!("line {}, column {} of the template: ", within.line, within.column);
+                let message = fault.message.strip_prefix(&prefix).unwrap_or(&fault.message).to_owned();
+                // The line that the detail holds is shown from the file.
+                Fault { span: Some(found.span), detail: None, message, ..fault }
+            }
+            Some(found) => Fault { span: Some(found.span), ..fault },
         }
     }
 

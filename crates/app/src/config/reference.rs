@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::walk::expects;
+use super::walk::{expects, is_value};
 
 /// What stands before the keys.
 const INTRODUCTION: &str = "\
@@ -77,12 +77,17 @@ impl<'s> Page<'s> {
         if let Some(kinds) = each["oneOf"].as_array() {
             for kind in kinds {
                 let path = format!("{name}.NAME");
-                self.map(&format!("`{path}` with `type: {}`", kind["title"].as_str().unwrap_or("")), &path, kind);
+                self.map(
+                    &format!("`{path}` with `type: {}`", kind["title"].as_str().unwrap_or("")),
+                    &path,
+                    kind,
+                );
             }
         } else if each.is_object() {
             let path = format!("{name}.NAME");
             self.map(&format!("`{path}`"), &path, each);
-        } else {
+        } else if of["properties"].is_object() {
+            self.line("");
             self.keys(name, of);
         }
         while !self.later.is_empty() {
@@ -102,13 +107,18 @@ impl<'s> Page<'s> {
     }
 
     fn keys(&mut self, path: &str, of: &'s Value) {
-        let required: Vec<&str> = of["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<&str> =
+            of["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         for (key, property) in of["properties"].as_object().into_iter().flatten() {
             if !property["const"].is_null() {
                 continue;
             }
             let needed = if required.contains(&key.as_str()) { ", required" } else { "" };
-            self.line(&format!("- **`{key}`** ({}{needed}). {}", expects(self.root, property), own_prose(property, self.root)));
+            self.line(&format!(
+                "- **`{key}`** ({}{needed}). {}",
+                expects(self.root, property),
+                own_prose(property, self.root)
+            ));
             self.choices(property);
             self.inner(&format!("{path}.{key}"), property);
         }
@@ -140,10 +150,9 @@ impl<'s> Page<'s> {
             self.inner(&format!("{path}.NAME"), &schema["additionalProperties"]);
         }
         // A value by column or template is described once, above.
-        let is_value = schema["properties"]["column"].is_object() && schema["properties"]["fields"].is_null();
-        if schema["properties"].is_object() && !is_value {
+        if schema["properties"].is_object() && !is_value(schema) {
             let known = self.later.iter().any(|(other, _)| other == path);
-            let is_on = schema["properties"]["added"]["anyOf"].is_array() && path.ends_with(".on");
+            let is_on = schema["properties"]["added"]["anyOf"].is_array() && path == "syncs.NAME.on";
             if !known && !is_on {
                 self.later.push((path.to_owned(), schema));
             }

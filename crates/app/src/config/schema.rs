@@ -20,7 +20,10 @@ pub fn schema() -> Value {
     let sources = kinds(&SOURCE_KINDS, |kind| SourceConfig::schema(kind, &mut generator));
     let brokers = kinds(&BROKER_KINDS, |kind| BrokerConfig::schema(kind, &mut generator));
     let model = RawModel::json_schema(&mut generator).to_value();
-    let sync = merged(RawSync::json_schema(&mut generator).to_value(), RawTrigger::json_schema(&mut generator).to_value());
+    let sync = merged(
+        RawSync::json_schema(&mut generator).to_value(),
+        RawTrigger::json_schema(&mut generator).to_value(),
+    );
     let state = RawState::json_schema(&mut generator).to_value();
     let mut root = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -82,10 +85,10 @@ fn kinds(kinds: &[&str], mut schema: impl FnMut(&str) -> Option<schemars::Schema
 
 /// One map with the keys of two types.
 fn merged(mut first: Value, second: Value) -> Value {
-    if let (Some(properties), Value::Object(mut more)) = (first["properties"].as_object_mut(), second) {
-        if let Some(Value::Object(more)) = more.remove("properties") {
-            properties.extend(more);
-        }
+    if let (Some(properties), Value::Object(mut more)) = (first["properties"].as_object_mut(), second)
+        && let Some(Value::Object(more)) = more.remove("properties")
+    {
+        properties.extend(more);
     }
     first
 }
@@ -118,10 +121,10 @@ fn without_null(property: &mut Value) {
             map.insert("type".to_owned(), one);
         }
     }
-    if let Some(Value::Array(names)) = map.get_mut("enum") {
-        if names.len() > 1 {
-            names.retain(|name| !name.is_null());
-        }
+    if let Some(Value::Array(names)) = map.get_mut("enum")
+        && names.len() > 1
+    {
+        names.retain(|name| !name.is_null());
     }
     if let Some(Value::Array(mut branches)) = map.remove("anyOf") {
         branches.retain(|branch| branch["type"] != "null");

@@ -31,7 +31,13 @@ pub struct Templates<'a> {
 
 impl Templates<'_> {
     /// A template; `subject` is its name in errors of a run, by which its place is found again.
-    pub fn template(&mut self, text: &str, format: Format, subject: &str, origin: Origin<'_>) -> Option<Template> {
+    pub fn template(
+        &mut self,
+        text: &str,
+        format: Format,
+        subject: &str,
+        origin: Origin<'_>,
+    ) -> Option<Template> {
         match Template::parse_all(text, &self.options(format, subject)) {
             Ok(template) => {
                 let known = own_names(template.reads());
@@ -61,11 +67,12 @@ impl Templates<'_> {
     }
 
     fn options(&self, format: Format, subject: &str) -> Options {
-        let mut options = Options::default();
-        options.format = format;
-        options.partials = self.partials.texts.clone();
-        subject.clone_into(&mut options.name);
-        options
+        Options {
+            format,
+            partials: self.partials.texts.clone(),
+            name: subject.to_owned(),
+            ..Options::default()
+        }
     }
 
     /// Tells faults; true if there were none.
@@ -81,7 +88,12 @@ impl Templates<'_> {
     fn fault(&self, error: &Error, subject: &str, origin: Origin<'_>) -> Fault {
         let in_file = |file: FileId| {
             let start = self.files.byte_at(file, error.line, error.column);
-            let width = self.files.text(file).get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+            let width = self
+                .files
+                .text(file)
+                .get(start..)
+                .and_then(|rest| rest.chars().next())
+                .map_or(0, char::len_utf8);
             Span { file, start, end: start + width }
         };
         let partial = (&*error.name != subject).then(|| self.partials.files.get(&*error.name)).flatten();

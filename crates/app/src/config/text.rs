@@ -181,7 +181,7 @@ fn text_of(bytes: Vec<u8>) -> Result<String, Unreadable> {
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..good].split(|byte| *byte == b'\n').count();
         let byte = error.as_bytes()[good];
         Unreadable {
             why: format!("is not UTF-8 text: byte {byte:#04x} in line {line}"),

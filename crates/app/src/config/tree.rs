@@ -5,7 +5,7 @@
 //! here, within bounds, so that no later stage meets them. Nothing is known here about what the keys mean.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as YamlSpan, Tag};
 use warren_engine::codes;
@@ -60,6 +60,8 @@ pub struct Scalar {
     pub style: Style,
     /// What was filled in, in order.
     pub fills: Vec<Fill>,
+    /// Whether a variable could not be filled in, so that the text is not what was meant.
+    pub broken: bool,
 }
 
 /// How a scalar was written.
@@ -221,10 +223,11 @@ fn plain_meaning(text: &str, filled: bool) -> Meaning<'_> {
     if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)) {
         return Meaning::Int(number);
     }
-    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        if let Ok(number) = digits.parse::<i128>() {
-            return Meaning::Int(i128::from(sign) * number);
-        }
+    if !digits.is_empty()
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(number) = digits.parse::<i128>()
+    {
+        return Meaning::Int(i128::from(sign) * number);
     }
     let float = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
         && digits.bytes().any(|byte| byte.is_ascii_digit())
@@ -280,7 +283,10 @@ fn syntax_fault(files: &Files, file: FileId, at: usize, info: &str) -> Fault {
         "check the indentation; a value with `: ` in it needs quotes"
     } else if info.contains("recursion limit") {
         "write it with fewer brackets within brackets"
-    } else if info.contains("did not find expected") || info.contains("simple key") || info.contains("expected ':'") {
+    } else if info.contains("did not find expected")
+        || info.contains("simple key")
+        || info.contains("expected ':'")
+    {
         "check the indentation, quotes and brackets here and in the lines above"
     } else {
         "check quotes, brackets and indentation here and in the lines above"
@@ -309,7 +315,12 @@ struct Frame {
 
 enum Holds {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, index: HashMap<String, usize>, merges: Vec<Entry>, key: Option<(String, Span)> },
+    Map {
+        entries: Vec<Entry>,
+        index: HashMap<String, usize>,
+        merges: Vec<Entry>,
+        key: Option<(String, Span)>,
+    },
 }
 
 impl Builder<'_> {
@@ -332,18 +343,23 @@ impl Builder<'_> {
                     ScalarStyle::Literal => Style::Literal,
                     ScalarStyle::Folded => Style::Folded,
                 };
-                if self.text_wanted(tag.as_deref(), span)? && style == Style::Plain {
+                if text_wanted(tag.as_deref(), span)? && style == Style::Plain {
                     style = Style::Quoted;
                 }
-                let kind = NodeKind::Scalar(Scalar { text: text.into_owned(), style, fills: Vec::new() });
+                let kind = NodeKind::Scalar(Scalar {
+                    text: text.into_owned(),
+                    style,
+                    fills: Vec::new(),
+                    broken: false,
+                });
                 self.finished(Node { span, kind }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
-                self.text_wanted(tag.as_deref(), self.span(span))?;
+                text_wanted(tag.as_deref(), self.span(span))?;
                 self.begin(span, anchor, Holds::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                self.text_wanted(tag.as_deref(), self.span(span))?;
+                text_wanted(tag.as_deref(), self.span(span))?;
                 let (entries, index, merges) = (Vec::new(), HashMap::new(), Vec::new());
                 self.begin(span, anchor, Holds::Map { entries, index, merges, key: None })
             }
@@ -353,15 +369,21 @@ impl Builder<'_> {
                 let span = Span { file: self.file, start: frame.start, end };
                 let kind = match frame.holds {
                     Holds::List(items) => NodeKind::List(items),
-                    Holds::Map { entries, index, merges, .. } => NodeKind::Map(self.merged(entries, &index, merges)?),
+                    Holds::Map { entries, index, merges, .. } => {
+                        NodeKind::Map(merged(entries, &index, merges)?)
+                    }
                 };
                 self.finished(Node { span, kind }, frame.anchor)
             }
             Event::Alias(anchor) => {
                 let span = self.span(span);
                 let Some(node) = self.anchors.get(&anchor) else {
-                    return Err(Fault::new(codes::CONFIG_SYNTAX, span, "this alias stands inside its own anchor")
-                        .remedy("an anchor cannot contain itself; write the value out"));
+                    return Err(Fault::new(
+                        codes::CONFIG_SYNTAX,
+                        span,
+                        "this alias stands inside its own anchor",
+                    )
+                    .remedy("an anchor cannot contain itself; write the value out"));
                 };
                 let node = self.copy(&node.clone(), span)?;
                 self.finished(node, 0)
@@ -376,7 +398,9 @@ impl Builder<'_> {
             return Err(Fault::new(
                 codes::CONFIG_SYNTAX,
                 span,
-                format!("the aliases of this file stand for more than {COPIES_MAX} values, or nest too deeply"),
+                format!(
+                    "the aliases of this file stand for more than {COPIES_MAX} values, or nest too deeply"
+                ),
             )
             .remedy("use fewer aliases of aliases"));
         }
@@ -441,46 +465,6 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Entries with those of merge keys behind them, where the map does not have the key itself.
-    fn merged(
-        &mut self,
-        mut entries: Vec<Entry>,
-        index: &HashMap<String, usize>,
-        merges: Vec<Entry>,
-    ) -> Result<Vec<Entry>, Fault> {
-        let mut seen: HashMap<String, ()> = HashMap::new();
-        for merge in merges {
-            let span = merge.value.span;
-            let maps = match merge.value.kind {
-                NodeKind::List(items) => items,
-                NodeKind::Map(_) | NodeKind::Scalar(_) => vec![merge.value],
-            };
-            for map in maps {
-                let NodeKind::Map(more) = map.kind else {
-                    return Err(Fault::new(codes::CONFIG_SYNTAX, span, "`<<` takes a map, or a list of maps")
-                        .remedy("write `<<: *name` where `&name` marks a map"));
-                };
-                for entry in more {
-                    if !index.contains_key(&entry.key) && seen.insert(entry.key.clone(), ()).is_none() {
-                        entries.push(entry);
-                    }
-                }
-            }
-        }
-        Ok(entries)
-    }
-
-    /// Whether a tag asks for text; any other tag is refused, since the keys decide what their values are.
-    fn text_wanted(&self, tag: Option<&Tag>, span: Span) -> Result<bool, Fault> {
-        match tag {
-            None => Ok(false),
-            Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
-            Some(tag) if tag.is_yaml_core_schema() && (tag.suffix == "map" || tag.suffix == "seq") => Ok(false),
-            Some(tag) => Err(Fault::new(codes::CONFIG_SYNTAX, span, format!("the tag `{tag}` is not supported"))
-                .remedy("remove it; put a number in quotes to make it text")),
-        }
-    }
-
     fn span(&self, span: YamlSpan) -> Span {
         let start = self.byte(span.start);
         Span { file: self.file, start, end: self.byte(span.end).max(start) }
@@ -510,8 +494,49 @@ impl Builder<'_> {
     }
 }
 
+/// Entries with those of merge keys behind them, where the map does not have the key itself.
+fn merged(
+    mut entries: Vec<Entry>,
+    index: &HashMap<String, usize>,
+    merges: Vec<Entry>,
+) -> Result<Vec<Entry>, Fault> {
+    let mut seen = HashSet::new();
+    for merge in merges {
+        let span = merge.value.span;
+        let maps = match merge.value.kind {
+            NodeKind::List(items) => items,
+            NodeKind::Map(_) | NodeKind::Scalar(_) => vec![merge.value],
+        };
+        for map in maps {
+            let NodeKind::Map(more) = map.kind else {
+                return Err(Fault::new(codes::CONFIG_SYNTAX, span, "`<<` takes a map, or a list of maps")
+                    .remedy("write `<<: *name` where `&name` marks a map"));
+            };
+            for entry in more {
+                if !index.contains_key(&entry.key) && seen.insert(entry.key.clone()) {
+                    entries.push(entry);
+                }
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// Whether a tag asks for text; any other tag is refused, since the keys decide what their values are.
+fn text_wanted(tag: Option<&Tag>, span: Span) -> Result<bool, Fault> {
+    match tag {
+        None => Ok(false),
+        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
+        Some(tag) if tag.is_yaml_core_schema() && (tag.suffix == "map" || tag.suffix == "seq") => Ok(false),
+        Some(tag) => Err(Fault::new(codes::CONFIG_SYNTAX, span, format!("the tag `{tag}` is not supported"))
+            .remedy("remove it; put a number in quotes to make it text")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn tree(text: &str) -> Result<Option<Node>, Vec<Fault>> {
@@ -564,7 +589,9 @@ mod tests {
 
     #[test]
     fn aliases_and_merges_are_resolved() {
-        let node = tree("base: &base {x: 1, y: 2}\nuse: {<<: *base, y: 3}\nlist: {<<: [*base, {z: 4}]}").unwrap().unwrap();
+        let node = tree("base: &base {x: 1, y: 2}\nuse: {<<: *base, y: 3}\nlist: {<<: [*base, {z: 4}]}")
+            .unwrap()
+            .unwrap();
         let text = |map: &str, key: &str| node.get(map)?.get(key)?.text().map(str::to_owned);
         assert_eq!(text("use", "x").as_deref(), Some("1"));
         assert_eq!(text("use", "y").as_deref(), Some("3"));
@@ -591,7 +618,8 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let before = level - 1;
-            text += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 10].join(", "));
+            let aliases = vec![format!("*a{before}"); 10].join(", ");
+            writeln!(text, "a{level}: &a{level} [{aliases}]").unwrap();
         }
         assert!(one_fault(&text).contains("aliases"));
     }

@@ -5,7 +5,9 @@ use std::path::Path;
 use jiff::Timestamp;
 use warren_engine::change::Op;
 use warren_engine::codes;
-use warren_engine::sync::plan::{BodyPlan, Dynamic, HeaderPlan, HeaderType, PropertyPlan, RoutePlan, Trigger};
+use warren_engine::sync::plan::{
+    BodyPlan, Dynamic, HeaderPlan, HeaderType, PropertyPlan, RoutePlan, Trigger,
+};
 use warren_liquid::{Columns, Format, Reads};
 
 use super::de;
@@ -111,7 +113,10 @@ impl TriggerReader<'_> {
         match (entry("queue"), entry("exchange"), entry("routing_key")) {
             (Some(queue), Some(other), _) | (Some(queue), None, Some(other)) => {
                 let (first, second) = if queue.span < other.span { (queue, other) } else { (other, queue) };
-                let message = format!("`{}` and `{}` are both given: a message has one destination", first.key, second.key);
+                let message = format!(
+                    "`{}` and `{}` are both given: a message has one destination",
+                    first.key, second.key
+                );
                 self.faults.push(
                     Fault::new(codes::CONFLICTING_KEYS, second.span, message)
                         .also(first.span, "the first one")
@@ -121,15 +126,23 @@ impl TriggerReader<'_> {
             }
             (None, None, Some(routing_key)) => {
                 self.faults.push(
-                    Fault::new(codes::MISSING_KEY, routing_key.span, "`routing_key` is given without `exchange`")
-                        .remedy("add `exchange:`, or write `queue:` instead"),
+                    Fault::new(
+                        codes::MISSING_KEY,
+                        routing_key.span,
+                        "`routing_key` is given without `exchange`",
+                    )
+                    .remedy("add `exchange:`, or write `queue:` instead"),
                 );
                 None
             }
             (None, None, None) => {
                 self.faults.push(
-                    Fault::new(codes::MISSING_KEY, self.key, format!("`{}` does not say where messages go", self.path))
-                        .remedy("add `queue:`, or `exchange:` with `routing_key:`"),
+                    Fault::new(
+                        codes::MISSING_KEY,
+                        self.key,
+                        format!("`{}` does not say where messages go", self.path),
+                    )
+                    .remedy("add `queue:`, or `exchange:` with `routing_key:`"),
                 );
                 None
             }
@@ -140,7 +153,11 @@ impl TriggerReader<'_> {
             }
             (None, Some(_), _) => {
                 let exchange = self.short("exchange", raw.exchange.as_ref()?);
-                self.not_empty("exchange", exchange.as_ref(), "name an exchange; for the default exchange write `queue:`");
+                self.not_empty(
+                    "exchange",
+                    exchange.as_ref(),
+                    "name an exchange; for the default exchange write `queue:`",
+                );
                 let routing_key = match &raw.routing_key {
                     Some(routing_key) => self.short("routing_key", routing_key),
                     None => Some(Dynamic::Literal(String::new())),
@@ -160,8 +177,12 @@ impl TriggerReader<'_> {
     fn body(&mut self, raw: Option<&RawMessage>) -> Option<BodyPlan> {
         let Some((raw, entry)) = raw.zip(self.node.entry("message")) else {
             self.faults.push(
-                Fault::new(codes::MISSING_KEY, self.key, format!("`{}` does not say what its messages are", self.path))
-                    .remedy("add `message:` with `template`, `file`, `column` or `fields`"),
+                Fault::new(
+                    codes::MISSING_KEY,
+                    self.key,
+                    format!("`{}` does not say what its messages are", self.path),
+                )
+                .remedy("add `message:` with `template`, `file`, `column` or `fields`"),
             );
             return None;
         };
@@ -173,7 +194,10 @@ impl TriggerReader<'_> {
                 [first, second, ..] => Fault::new(
                     codes::CONFLICTING_KEYS,
                     second.span,
-                    format!("`{}` and `{}` are both given: a message is made in one way", first.key, second.key),
+                    format!(
+                        "`{}` and `{}` are both given: a message is made in one way",
+                        first.key, second.key
+                    ),
                 )
                 .also(first.span, "the first one")
                 .remedy("remove one of them"),
@@ -193,7 +217,9 @@ impl TriggerReader<'_> {
         let format = if json { Format::Json } else { Format::Text };
         let subject = format!("{}.message.template", self.path);
         let template = match (&raw.template, &raw.file) {
-            (Some(text), _) => self.templates().template(text, format, &subject, Origin::Value(&one.value))?,
+            (Some(text), _) => {
+                self.templates().template(text, format, &subject, Origin::Value(&one.value))?
+            }
             (None, Some(file)) => match read(Path::new(file)) {
                 Ok(text) => {
                     let id = self.files.add(file, text.clone());
@@ -218,8 +244,12 @@ impl TriggerReader<'_> {
         if !json {
             let span = message.entry("format").map_or(value.span, |format| format.span);
             self.faults.push(
-                Fault::new(codes::CONFLICTING_KEYS, span, "`fields` makes a JSON object, and `format` says text")
-                    .remedy("remove `format`, or write a `template`"),
+                Fault::new(
+                    codes::CONFLICTING_KEYS,
+                    span,
+                    "`fields` makes a JSON object, and `format` says text",
+                )
+                .remedy("remove `format`, or write a `template`"),
             );
             return None;
         }
@@ -264,29 +294,42 @@ impl TriggerReader<'_> {
     fn check_literals(&mut self, plan: &PropertyPlan) {
         if let Some(Dynamic::Literal(text)) = &plan.expiration {
             // RabbitMQ closes the channel over a TTL of 2³² ms and more.
-            let fits = warren_engine::span::parse_span(text).is_ok_and(|span| u32::try_from(span.as_millis()).is_ok());
+            let fits = warren_engine::span::parse_span(text)
+                .is_ok_and(|span| u32::try_from(span.as_millis()).is_ok());
             if !fits {
                 self.faults.push(
-                    Fault::new(codes::INVALID_VALUE, self.place("expiration"), "`expiration` takes at most 49 days")
-                        .remedy("write a shorter span, or leave it out: messages then wait for ever"),
+                    Fault::new(
+                        codes::INVALID_VALUE,
+                        self.place("expiration"),
+                        "`expiration` takes at most 49 days",
+                    )
+                    .remedy("write a shorter span, or leave it out: messages then wait for ever"),
                 );
             }
         }
-        if let Some(Dynamic::Literal(text)) = &plan.timestamp {
-            if text.parse::<u64>().is_err() && text.parse::<Timestamp>().is_err() {
-                self.faults.push(
-                    Fault::new(codes::INVALID_VALUE, self.place("timestamp"), "`timestamp` takes a point in time")
-                        .remedy("write it as `2026-01-31T12:00:00Z`, or as seconds since 1970"),
-                );
-            }
+        if let Some(Dynamic::Literal(text)) = &plan.timestamp
+            && text.parse::<u64>().is_err()
+            && text.parse::<Timestamp>().is_err()
+        {
+            self.faults.push(
+                Fault::new(
+                    codes::INVALID_VALUE,
+                    self.place("timestamp"),
+                    "`timestamp` takes a point in time",
+                )
+                .remedy("write it as `2026-01-31T12:00:00Z`, or as seconds since 1970"),
+            );
         }
     }
 
     fn header(&mut self, name: &str, header: &Header) -> Option<HeaderPlan> {
-        let (path, entry) = (format!("headers.{name}"), self.node.get("headers").and_then(|node| node.entry(name))?);
+        let (path, entry) =
+            (format!("headers.{name}"), self.node.get("headers").and_then(|node| node.entry(name))?);
         if name.is_empty() || name.len() > SHORT_BYTES_MAX {
-            let message = format!("a header's name has 1 to {SHORT_BYTES_MAX} bytes, and this has {}", name.len());
-            self.faults.push(Fault::new(codes::VALUE_TOO_LONG, entry.span, message).remedy("choose another name"));
+            let message =
+                format!("a header's name has 1 to {SHORT_BYTES_MAX} bytes, and this has {}", name.len());
+            self.faults
+                .push(Fault::new(codes::VALUE_TOO_LONG, entry.span, message).remedy("choose another name"));
         }
         match header {
             Header::Literal(value) => Some(HeaderPlan::Literal(value.clone())),
@@ -297,7 +340,8 @@ impl TriggerReader<'_> {
             Header::Template(text, kind) => {
                 let node = entry.value.get("template")?;
                 let subject = format!("{}.{path}.template", self.path);
-                let template = self.templates().template(text, Format::Text, &subject, Origin::Value(node))?;
+                let template =
+                    self.templates().template(text, Format::Text, &subject, Origin::Value(node))?;
                 self.check_reads(template.reads(), node.span);
                 Some(HeaderPlan::Template { template: Box::new(template), kind: kind.map(header_type) })
             }
@@ -307,12 +351,14 @@ impl TriggerReader<'_> {
     /// A text that AMQP sends as a short string.
     fn short(&mut self, key: &str, varying: &Varying<String>) -> Option<Dynamic> {
         let dynamic = self.dynamic(key, varying)?;
-        if let Dynamic::Literal(text) = &dynamic {
-            if text.len() > SHORT_BYTES_MAX {
-                let message = format!("`{key}` has {} bytes; AMQP allows {SHORT_BYTES_MAX}", text.len());
-                self.faults.push(Fault::new(codes::VALUE_TOO_LONG, self.place(key), message).remedy("write a shorter text"));
-                return None;
-            }
+        if let Dynamic::Literal(text) = &dynamic
+            && text.len() > SHORT_BYTES_MAX
+        {
+            let message = format!("`{key}` has {} bytes; AMQP allows {SHORT_BYTES_MAX}", text.len());
+            self.faults.push(
+                Fault::new(codes::VALUE_TOO_LONG, self.place(key), message).remedy("write a shorter text"),
+            );
+            return None;
         }
         Some(dynamic)
     }
@@ -327,7 +373,8 @@ impl TriggerReader<'_> {
             Value::Template(text) => {
                 let node = self.node.get(key)?.get("template")?;
                 let subject = format!("{}.{key}.template", self.path);
-                let template = self.templates().template(text, Format::Text, &subject, Origin::Value(node))?;
+                let template =
+                    self.templates().template(text, Format::Text, &subject, Origin::Value(node))?;
                 self.check_reads(template.reads(), node.span);
                 Some(Dynamic::Template(Box::new(template)))
             }
@@ -338,10 +385,11 @@ impl TriggerReader<'_> {
     fn check_column(&mut self, column: &str, span: Span) {
         if column.is_empty() {
             self.faults.push(
-                Fault::new(codes::INVALID_VALUE, span, "this is the name of no column").remedy("name a column of the model"),
+                Fault::new(codes::INVALID_VALUE, span, "this is the name of no column")
+                    .remedy("name a column of the model"),
             );
         } else if self.rows.loses_columns() && !self.rows.key.iter().any(|key| key == column) {
-            self.faults.push(self.rows.not_kept(&format!("the column `{column}`"), span));
+            self.faults.push(not_kept(&format!("the column `{column}`"), span));
         }
     }
 
@@ -349,14 +397,20 @@ impl TriggerReader<'_> {
         if !self.rows.kept && self.rows.ops.contains(&Op::Changed) && (reads.previous || reads.changed) {
             let what = if reads.previous { "`previous`" } else { "`changed`" };
             self.faults.push(
-                Fault::new(codes::CONFLICTING_KEYS, span, format!("this reads {what}, and `keep_rows` is false"))
-                    .remedy("remove `keep_rows: false`: without the rows last sent nothing can be compared with them"),
+                Fault::new(
+                    codes::CONFLICTING_KEYS,
+                    span,
+                    format!("this reads {what}, and `keep_rows` is false"),
+                )
+                .remedy(
+                    "remove `keep_rows: false`: without the rows last sent nothing can be compared with them",
+                ),
             );
         }
-        if let (true, Columns::Set(columns)) = (self.rows.loses_columns(), &reads.columns) {
-            if let Some(column) = columns.iter().find(|column| !self.rows.key.contains(column)) {
-                self.faults.push(self.rows.not_kept(&format!("the column `{column}`"), span));
-            }
+        if let (true, Columns::Set(columns)) = (self.rows.loses_columns(), &reads.columns)
+            && let Some(column) = columns.iter().find(|column| !self.rows.key.contains(column))
+        {
+            self.faults.push(not_kept(&format!("the column `{column}`"), span));
         }
     }
 
@@ -377,15 +431,17 @@ impl KeptRows<'_> {
     fn loses_columns(&self) -> bool {
         !self.kept && self.ops.contains(&Op::Removed)
     }
+}
 
-    fn not_kept(&self, what: &str, span: Span) -> Fault {
-        Fault::new(
-            codes::CONFLICTING_KEYS,
-            span,
-            format!("this reads {what} of removed rows, which have only their key because `keep_rows` is false"),
-        )
-        .remedy("remove `keep_rows: false`, or give `removed` a message of its own: `on: {removed: {message: …}}`")
-    }
+fn not_kept(what: &str, span: Span) -> Fault {
+    Fault::new(
+        codes::CONFLICTING_KEYS,
+        span,
+        format!("this reads {what} of removed rows, which have only their key because `keep_rows` is false"),
+    )
+    .remedy(
+        "remove `keep_rows: false`, or give `removed` a message of its own: `on: {removed: {message: …}}`",
+    )
 }
 
 fn header_type(kind: HeaderKind) -> HeaderType {

@@ -15,18 +15,19 @@ use warren_engine::size::ByteSize;
 use warren_engine::span::parse_span;
 
 use super::faults::{Fault, listed, name_remedy, nearest};
+use super::raw::forms::{SHARE_PATTERN, share_of};
 use super::text::{Files, Span};
 use super::tree::{Meaning, Node, NodeKind, Style};
 
 /// Keys and kinds that the documentation of the product has and this version does not, by their path.
-const LATER: [(&str, &str); 7] = [
-    ("triggers", "triggers"),
-    ("pipelines", "pipelines"),
-    ("hub", "the hub"),
-    ("syncs.*.schedule", "schedules"),
-    ("sources.*.type=duckdb", "DuckDB sources"),
-    ("sources.*.type=adbc", "ADBC sources"),
-    ("brokers.*.type=sqs", "Amazon SQS"),
+const LATER: [&str; 7] = [
+    "triggers",
+    "pipelines",
+    "hub",
+    "syncs.*.schedule",
+    "sources.*.type=duckdb",
+    "sources.*.type=adbc",
+    "brokers.*.type=sqs",
 ];
 
 /// Walks trees with a schema and gathers what is wrong.
@@ -39,6 +40,8 @@ pub struct Walk<'s> {
     pub secrets: Vec<Span>,
     /// The paths of all keys in which something is wrong.
     pub bad: BTreeSet<String>,
+    /// How many values lack a variable; that was told when they were filled in.
+    broken: usize,
 }
 
 /// A place in the tree.
@@ -53,7 +56,7 @@ struct At<'a> {
 impl<'s> Walk<'s> {
     /// A walk with a schema that has its definitions in `$defs`.
     pub fn new(schema: &'s Value, files: &'s Files) -> Walk<'s> {
-        Walk { schema, files, faults: Vec::new(), secrets: Vec::new(), bad: BTreeSet::new() }
+        Walk { schema, files, faults: Vec::new(), secrets: Vec::new(), bad: BTreeSet::new(), broken: 0 }
     }
 
     /// Walks one tree. `path` names its root in messages, and `key` is where that name stands.
@@ -65,17 +68,27 @@ impl<'s> Walk<'s> {
         if schema == &Value::Bool(true) {
             return;
         }
+        if node.scalar().is_some_and(|scalar| scalar.broken) {
+            // What the variable would have given, nobody knows.
+            self.broken += 1;
+            return;
+        }
         let (schema, name) = self.resolved(schema);
         match name {
-            Some("Secret") => self.secrets.push(node.span),
-            Some("Span") => return self.parsed(node, at, "a span of time such as `30s`", |text| parse_span(text).is_ok()),
+            // Where a variable stands, its name is shown and not its value.
+            Some("Secret") if !node.is_filled() => self.secrets.push(node.span),
+            Some("Span") => {
+                return self
+                    .parsed(node, at, "a span of time such as `30s`", |text| parse_span(text).is_ok());
+            }
             Some("Size") => {
-                return self.parsed(node, at, "a size such as `16MiB`", |text| text.parse::<ByteSize>().is_ok());
+                return self
+                    .parsed(node, at, "a size such as `16MiB`", |text| text.parse::<ByteSize>().is_ok());
             }
             _ => {}
         }
         if let Some(names) = choices(schema) {
-            return self.choice(&names, node, at);
+            return self.choice(schema, &names, node, at);
         }
         if let Some(branches) = branches(schema) {
             return self.branch(schema, branches, node, at);
@@ -124,18 +137,31 @@ impl<'s> Walk<'s> {
             Value::Null | Value::Bool(true) => Some(&Value::Bool(true)),
             others => Some(others),
         };
-        let free = schema["patternProperties"].as_object().is_some_and(|patterns| patterns.contains_key("^x-"));
+        let free =
+            schema["patternProperties"].as_object().is_some_and(|patterns| patterns.contains_key("^x-"));
         let mut meant = Vec::new();
         for entry in entries.iter_mut() {
             let path = join(at.path, &entry.key);
             let at_key = At { path: &path, key: entry.span };
-            let before = self.faults.len();
+            let before = self.faults.len() + self.broken;
             match (properties.get(&*entry.key), others) {
                 (Some(property), _) => self.node(property, &mut entry.value, at_key),
-                (None, Some(_)) if schema["propertyNames"]["pattern"].is_string() && !is_plain_name(&entry.key) => {
+                (None, Some(_)) if entry.key.is_empty() => {
+                    let fault = Fault::new(codes::INVALID_VALUE, entry.span, "a name is empty");
+                    self.faults.push(fault.remedy("give it a name"));
+                }
+                (None, Some(_))
+                    if schema["propertyNames"]["pattern"].is_string() && !is_plain_name(&entry.key) =>
+                {
                     self.faults.push(
-                        Fault::new(codes::INVALID_VALUE, entry.span, format!("`{}` cannot be a name", entry.key))
-                            .remedy("use letters, digits, `_` and `-`, at most 64: names become files and metrics"),
+                        Fault::new(
+                            codes::INVALID_VALUE,
+                            entry.span,
+                            format!("`{}` cannot be a name", entry.key),
+                        )
+                        .remedy(
+                            "use letters, digits, `_` and `-`, at most 64: names become files and metrics",
+                        ),
                     );
                 }
                 (None, Some(others)) => self.node(others, &mut entry.value, at_key),
@@ -150,7 +176,7 @@ impl<'s> Walk<'s> {
                     }
                 }
             }
-            if self.faults.len() > before {
+            if self.faults.len() + self.broken > before {
                 self.bad.insert(path);
             }
         }
@@ -170,21 +196,26 @@ impl<'s> Walk<'s> {
         if schema["minProperties"].as_u64().is_some_and(|fewest| (entries.len() as u64) < fewest) {
             let keys = listed(keys(properties), "or");
             self.faults.push(
-                Fault::new(codes::MISSING_KEY, at.key, format!("{} needs one of the keys {keys}", named(at.path)))
-                    .remedy("add one of them"),
+                Fault::new(
+                    codes::MISSING_KEY,
+                    at.key,
+                    format!("{} needs one of the keys {keys}", named(at.path)),
+                )
+                .remedy("add one of them"),
             );
         }
     }
 
     fn unknown_key(&mut self, key: &str, span: Span, path: &str, parent: &str, properties: &Value) {
-        if let Some(what) = later(path) {
+        if is_later(path) {
             self.faults.push(
-                Fault::new(codes::UNKNOWN_KEY, span, format!("`{key}`: {what} are not supported yet by this version"))
-                    .remedy("remove the key, or use a version that has them"),
+                Fault::new(codes::UNKNOWN_KEY, span, format!("`{key}` is not supported yet by this version"))
+                    .remedy("remove the key, or use a version that has it"),
             );
             return;
         }
-        let inside = if parent.is_empty() { "of a configuration".to_owned() } else { format!("of `{parent}`") };
+        let inside =
+            if parent.is_empty() { "of a configuration".to_owned() } else { format!("of `{parent}`") };
         self.faults.push(
             Fault::new(codes::UNKNOWN_KEY, span, format!("`{key}` is not a key {inside}"))
                 .remedy(name_remedy(key, keys(properties).collect::<Vec<_>>(), "its keys are")),
@@ -203,7 +234,11 @@ impl<'s> Walk<'s> {
         }
         let fitting = branches.iter().find(|branch| self.fits_exactly(branch, node));
         match fitting.or_else(|| branches.iter().find(|branch| self.fits(branch, node))) {
-            Some(branch) => self.node(branch, node, at),
+            Some(branch) => match choices(self.resolved(branch).0) {
+                // Told with all forms, since one of the others may have been meant.
+                Some(names) => self.choice(schema, &names, node, at),
+                None => self.node(branch, node, at),
+            },
             None => self.wrong_kind(schema, node, at),
         }
     }
@@ -225,9 +260,13 @@ impl<'s> Walk<'s> {
         let fault = if entry.value.is_filled() {
             Fault::new(codes::INVALID_VALUE, span, format!("`{}.type` is not a known kind", at.path))
                 .remedy(format!("the kinds are: {}", listed(names(), "and")))
-        } else if let Some(what) = later(&format!("{}.type={wanted}", at.path)) {
-            Fault::new(codes::INVALID_VALUE, span, format!("`{wanted}`: {what} is not supported yet by this version"))
-                .remedy(format!("the kinds are: {}", listed(names(), "and")))
+        } else if is_later(&format!("{}.type={wanted}", at.path)) {
+            Fault::new(
+                codes::INVALID_VALUE,
+                span,
+                format!("the kind `{wanted}` is not supported yet by this version"),
+            )
+            .remedy(format!("the kinds are: {}", listed(names(), "and")))
         } else {
             Fault::new(codes::INVALID_VALUE, span, format!("`{wanted}` is not a known kind"))
                 .remedy(name_remedy(wanted, names().collect::<Vec<_>>(), "the kinds are"))
@@ -235,7 +274,7 @@ impl<'s> Walk<'s> {
         self.faults.push(fault);
     }
 
-    fn choice(&mut self, names: &[&Value], node: &mut Node, at: At<'_>) {
+    fn choice(&mut self, schema: &'s Value, names: &[&Value], node: &mut Node, at: At<'_>) {
         let is_chosen = match node.scalar() {
             Some(scalar) => {
                 let null = scalar.meaning() == Meaning::Null;
@@ -246,17 +285,13 @@ impl<'s> Walk<'s> {
         if is_chosen {
             return;
         }
-        let texts = || names.iter().map(|name| name.as_str().unwrap_or("null"));
-        let remedy = match node.text().filter(|_| !node.is_filled()) {
-            Some(text) => name_remedy(text, texts().collect::<Vec<_>>(), "write one of"),
-            None => format!("write one of: {}", listed(texts(), "and")),
-        };
-        let fault = Fault::new(
-            codes::INVALID_VALUE,
-            pointed(node, at),
-            format!("`{}` takes {}, and this is {}", at.path, listed(texts(), "or"), shown(node)),
-        );
-        self.faults.push(fault.remedy(remedy));
+        let texts = names.iter().map(|name| name.as_str().unwrap_or("null"));
+        let expects = self.expects(schema);
+        let near = node.text().filter(|_| !node.is_filled()).and_then(|text| nearest(text, texts));
+        let remedy =
+            near.map_or_else(|| format!("write {expects}"), |near| format!("did you mean `{near}`?"));
+        let message = format!("`{}` takes {expects}, and {}", at.path, shown(node));
+        self.faults.push(Fault::new(codes::INVALID_VALUE, pointed(node, at), message).remedy(remedy));
     }
 
     fn scalar(&mut self, schema: &'s Value, node: &mut Node, at: At<'_>) {
@@ -266,6 +301,15 @@ impl<'s> Walk<'s> {
         if schema["format"] == "path" && !scalar.text.is_empty() && !scalar.text.starts_with("-----BEGIN") {
             scalar.text = self.files.beside(span.file, &scalar.text).display().to_string();
             return;
+        }
+        if schema["pattern"] == SHARE_PATTERN && share_of(&scalar.text).is_none() {
+            let expects = self.expects(schema);
+            let fault = Fault::new(
+                codes::INVALID_VALUE,
+                span,
+                format!("`{}` takes a number of rows or {expects}, and {}", at.path, shown(node)),
+            );
+            return self.faults.push(fault.remedy("write a number, or a share from 0% to 100%"));
         }
         let number = match scalar.meaning() {
             Meaning::Int(number) => number as f64,
@@ -302,7 +346,7 @@ impl<'s> Walk<'s> {
             Meaning::Int(_) | Meaning::Text(_) => read(&scalar.text),
         });
         if !fine {
-            let message = format!("`{}` takes {expects}, and this is {}", at.path, shown(node));
+            let message = format!("`{}` takes {expects}, and {}", at.path, shown(node));
             self.faults.push(
                 Fault::new(codes::INVALID_VALUE, pointed(node, at), message)
                     .remedy(format!("write {expects}: a number with its unit")),
@@ -322,21 +366,29 @@ impl<'s> Walk<'s> {
         }
         let wants = |kind: &str| self.allows(schema, kind);
         let remedy = match node.scalar().map(|scalar| (scalar.style, scalar.meaning())) {
-            Some((_, Meaning::Int(_) | Meaning::Float(_) | Meaning::Bool(_))) if wants("string") => {
+            Some((_, Meaning::Int(_) | Meaning::Float(_) | Meaning::Bool(_))) if expects.contains("text") => {
                 "put it in quotes to make it text".to_owned()
             }
             Some((_, Meaning::Text("yes" | "no" | "on" | "off" | "y" | "n"))) if wants("boolean") => {
                 "write `true` or `false`".to_owned()
             }
-            Some((Style::Quoted, Meaning::Text(text))) if self.would_fit(schema, text) => "remove the quotes".to_owned(),
+            Some((Style::Quoted, Meaning::Text(text))) if self.would_fit(schema, text) => {
+                "remove the quotes".to_owned()
+            }
             _ => format!("write {expects}"),
         };
-        let message = format!("{path} takes {expects}, and this is {}", node.describe());
+        let found = if node.is_filled() { shown(node) } else { format!("this is {}", node.describe()) };
+        let message = format!("{path} takes {expects}, and {found}");
         self.faults.push(Fault::new(codes::INVALID_VALUE, pointed(node, at), message).remedy(remedy));
     }
 
     fn would_fit(&self, schema: &Value, text: &str) -> bool {
-        let plain = super::tree::Scalar { text: text.to_owned(), style: Style::Plain, fills: Vec::new() };
+        let plain = super::tree::Scalar {
+            text: text.to_owned(),
+            style: Style::Plain,
+            fills: Vec::new(),
+            broken: false,
+        };
         self.meaning_fits(schema, plain.meaning())
     }
 
@@ -370,7 +422,9 @@ impl<'s> Walk<'s> {
     }
 
     fn allows(&self, schema: &Value, kind: &str) -> bool {
-        if let Some(reference) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+        if let Some(reference) =
+            schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"))
+        {
             return self.allows(&self.schema["$defs"][reference], kind);
         }
         if let Some(branches) = branches(schema) {
@@ -405,7 +459,10 @@ pub fn expects(root: &Value, schema: &Value) -> String {
         };
     }
     if let Some(names) = choices(schema) {
-        return listed(names.iter().map(|name| name.as_str().unwrap_or("null")), "or");
+        // `null` as text and as nothing read the same.
+        let mut texts: Vec<&str> = names.iter().map(|name| name.as_str().unwrap_or("null")).collect();
+        texts.dedup();
+        return listed(texts, "or");
     }
     if let Some(branches) = branches(schema) {
         let mut all: Vec<String> = Vec::new();
@@ -418,8 +475,8 @@ pub fn expects(root: &Value, schema: &Value) -> String {
         return join_or(&all);
     }
     let one = |kind: &str| match kind {
-        "string" if schema["pattern"] == r"^[0-9]+(\.[0-9]+)?%$" => "a share such as `20%`".to_owned(),
-        "string" if schema["format"] == "path" => "the path of a file".to_owned(),
+        "string" if schema["pattern"] == SHARE_PATTERN => "a share such as `20%`".to_owned(),
+        "string" if schema["format"] == "path" => "a path".to_owned(),
         "string" => "text".to_owned(),
         "integer" => match bounds(schema) {
             (Some(least), Some(most)) => format!("a whole number from {least} to {most}"),
@@ -430,19 +487,20 @@ pub fn expects(root: &Value, schema: &Value) -> String {
         "boolean" => "`true` or `false`".to_owned(),
         "array" => "a list".to_owned(),
         "null" => "`null`".to_owned(),
-        _ => match schema["properties"].as_object().filter(|properties| properties.len() <= 2) {
-            Some(properties) if !properties.is_empty() => {
-                let forms: Vec<String> = properties.keys().map(|key| format!("`{{{key}: …}}`")).collect();
-                join_or(&forms)
-            }
-            _ => "a map of keys".to_owned(),
-        },
+        _ if is_value(schema) => "`{column: …}` or `{template: …}`".to_owned(),
+        _ => "a map of keys".to_owned(),
     };
     match &schema["type"] {
         Value::String(kind) => one(kind),
         Value::Array(kinds) => join_or(&kinds.iter().filter_map(Value::as_str).map(one).collect::<Vec<_>>()),
         _ => "a value".to_owned(),
     }
+}
+
+/// Whether a schema is that of a value by column or template.
+pub fn is_value(schema: &Value) -> bool {
+    let has = |key: &str| schema["properties"][key].is_object();
+    has("column") && has("template") && !has("fields")
 }
 
 fn join_or(parts: &[String]) -> String {
@@ -492,12 +550,14 @@ fn pointed(node: &Node, at: At<'_>) -> Span {
     }
 }
 
-/// A value for people, unless it came from outside.
+/// What a value is, as the end of a sentence; what came from outside is not quoted.
 fn shown(node: &Node) -> String {
     match node.text() {
-        Some(_) if node.is_filled() => "what a variable gave, which is something else".to_owned(),
-        Some(text) if text.chars().count() <= 40 && !text.contains('\n') && !text.is_empty() => format!("`{text}`"),
-        Some(_) | None => node.describe().to_owned(),
+        Some(_) if node.is_filled() => "a variable gives it something else".to_owned(),
+        Some(text) if text.chars().count() <= 40 && !text.contains('\n') && !text.is_empty() => {
+            format!("this is `{text}`")
+        }
+        Some(_) | None => format!("this is {}", node.describe()),
     }
 }
 
@@ -520,10 +580,11 @@ fn is_plain_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
-fn later(path: &str) -> Option<&'static str> {
-    let fits = |pattern: &str| {
-        let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('.').collect(), path.split('.').collect());
-        pattern.len() == path.len() && pattern.iter().zip(&path).all(|(wanted, part)| *wanted == "*" || wanted == part)
-    };
-    LATER.iter().find(|(pattern, _)| fits(pattern)).map(|(_, what)| *what)
+fn is_later(path: &str) -> bool {
+    LATER.iter().any(|pattern| {
+        let (pattern, path): (Vec<&str>, Vec<&str>) =
+            (pattern.split('.').collect(), path.split('.').collect());
+        pattern.len() == path.len()
+            && pattern.iter().zip(&path).all(|(wanted, part)| *wanted == "*" || wanted == part)
+    })
 }

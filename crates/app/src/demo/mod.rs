@@ -57,7 +57,9 @@ pub async fn run(
     let busy = |error: rusqlite::Error| unwritable(&shop_path, &error.to_string());
     shop.day(40, 300, 20).and_then(|()| shop.touch_all()).map_err(busy)?;
     runs.push(step(context, &parts).await?);
-    context.say("\nAnother day. One customer moves to a region that no queue is for; only that row is rejected:");
+    context.say(
+        "\nAnother day. One customer moves to a region that no queue is for; only that row is rejected:",
+    );
     shop.day(25, 100, 10).map_err(busy)?;
     let lost = shop.move_to_nowhere().map_err(busy)?;
     runs.push(step(context, &parts).await?);
@@ -124,7 +126,8 @@ async fn live(context: &Context, parts: Parts, mut shop: Shop, listen: SocketAdd
         Ok(listener) => listener,
         Err(error) => {
             let what = format!("serve the page on {listen}");
-            let failure = Failure::new(FailureKind::Refused, codes::INVALID_VALUE, what).detail(error.to_string());
+            let failure =
+                Failure::new(FailureKind::Refused, codes::INVALID_VALUE, what).detail(error.to_string());
             return Err(failure.remedy("name another address with `--listen`, or end with `--once`").into());
         }
     };
@@ -145,8 +148,14 @@ async fn live(context: &Context, parts: Parts, mut shop: Shop, listen: SocketAdd
                 continue;
             }
             let silent = warren_engine::sync::watch::Silent;
-            warren_engine::sync::run::run(&parts.plan, &parts.ports, Ask::default(), &silent, &context.cancel)
-                .await?;
+            warren_engine::sync::run::run(
+                &parts.plan,
+                &parts.ports,
+                Ask::default(),
+                &silent,
+                &context.cancel,
+            )
+            .await?;
             runs += 1;
         }
     };

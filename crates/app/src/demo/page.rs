@@ -24,7 +24,8 @@ pub fn router(parts: Arc<Parts>) -> Router {
 
 async fn page() -> Response {
     // The page loads nothing from elsewhere, and nothing else may run in it.
-    let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'";
+    let policy =
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'";
     ([(header::CONTENT_SECURITY_POLICY, policy)], Html(include_str!("page.html"))).into_response()
 }
 

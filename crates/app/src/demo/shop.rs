@@ -6,12 +6,31 @@ use rusqlite::{Connection, params};
 pub const CUSTOMERS: u32 = 3000;
 
 const FIRST: [&str; 24] = [
-    "Ada", "Björn", "Chloé", "Dmitri", "Emeka", "Fatima", "Giulia", "Hiro", "Inês", "João", "Kateryna", "Liam", "Mei",
-    "Noor", "Olu", "Priya", "Quentin", "Rosa", "Søren", "Tomás", "Uma", "Viktor", "Wanjiru", "Zoë",
+    "Ada", "Björn", "Chloé", "Dmitri", "Emeka", "Fatima", "Giulia", "Hiro", "Inês", "João", "Kateryna",
+    "Liam", "Mei", "Noor", "Olu", "Priya", "Quentin", "Rosa", "Søren", "Tomás", "Uma", "Viktor", "Wanjiru",
+    "Zoë",
 ];
 const LAST: [&str; 20] = [
-    "Almeida", "Brandt", "Chen", "Dubois", "Eriksen", "Fernández", "García", "Haddad", "Ivanov", "Jones", "Kowalski",
-    "Larsen", "Müller", "Nakamura", "O'Neill", "Patel", "Quispe", "Rossi", "Smith \"Smitty\"", "Tanaka",
+    "Almeida",
+    "Brandt",
+    "Chen",
+    "Dubois",
+    "Eriksen",
+    "Fernández",
+    "García",
+    "Haddad",
+    "Ivanov",
+    "Jones",
+    "Kowalski",
+    "Larsen",
+    "Müller",
+    "Nakamura",
+    "O'Neill",
+    "Patel",
+    "Quispe",
+    "Rossi",
+    "Smith \"Smitty\"",
+    "Tanaka",
 ];
 const REGIONS: [&str; 3] = ["emea", "amer", "apac"];
 const PLANS: [&str; 3] = ["free", "team", "enterprise"];
@@ -85,7 +104,8 @@ impl Shop {
     /// The database cannot be written.
     pub fn day(&mut self, come: u32, change: u32, leave: u32) -> rusqlite::Result<()> {
         let next: u32 =
-            self.database.query_row("SELECT coalesce(max(id), 0) + 1 FROM customers", [], |row| row.get(0))?;
+            self.database
+                .query_row("SELECT coalesce(max(id), 0) + 1 FROM customers", [], |row| row.get(0))?;
         self.database.execute_batch("BEGIN")?;
         for id in next..next + come {
             self.add(id)?;

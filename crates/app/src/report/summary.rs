@@ -20,7 +20,8 @@ pub fn run_text(run: &RunRecord, tallies: &[Tally]) -> String {
     lines.push(format!("{}: {word} in {} (run {})", run.sync, span(run.times.total_ms), run.id));
     let counts = &run.counts;
     if run.kind != RunKind::Replay {
-        let speed = rate(counts.rows, run.times.querying_ms).map(|rate| format!(" ({rate})")).unwrap_or_default();
+        let speed =
+            rate(counts.rows, run.times.querying_ms).map(|rate| format!(" ({rate})")).unwrap_or_default();
         lines.push(format!(
             "  {:<10}{}{speed}, {}",
             "read",
@@ -29,7 +30,9 @@ pub fn run_text(run: &RunRecord, tallies: &[Tally]) -> String {
         ));
     }
     if counts.sent.total() > 0 {
-        let speed = rate(counts.sent.total(), run.times.sending_ms).map(|rate| format!(", {rate}")).unwrap_or_default();
+        let speed = rate(counts.sent.total(), run.times.sending_ms)
+            .map(|rate| format!(", {rate}"))
+            .unwrap_or_default();
         let size = ByteSize(counts.bytes);
         lines.push(format!("  {:<10}{} ({size}{speed})", "sent", counted(counts.sent.total(), "message")));
     }

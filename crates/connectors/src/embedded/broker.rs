@@ -15,7 +15,7 @@ use warren_engine::message::{Headers, Outbound, Receipt, Route};
 use warren_engine::ports::{Broker, Consumer, MessageLimits, QueueInfo};
 
 use super::config::{Config, ExchangeKind};
-use super::consumer::{Flow, QueueConsumer, closed};
+use super::consumer::{CHANNEL_ITEMS_MAX, Flow, QueueConsumer, closed};
 use super::declare::Binding;
 use super::deposit::Parcel;
 use super::fault::Fault;
@@ -181,6 +181,10 @@ impl Embedded {
     /// # Errors
     /// The file cannot be read.
     pub async fn queue_states(&self) -> Result<Vec<QueueState>, Failure> {
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method is not general in `Look`'s lifetime"
+        )]
         self.look(|look| look.queues()).await
     }
 
@@ -342,7 +346,7 @@ impl Broker for Embedded {
     }
 
     async fn check(&self, routes: &[Route]) -> Vec<Finding> {
-        let subject = format!("brokers.{}", self.shared.name);
+        let subject = self.shared.name.clone();
         let routes = routes.to_vec();
         let found = {
             let subject = subject.clone();
@@ -358,7 +362,7 @@ impl Broker for Embedded {
             .into_iter()
             .map(|queue| QueueInfo {
                 name: queue.name,
-                kind: "embedded".to_owned(),
+                kind: "classic".to_owned(), // what RabbitMQ calls a queue with these rules
                 messages: Some(queue.ready + queue.unsettled),
                 consumers: Some(queue.consumers),
                 durable: true,
@@ -371,7 +375,7 @@ impl Broker for Embedded {
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, Failure> {
         let commands = self.commands().await?;
         let consumer = self.shared.next_consumer.fetch_add(1, Ordering::Relaxed);
-        let (outgoing, incoming) = channel::unbounded_channel();
+        let (outgoing, incoming) = channel::channel(CHANNEL_ITEMS_MAX);
         let flow = Arc::new(Flow::default());
         let (reply, answer) = oneshot::channel();
         let enter =
@@ -468,6 +472,11 @@ impl Shared {
                 return Err(fault.failure(&what, &self.path));
             }
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "bounded by the callers, who each wait for their answer, and for publishes by WAITING_BYTES_MAX; \
+                      a bounded one would have to block, in `Drop` too, or let a later publish overtake an earlier one"
+        )]
         let (commands, waiting) = mpsc::channel();
         let writer = Writer::new(conn, self.path.clone(), topology, holder, presence, waiting);
         let thread = std::thread::Builder::new()
@@ -521,12 +530,62 @@ async fn on_blocking_thread<T: Send + 'static>(
 /// A message's own time to live, as RabbitMQ reads it.
 fn expiration(text: &str) -> Result<i64, Failure> {
     match text.parse::<i64>() {
-        Ok(ttl) if (0..=TTL_MS_MAX).contains(&ttl) && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(ttl),
+        Ok(ttl) if (0..=TTL_MS_MAX).contains(&ttl) && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(ttl)
+        }
         _ => {
             let shown: String = text.chars().take(40).collect();
             Err(Failure::new(FailureKind::Invalid, codes::INVALID_PROPERTY, "publish a message").detail(format!(
                 "expiration `{shown}` is not a number of milliseconds in decimal digits, at most {TTL_MS_MAX}"
             )))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use warren_engine::delivery::Settlement;
+    use warren_engine::message::{Message, Properties};
+
+    use super::*;
+
+    // The file's size is held back instead of the disk's; SQLite says the same of both.
+    #[tokio::test]
+    async fn a_full_disk_refuses_messages_until_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let config: Config = serde_json::from_str(r#"{"queues": {"q": {}}}"#).unwrap();
+        let broker = Embedded::open("test", &config, folder.path()).unwrap();
+        let pages_max = |pages: i64| {
+            broker.act(move |ledger| {
+                let mut statement = ledger.conn.prepare(&format!("PRAGMA max_page_count = {pages}"))?;
+                Ok(statement.query_row([], |row| row.get::<_, i64>(0))? as u64)
+            })
+        };
+        let body = Bytes::from(vec![b'x'; 50_000]);
+        let outbound = Outbound {
+            route: Route::Queue("q".into()),
+            message: Message { body, properties: Properties::default() },
+        };
+        pages_max(100).await.unwrap();
+        // 1. Until it is full. 2. Refused, to be tried again. 3. What was accepted is settled. 4. Room again.
+        let mut accepted = 0;
+        let failure = loop {
+            match broker.publish(std::slice::from_ref(&outbound)).await.pop() {
+                Some(Receipt::Accepted(_)) => accepted += 1,
+                Some(Receipt::Refused(failure)) => break failure,
+                other => panic!("1: {other:?}"),
+            }
+        };
+        assert!((1..20).contains(&accepted), "1: {accepted}");
+        assert_eq!((failure.kind, failure.code), (FailureKind::Throttled, codes::STATE_UNWRITABLE), "2");
+        assert!(failure.place.is_some() && failure.remedy.is_some(), "2: {failure:?}");
+        let mut consumer = broker.consume("q", 10).await.unwrap();
+        for _ in 0..accepted {
+            let (_, unsettled) = consumer.next().await.unwrap().unwrap().split();
+            unsettled.settle(Settlement::Ack).await.unwrap();
+        }
+        pages_max(100_000).await.unwrap();
+        assert!(matches!(broker.publish(&[outbound]).await[..], [Receipt::Accepted(_)]), "4");
     }
 }

@@ -11,10 +11,10 @@ use warren_engine::delivery::{Delivery, Settle, Settlement};
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::Consumer;
 
+use super::Shared;
 use super::fault::damaged;
 use super::take::{Taken, Verdict};
 use super::writer::{Command, ConsumerId};
-use super::Shared;
 
 /// What the writer sends a consumer.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(super) struct Flow {
 /// Sent and not looked at, at most; the bytes by at most one message or one transaction's worth more.
 const UNSEEN_MESSAGES_MAX: usize = 1024;
 const UNSEEN_BYTES_MAX: usize = 16 << 20;
+/// What the channel to a consumer holds: those, and the one item that ends it. So it is never full.
+pub(super) const CHANNEL_ITEMS_MAX: usize = UNSEEN_MESSAGES_MAX + 1;
 
 impl Flow {
     /// How many messages may be sent now.
@@ -82,7 +84,7 @@ pub(super) struct QueueConsumer {
     pub queue: Arc<str>,
     pub tag: String,
     pub next_tag: u64,
-    pub incoming: channel::UnboundedReceiver<Item>,
+    pub incoming: channel::Receiver<Item>,
     pub flow: Arc<Flow>,
     pub commands: mpsc::Sender<Command>,
     pub cancelled: bool,
@@ -173,5 +175,6 @@ impl Settle for Hold {
 
 /// What is said where the writer is gone.
 pub(super) fn closed(what: &str) -> Failure {
-    Failure::new(FailureKind::Disconnected, codes::CONNECTION_LOST, what).detail("the embedded broker was closed")
+    Failure::new(FailureKind::Disconnected, codes::CONNECTION_LOST, what)
+        .detail("the embedded broker was closed")
 }

@@ -61,10 +61,16 @@ impl Ledger<'_> {
             if queue.settings == *settings {
                 return Ok(false);
             }
-            return Err(Failure::new(FailureKind::Refused, codes::CONFLICTING_KEYS, format!("declare queue `{name}`"))
-                .detail(format!("it is there with other settings: {}", differences(&queue.settings, settings)))
-                .remedy("give it the settings it has, or delete the queue (with its messages) and declare it again")
-                .into());
+            return Err(Failure::new(
+                FailureKind::Refused,
+                codes::CONFLICTING_KEYS,
+                format!("declare queue `{name}`"),
+            )
+            .detail(format!("it is there with other settings: {}", differences(&queue.settings, settings)))
+            .remedy(
+                "give it the settings it has, or delete the queue (with its messages) and declare it again",
+            )
+            .into());
         }
         self.conn.execute(
             "INSERT INTO queue (name, ttl_ms, max_length, overflow, dead_letter_exchange, dead_letter_routing_key,
@@ -112,8 +118,9 @@ impl Ledger<'_> {
         let (queue, arguments) = self.both_ends(binding, &what)?;
         check_short("routing_key", &binding.routing_key)
             .map_err(|failure| Failure { what: what.clone(), ..failure })?;
-        matching::headers_match(&binding.arguments)
-            .map_err(|detail| Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what).detail(detail))?;
+        matching::headers_match(&binding.arguments).map_err(|detail| {
+            Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what).detail(detail)
+        })?;
         let made = self.conn.execute(
             "INSERT OR IGNORE INTO binding (exchange, queue, routing_key, arguments) VALUES (?1, ?2, ?3, ?4)",
             params![binding.exchange, queue, binding.routing_key, arguments],
@@ -253,7 +260,11 @@ fn differences(has: &QueueSettings, wants: &QueueSettings) -> String {
     compare("max_length", number(has.max_length), number(wants.max_length));
     compare("overflow", overflow_text(has.overflow).into(), overflow_text(wants.overflow).into());
     compare("dead_letter_exchange", text(&has.dead_letter_exchange), text(&wants.dead_letter_exchange));
-    compare("dead_letter_routing_key", text(&has.dead_letter_routing_key), text(&wants.dead_letter_routing_key));
+    compare(
+        "dead_letter_routing_key",
+        text(&has.dead_letter_routing_key),
+        text(&wants.dead_letter_routing_key),
+    );
     if has.arguments != wants.arguments {
         differences.push("its own arguments differ".into());
     }

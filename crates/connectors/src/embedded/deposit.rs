@@ -121,9 +121,13 @@ impl Ledger<'_> {
             self.bury()?;
         }
         Ok(Some(
-            Failure::new(FailureKind::Throttled, codes::BROKER_REFUSED_MESSAGE, format!("publish to queue `{}`", queue.name))
-                .detail(format!("the queue has as many messages as it may ({max})"))
-                .remedy("let a consumer take messages from it, or raise its max_length"),
+            Failure::new(
+                FailureKind::Throttled,
+                codes::BROKER_REFUSED_MESSAGE,
+                format!("publish to queue `{}`", queue.name),
+            )
+            .detail(format!("the queue has as many messages as it may ({max})"))
+            .remedy("let a consumer take messages from it, or raise its max_length"),
         ))
     }
 
@@ -219,14 +223,11 @@ impl Ledger<'_> {
             let rewritten = if readable { properties::encode(&properties).ok() } else { None };
             let encoded = rewritten.unwrap_or_else(|| dead.properties.clone());
             // RabbitMQ drops what has no dead-letter exchange to go to; `check` warns of such a queue.
-            let Some(targets) = self.topology.route(exchange, routing_key, &properties.headers) else { continue };
-            let content = Content {
-                exchange,
-                routing_key,
-                properties: &encoded,
-                ttl_ms: None,
-                body: &dead.body,
+            let Some(targets) = self.topology.route(exchange, routing_key, &properties.headers) else {
+                continue;
             };
+            let content =
+                Content { exchange, routing_key, properties: &encoded, ttl_ms: None, body: &dead.body };
             for target in targets {
                 let cycle = dead.reason != Reason::Rejected
                     && self
@@ -243,7 +244,13 @@ impl Ledger<'_> {
 }
 
 /// Writes the headers that RabbitMQ writes on a dead letter.
-fn record_death(headers: &mut Headers, dead: &DeadLetter, queue: &str, expiration: Option<String>, now_ms: i64) {
+fn record_death(
+    headers: &mut Headers,
+    dead: &DeadLetter,
+    queue: &str,
+    expiration: Option<String>,
+    now_ms: i64,
+) {
     let text = |text: &str| HeaderValue::Text(text.to_owned());
     let reason = dead.reason.text();
     let mut deaths = match headers.remove("x-death") {
@@ -263,31 +270,26 @@ fn record_death(headers: &mut Headers, dead: &DeadLetter, queue: &str, expiratio
     headers.set("x-last-death-queue", text(queue));
     headers.set("x-last-death-reason", text(reason));
     // The latest death stands first; one that happened before is counted and keeps the rest of what it says.
-    let death = match deaths.iter().position(same) {
-        Some(at) => match deaths.remove(at) {
-            HeaderValue::Table(mut death) => {
-                let count = match death.get("count") {
-                    Some(HeaderValue::I64(count)) => count.saturating_add(1),
-                    _ => 1,
-                };
-                death.set("count", HeaderValue::I64(count));
-                death
-            }
-            _ => Headers::default(),
-        },
-        None => {
-            let mut death = Headers::default();
-            death.set("count", HeaderValue::I64(1));
-            death.set("reason", text(reason));
-            death.set("queue", text(queue));
-            death.set("time", HeaderValue::Timestamp((now_ms / 1000).max(0) as u64));
-            death.set("exchange", text(&dead.exchange));
-            death.set("routing-keys", HeaderValue::Array(vec![text(&dead.routing_key)]));
-            if let Some(expiration) = expiration {
-                death.set("original-expiration", text(&expiration));
-            }
-            death
+    let earlier = deaths.iter().position(same).map(|at| deaths.remove(at));
+    let death = if let Some(HeaderValue::Table(mut death)) = earlier {
+        let count = match death.get("count") {
+            Some(HeaderValue::I64(count)) => count.saturating_add(1),
+            _ => 1,
+        };
+        death.set("count", HeaderValue::I64(count));
+        death
+    } else {
+        let mut death = Headers::default();
+        death.set("count", HeaderValue::I64(1));
+        death.set("reason", text(reason));
+        death.set("queue", text(queue));
+        death.set("time", HeaderValue::Timestamp((now_ms / 1000).max(0) as u64));
+        death.set("exchange", text(&dead.exchange));
+        death.set("routing-keys", HeaderValue::Array(vec![text(&dead.routing_key)]));
+        if let Some(expiration) = expiration {
+            death.set("original-expiration", text(&expiration));
         }
+        death
     };
     deaths.insert(0, HeaderValue::Table(death));
     headers.set("x-death", HeaderValue::Array(deaths));
@@ -318,8 +320,7 @@ pub(super) fn no_such_queue(what: String) -> Failure {
 
 fn unroutable(parcel: &Parcel) -> Failure {
     if parcel.to_queue {
-        let failure = no_such_queue(format!("publish to queue `{}`", parcel.routing_key));
-        return Failure { kind: FailureKind::Unroutable, ..failure };
+        return no_such_queue(format!("publish to queue `{}`", parcel.routing_key));
     }
     Failure::new(
         FailureKind::Unroutable,

@@ -87,7 +87,7 @@ pub(super) fn translate(error: Error, what: &str, path: &Path) -> Failure {
 
 /// A file that holds something we did not write.
 pub(super) fn damaged(what: &str, detail: impl Into<String>) -> Failure {
-    Failure::new(FailureKind::Internal, codes::STATE_DAMAGED, what)
-        .detail(detail)
-        .remedy("keep a copy of the broker's file and restore it from a backup, or move it away to begin anew")
+    Failure::new(FailureKind::Internal, codes::STATE_DAMAGED, what).detail(detail).remedy(
+        "keep a copy of the broker's file and restore it from a backup, or move it away to begin anew",
+    )
 }

@@ -81,7 +81,8 @@ impl<'c> Ledger<'c> {
     /// How many messages a queue has, as this transaction sees it.
     pub(super) fn depth(&mut self, queue: QueueId) -> Result<&mut Depth, Fault> {
         if !self.depths.contains_key(&queue) {
-            let mut statement = self.conn.prepare_cached("SELECT ready, taken FROM depth WHERE queue = ?1")?;
+            let mut statement =
+                self.conn.prepare_cached("SELECT ready, taken FROM depth WHERE queue = ?1")?;
             let mut rows = statement.query([queue])?;
             let Some(row) = rows.next()? else {
                 return Err(damaged("count a queue's messages", format!("queue {queue} has no count")).into());

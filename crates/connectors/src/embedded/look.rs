@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
+use warren_engine::codes;
 use warren_engine::failure::Failure;
 use warren_engine::finding::Finding;
 use warren_engine::message::{Headers, Message, Route};
-use warren_engine::codes;
 
 use super::config::ExchangeKind;
 use super::declare::Binding;
@@ -106,7 +106,10 @@ impl<'c> Look<'c> {
     pub(super) fn exchanges(&self) -> Vec<ExchangeState> {
         let binding = |exchange: &str, binding: &super::topology::Binding| Binding {
             exchange: exchange.to_owned(),
-            queue: self.topology.queue_by_id(binding.queue).map_or_else(String::new, |queue| queue.name.clone()),
+            queue: self
+                .topology
+                .queue_by_id(binding.queue)
+                .map_or_else(String::new, |queue| queue.name.clone()),
             routing_key: binding.routing_key.clone(),
             arguments: binding.arguments.clone(),
         };
@@ -158,11 +161,12 @@ impl<'c> Look<'c> {
         Ok(messages)
     }
 
-    /// What is wrong with routes, and with queues whose dead letters would be lost.
-    pub(super) fn check(&self, subject: &str, routes: &[Route]) -> Vec<Finding> {
+    /// What is wrong with routes, and with queues whose dead letters would be lost. The subject of each finding is the route
+    /// in words, or the broker's name.
+    pub(super) fn check(&self, broker: &str, routes: &[Route]) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
         for route in routes {
-            findings.extend(self.check_route(subject, route));
+            findings.extend(self.check_route(route));
         }
         for queue in self.topology.queues() {
             let Some(exchange) = &queue.settings.dead_letter_exchange else { continue };
@@ -181,7 +185,7 @@ impl<'c> Look<'c> {
             if let Some(to) = lost {
                 let message = format!("queue `{}` dead-letters to {to}: those messages are lost", queue.name);
                 findings.push(
-                    Finding::warning(codes::NO_SUCH_EXCHANGE, subject, message)
+                    Finding::warning(codes::NO_SUCH_EXCHANGE, broker, message)
                         .remedy("declare what it names under the broker's `queues:` or `exchanges:`"),
                 );
             }
@@ -189,35 +193,40 @@ impl<'c> Look<'c> {
         findings
     }
 
-    fn check_route(&self, subject: &str, route: &Route) -> Option<Finding> {
+    fn check_route(&self, route: &Route) -> Option<Finding> {
+        let subject = route.to_string();
         match route {
             Route::Queue(name) => match self.topology.queue(name) {
                 Some(_) => None,
-                None => Some(finding(subject, &no_such_queue(format!("queue `{name}` does not exist")))),
+                None => Some(Finding::from_failure(
+                    subject,
+                    &no_such_queue(format!("queue `{name}` does not exist")),
+                )),
             },
             Route::Exchange { exchange, routing_key } => {
-                let named = |failure: Failure| Failure { what: format!("{route}: not there"), ..failure };
+                let named = |failure: Failure| Failure {
+                    what: format!("exchange `{exchange}` does not exist"),
+                    ..failure
+                };
                 // A headers exchange chooses by headers, which nobody knows yet.
-                let by_headers = self
-                    .topology
-                    .exchanges
-                    .get(exchange)
-                    .is_some_and(|exchange| exchange.kind == ExchangeKind::Headers && !exchange.bindings.is_empty());
+                let by_headers = self.topology.exchanges.get(exchange).is_some_and(|exchange| {
+                    exchange.kind == ExchangeKind::Headers && !exchange.bindings.is_empty()
+                });
                 match self.topology.route(exchange, routing_key, &Headers::default()) {
-                    None => Some(finding(subject, &named(no_such_exchange(exchange)))),
+                    None => Some(Finding::from_failure(subject, &named(no_such_exchange(exchange)))),
                     Some(queues) if queues.is_empty() && !by_headers => Some(
-                        Finding::warning(codes::UNROUTABLE, subject, format!("no queue is bound for {route}"))
-                            .remedy("bind a queue to the exchange for this routing key"),
+                        Finding::warning(
+                            codes::UNROUTABLE,
+                            subject,
+                            format!("no queue is bound for {route}"),
+                        )
+                        .remedy("bind a queue to the exchange for this routing key"),
                     ),
                     Some(_) => None,
                 }
             }
         }
     }
-}
-
-fn finding(subject: &str, failure: &Failure) -> Finding {
-    Finding::from_failure(subject, failure)
 }
 
 impl Drop for Look<'_> {

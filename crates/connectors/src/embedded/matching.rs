@@ -74,7 +74,9 @@ pub(super) fn headers(arguments: &Headers, headers: &Headers) -> bool {
     let mut wanted = arguments
         .iter()
         .filter(|(name, _)| *name != "x-match" && (with_x || !name.starts_with("x-")))
-        .map(|(name, want)| headers.get(name).is_some_and(|have| *want == HeaderValue::Void || same(want, have)));
+        .map(|(name, want)| {
+            headers.get(name).is_some_and(|have| *want == HeaderValue::Void || same(want, have))
+        });
     match how {
         HeadersMatch::All | HeadersMatch::AllWithX => wanted.all(|matched| matched),
         HeadersMatch::Any | HeadersMatch::AnyWithX => wanted.any(|matched| matched),
@@ -87,6 +89,7 @@ fn same(want: &HeaderValue, have: &HeaderValue) -> bool {
         return want == have;
     }
     if let (Some(want), Some(have)) = (number(want), number(have)) {
+        #[expect(clippy::float_cmp, reason = "RabbitMQ matches exactly")]
         return want == have;
     }
     if let (Some(want), Some(have)) = (bytes(want), bytes(have)) {
@@ -95,7 +98,8 @@ fn same(want: &HeaderValue, have: &HeaderValue) -> bool {
     want == have
 }
 
-fn whole(value: &HeaderValue) -> Option<i128> {
+/// A whole number of any width.
+pub(super) fn whole(value: &HeaderValue) -> Option<i128> {
     match value {
         HeaderValue::I8(value) => Some((*value).into()),
         HeaderValue::U8(value) => Some((*value).into()),
@@ -126,11 +130,10 @@ fn number(value: &HeaderValue) -> Option<f64> {
 }
 
 fn bytes(value: &HeaderValue) -> Option<&[u8]> {
-    match value {
-        HeaderValue::Text(text) => Some(text.as_bytes()),
-        HeaderValue::Bytes(bytes) => Some(bytes),
-        _ => None,
+    if let HeaderValue::Text(text) = value {
+        return Some(text.as_bytes());
     }
+    if let HeaderValue::Bytes(bytes) = value { Some(bytes) } else { None }
 }
 
 #[cfg(test)]

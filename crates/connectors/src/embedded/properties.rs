@@ -75,10 +75,8 @@ pub(super) fn check_short(name: &str, text: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let shown: String = text.chars().take(40).collect();
-    Err(Failure::new(FailureKind::Invalid, codes::VALUE_TOO_LONG, "publish a message").detail(format!(
-        "{name} `{shown}…` has {} bytes, at most {SHORT_BYTES_MAX} are allowed",
-        text.len()
-    )))
+    Err(Failure::new(FailureKind::Invalid, codes::VALUE_TOO_LONG, "publish a message")
+        .detail(format!("{name} `{shown}…` has {} bytes, at most {SHORT_BYTES_MAX} are allowed", text.len())))
 }
 
 fn put_short(out: &mut Vec<u8>, name: &str, text: &str) -> Result<(), Failure> {
@@ -276,7 +274,8 @@ mod tests {
     use super::*;
 
     fn all_of_it() -> Properties {
-        let nested: Headers = [("in".to_owned(), HeaderValue::Array(vec![HeaderValue::Void]))].into_iter().collect();
+        let nested: Headers =
+            [("in".to_owned(), HeaderValue::Array(vec![HeaderValue::Void]))].into_iter().collect();
         Properties {
             content_type: Some("application/json".into()),
             content_encoding: Some(String::new()),

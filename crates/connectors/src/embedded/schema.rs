@@ -67,7 +67,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Failure> {
                 .because(error)
         })?;
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags).map_err(|error| translate(error, what, path))?;
     prepare(&mut conn, path)?;
     Ok(conn)
@@ -84,6 +85,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Failure> {
     Ok(conn)
 }
 
+#[expect(clippy::disallowed_methods, reason = "SQLite's busy handler; runs on threads that may block")]
 fn wait(tries: i32) -> bool {
     std::thread::sleep(Duration::from_millis(1));
     tries < BUSY_TRIES_MAX
@@ -102,7 +104,8 @@ fn prepare(conn: &mut Connection, path: &Path) -> Result<(), Failure> {
         conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sql)?;
     let empty = objects == 0 && application == 0 && version == 0;
     if !empty && application != APPLICATION_ID {
-        return Err(damaged(what, "the file is a database, but not an embedded broker's").at(path.display().to_string()));
+        return Err(damaged(what, "the file is a database, but not an embedded broker's")
+            .at(path.display().to_string()));
     }
     if version > VERSION {
         return Err(Failure::new(FailureKind::Internal, codes::STATE_TOO_NEW, what)

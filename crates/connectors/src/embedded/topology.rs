@@ -55,9 +55,11 @@ impl QueueSettings {
             let wrong = |expected: &str| {
                 fault(codes::INVALID_VALUE, format!("argument `{key}` is {value:?}, expected {expected}"))
             };
-            let whole = || match value {
-                HeaderValue::I64(number) if *number >= 0 => Ok(*number),
-                _ => Err(wrong("a whole number, 0 or more")),
+            let whole = || {
+                let number = matching::whole(value).filter(|number| *number >= 0);
+                number
+                    .and_then(|number| i64::try_from(number).ok())
+                    .ok_or_else(|| wrong("a whole number, 0 or more"))
             };
             let text = || match value {
                 HeaderValue::Text(text) => Ok(text.clone()),
@@ -115,7 +117,10 @@ impl QueueSettings {
             return Err(format!("the time to live is longer than {TTL_MS_MAX} ms (49 days)"));
         }
         if self.dead_letter_routing_key.is_some() && self.dead_letter_exchange.is_none() {
-            return Err("`dead_letter_routing_key` needs `dead_letter_exchange` (empty for the default exchange)".into());
+            return Err(
+                "`dead_letter_routing_key` needs `dead_letter_exchange` (empty for the default exchange)"
+                    .into(),
+            );
         }
         let names = [&self.dead_letter_exchange, &self.dead_letter_routing_key];
         if names.into_iter().flatten().any(|name| name.len() > super::properties::SHORT_BYTES_MAX) {
@@ -129,7 +134,9 @@ impl QueueSettings {
 pub(super) fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
     let what = format!("declare {kind}");
     if name.is_empty() {
-        return Err(Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what).detail("its name is empty"));
+        return Err(
+            Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what).detail("its name is empty")
+        );
     }
     check_short(kind, name).map_err(|failure| Failure { what: format!("declare {kind}"), ..failure })?;
     if name.starts_with("amq.") {
@@ -229,7 +236,8 @@ impl Topology {
                 settings: QueueSettings {
                     ttl_ms: row.get(2)?,
                     max_length: row.get::<_, Option<i64>>(3)?.map(|length| length.max(0) as u64),
-                    overflow: overflow(row.get_ref(4)?.as_str().map_err(|_| unreadable())?).ok_or_else(unreadable)?,
+                    overflow: overflow(row.get_ref(4)?.as_str().map_err(|_| unreadable())?)
+                        .ok_or_else(unreadable)?,
                     dead_letter_exchange: row.get(5)?,
                     dead_letter_routing_key: row.get(6)?,
                     arguments: decode_table(&row.get::<_, Vec<u8>>(7)?).ok_or_else(unreadable)?,
@@ -249,7 +257,9 @@ impl Topology {
             conn.prepare_cached("SELECT exchange, queue, routing_key, arguments FROM binding ORDER BY id")?;
         let mut rows = bindings.query([])?;
         while let Some(row) = rows.next()? {
-            let Some(exchange) = topology.exchanges.get_mut(row.get_ref(0)?.as_str().map_err(|_| unreadable())?) else {
+            let Some(exchange) =
+                topology.exchanges.get_mut(row.get_ref(0)?.as_str().map_err(|_| unreadable())?)
+            else {
                 return Err(unreadable().into());
             };
             let binding = Binding {

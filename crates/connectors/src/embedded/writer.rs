@@ -35,14 +35,30 @@ pub(super) type Act = Box<dyn Fn(&mut Ledger<'_>) -> Result<u64, Fault> + Send>;
 
 /// What the writer is asked.
 pub(super) enum Command {
-    Publish { parcels: Vec<Parcel>, reply: oneshot::Sender<Vec<Receipt>> },
-    Settle { consumer: ConsumerId, message: i64, verdict: Verdict, reply: oneshot::Sender<Result<(), Failure>> },
+    Publish {
+        parcels: Vec<Parcel>,
+        reply: oneshot::Sender<Vec<Receipt>>,
+    },
+    Settle {
+        consumer: ConsumerId,
+        message: i64,
+        verdict: Verdict,
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
     Consume(Enter),
-    Act { act: Act, reply: oneshot::Sender<Result<u64, Failure>> },
+    Act {
+        act: Act,
+        reply: oneshot::Sender<Result<u64, Failure>>,
+    },
     /// A consumer wants no more.
-    Cancel { consumer: ConsumerId },
+    Cancel {
+        consumer: ConsumerId,
+    },
     /// A consumer is gone; it never looked at the messages named.
-    Leave { consumer: ConsumerId, unseen: Vec<i64> },
+    Leave {
+        consumer: ConsumerId,
+        unseen: Vec<i64>,
+    },
     /// A consumer has room again.
     Room,
     Close,
@@ -70,7 +86,7 @@ pub(super) struct Enter {
     pub queue: String,
     /// 0 for no bound.
     pub prefetch: u16,
-    pub outgoing: channel::UnboundedSender<Item>,
+    pub outgoing: channel::Sender<Item>,
     pub flow: Arc<Flow>,
     pub reply: oneshot::Sender<Result<(), Failure>>,
 }
@@ -80,13 +96,14 @@ struct Taker {
     queue: QueueId,
     queue_name: String,
     prefetch: usize,
-    outgoing: channel::UnboundedSender<Item>,
+    outgoing: channel::Sender<Item>,
     flow: Arc<Flow>,
     /// The messages it holds.
     held: HashSet<i64>,
     /// Those of them that could not be sent to it any more.
     unsent: HashSet<i64>,
-    cancelled: bool,
+    /// Whether it was told that nothing more comes.
+    ended: bool,
 }
 
 /// What a command came to, to be told after the commit.
@@ -201,8 +218,7 @@ impl Writer {
                 Command::Room => self.stirred = true,
                 Command::Cancel { consumer } => {
                     if let Some(taker) = self.takers.get_mut(&consumer) {
-                        taker.cancelled = true;
-                        taker.outgoing.send(Item::End).ok(); // it left meanwhile: its `Leave` is on the way
+                        taker.end(Item::End);
                     }
                 }
                 Command::Publish { .. }
@@ -210,7 +226,8 @@ impl Writer {
                 | Command::Consume(_)
                 | Command::Act { .. }
                 | Command::Leave { .. } => {
-                    messages += if let Command::Publish { parcels, .. } = &command { parcels.len() } else { 1 };
+                    messages +=
+                        if let Command::Publish { parcels, .. } = &command { parcels.len() } else { 1 };
                     commands.push(command);
                     if messages >= GROUP_MESSAGES_MAX {
                         return true;
@@ -264,8 +281,12 @@ impl Writer {
     }
 
     #[expect(clippy::type_complexity, reason = "the two halves of one transaction, named by its only caller")]
-    fn attempt(&mut self, commands: &[Command]) -> Result<(Vec<Done>, Vec<(ConsumerId, Vec<Taken>)>), Broken> {
-        let lasting = commands.iter().any(|command| matches!(command, Command::Publish { .. } | Command::Act { .. }));
+    fn attempt(
+        &mut self,
+        commands: &[Command],
+    ) -> Result<(Vec<Done>, Vec<(ConsumerId, Vec<Taken>)>), Broken> {
+        let lasting =
+            commands.iter().any(|command| matches!(command, Command::Publish { .. } | Command::Act { .. }));
         let what = "write to the embedded broker";
         let Writer { conn, path, topology, holder, takers, full_sync, .. } = self;
         let broken = |fault: Fault| Broken { failure: fault.failure(what, path), at_commit: false };
@@ -318,7 +339,7 @@ impl Writer {
                     flow: enter.flow,
                     held: HashSet::new(),
                     unsent: HashSet::new(),
-                    cancelled: false,
+                    ended: false,
                 };
                 self.takers.insert(enter.consumer, taker);
                 self.stirred = true;
@@ -351,8 +372,7 @@ impl Writer {
                 reply.send(Err(failure())).ok();
                 // The message is still held. The consumer ends, and all that it holds comes back when it is dropped.
                 if let Some(taker) = self.takers.get_mut(&consumer) {
-                    taker.cancelled = true;
-                    taker.outgoing.send(Item::Failed(failure())).ok();
+                    taker.end(Item::Failed(failure()));
                 }
             }
             Command::Consume(enter) => {
@@ -377,7 +397,7 @@ impl Writer {
                 taker.held.insert(taken.id);
                 taker.flow.sent(&taken);
                 let id = taken.id;
-                if taker.outgoing.send(Item::Message(taken)).is_err() {
+                if taker.outgoing.try_send(Item::Message(taken)).is_err() {
                     // It is just leaving; its `Leave` puts back all that it holds.
                     taker.unsent.insert(id);
                 }
@@ -388,10 +408,8 @@ impl Writer {
     fn drop_takers_of_deleted_queues(&mut self) {
         let topology = &self.topology;
         for taker in self.takers.values_mut() {
-            if topology.version != 0 && !taker.cancelled && topology.queue_by_id(taker.queue).is_none() {
-                taker.cancelled = true;
-                let failure = no_such_queue(format!("consume queue `{}`", taker.queue_name));
-                taker.outgoing.send(Item::Failed(failure)).ok(); // it is leaving by itself
+            if topology.version != 0 && topology.queue_by_id(taker.queue).is_none() {
+                taker.end(Item::Failed(no_such_queue(format!("consume queue `{}`", taker.queue_name))));
             }
         }
     }
@@ -496,8 +514,9 @@ impl Writer {
 
     /// Puts back what our consumers hold, and leaves the file.
     fn leave(mut self) {
-        for taker in self.takers.values() {
-            taker.outgoing.send(Item::Failed(super::consumer::closed("consume"))).ok(); // it left before us
+        for taker in self.takers.values_mut() {
+            taker
+                .end(Item::Failed(super::consumer::closed(&format!("consume queue `{}`", taker.queue_name))));
         }
         let released = (|| {
             let mut ledger = Ledger::begin(&self.conn, &mut self.topology, self.holder, super::now_ms())?;
@@ -524,9 +543,16 @@ impl Writer {
 }
 
 impl Taker {
+    /// Tells it, once, that nothing more comes and why.
+    fn end(&mut self, why: Item) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.outgoing.try_send(why).ok(); // there is room; one that is just leaving need not hear of it
+        }
+    }
+
     /// How many messages it may be sent, `freed` of those that it holds being settled in this transaction.
     fn room(&self, freed: usize) -> usize {
-        if self.cancelled {
+        if self.ended {
             return 0;
         }
         let free = self.prefetch.saturating_sub(self.held.len() - freed.min(self.held.len()));

@@ -35,6 +35,12 @@ pub(crate) struct Feeder {
     sender: mpsc::Sender<Part>,
 }
 
+/// Sees whether the rows are still wanted. It does not outlive the [`Feeder`]'s reader.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    sender: mpsc::Sender<Part>,
+}
+
 /// Nobody wants the rows any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone;
@@ -86,6 +92,13 @@ impl Feeder {
         self.sender.closed().await;
     }
 
+    /// Tells the same whenever it is asked, for a reader that cannot wait.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch { sender: self.sender.clone() }
+    }
+}
+
+impl Watch {
     /// Whether nobody wants the rows any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
@@ -162,7 +175,7 @@ mod tests {
         let (feeder, feed) = feed(Schema::new(Vec::new()).unwrap());
         drop(feed);
         feeder.closed().await;
-        assert!(feeder.is_closed());
+        assert!(feeder.watch().is_closed());
         assert_eq!(feeder.rows(row()).await, Err(Gone));
     }
 }

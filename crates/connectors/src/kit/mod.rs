@@ -1,5 +1,8 @@
 //! What several connectors share.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub(crate) mod feed;
+pub(crate) mod place;
 pub mod setting;
 pub mod tls;

@@ -26,10 +26,13 @@ use super::setting::Secret;
 pub struct TlsSettings {
     /// The authorities that may have signed the server's certificate. Default: those the operating system trusts. When it
     /// is given, only these count.
+    #[schemars(extend("format" = "path"))]
     pub ca: Option<String>,
     /// Our certificate, with the chain up to the authority after it, for servers that ask for one. Needs `key`.
+    #[schemars(extend("format" = "path"))]
     pub cert: Option<String>,
     /// The private key of `cert`, unencrypted, in PKCS #8, PKCS #1 or SEC 1 form.
+    #[schemars(extend("format" = "path"))]
     pub key: Option<Secret>,
     /// The name the server's certificate must be for. Default: the host that is connected to. Needed when the server is
     /// reached by an address or through a tunnel.

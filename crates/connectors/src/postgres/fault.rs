@@ -8,7 +8,7 @@ use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
 use super::config::Settings;
-use super::sql;
+use crate::kit::place;
 
 /// A query under way, as far as failures are concerned.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ pub(super) fn query(error: Error, lost: Option<Error>, query: &Query) -> Failure
             .because(error);
     };
     let failure = refused(refusal, query).detail(said(refusal));
-    let failure = match place(refusal, query) {
+    let failure = match place_of(refusal, query) {
         Some((line, column, text)) => failure
             .at(format!("line {line}, column {column} of the query"))
             .detail(format!("{}, in `{text}`", said(refusal))),
@@ -142,15 +142,15 @@ fn said(refusal: &DbError) -> String {
     let mut text = format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code());
     for more in [refusal.detail(), refusal.hint()].into_iter().flatten() {
         text.push_str("; ");
-        text.push_str(more);
+        text.push_str(more.trim_end_matches('.'));
     }
     text
 }
 
-fn place(refusal: &DbError, query: &Query) -> Option<(usize, usize, String)> {
+fn place_of(refusal: &DbError, query: &Query) -> Option<(usize, usize, String)> {
     match refusal.position()? {
         ErrorPosition::Original(position) => {
-            sql::place(&query.sql, (*position as usize).checked_sub(query.chars_before)?)
+            place::place(&query.sql, (*position as usize).checked_sub(query.chars_before)?)
         }
         // A place inside a function's own query.
         ErrorPosition::Internal { .. } => None,

@@ -16,9 +16,11 @@
 
 pub mod config;
 
+mod check;
 mod connection;
 mod consumer;
 mod failures;
+mod management;
 mod publisher;
 mod topology;
 mod wire;
@@ -38,12 +40,14 @@ use self::connection::slot::Slot;
 use self::publisher::Publisher;
 pub use self::topology::{QueueState, Taken};
 pub use self::wire::method::{Binding, ExchangeSpec, QueueSpec};
+use crate::kit::tls::TlsSettings;
 
 /// A RabbitMQ broker. It has up to two connections: one to publish, one for all else, so that a broker that holds
 /// publishers back still delivers.
 pub struct Rabbit {
     name: String,
     target: Arc<Target>,
+    tls: TlsSettings,
     publisher: Publisher,
     /// For consumers, questions and declarations.
     side: Slot,
@@ -64,15 +68,14 @@ impl Rabbit {
     /// A setting is wrong.
     pub fn new(name: &str, config: &Config) -> Result<Rabbit, Failure> {
         let target = Arc::new(config.target()?);
-        let slot = |purpose: &str| {
-            let tls = config.tls.clone().unwrap_or_default();
-            Slot::new(target.clone(), tls, format!("warren {name} {purpose}"))
-        };
+        let tls = config.tls.clone().unwrap_or_default();
+        let slot = |purpose: &str| Slot::new(target.clone(), tls.clone(), format!("warren {name} {purpose}"));
         Ok(Rabbit {
             name: name.to_owned(),
             publisher: Publisher::new(slot("publishing"), target.clone()),
             side: slot("consuming"),
             target,
+            tls: tls.clone(),
         })
     }
 
@@ -98,13 +101,12 @@ impl Broker for Rabbit {
         })
     }
 
-    async fn check(&self, _routes: &[Route]) -> Vec<Finding> {
-        Vec::new()
+    async fn check(&self, routes: &[Route]) -> Vec<Finding> {
+        check::check(self, routes).await
     }
 
     async fn queues(&self) -> Result<Vec<QueueInfo>, Failure> {
-        let _ = &self.name;
-        Ok(Vec::new())
+        management::Api::new(&self.target, &self.tls)?.queues().await
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, Failure> {
@@ -121,6 +123,5 @@ impl Broker for Rabbit {
     async fn close(&self) {
         self.publisher.close().await;
         self.side.close().await;
-        let _ = &self.target;
     }
 }

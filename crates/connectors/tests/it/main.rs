@@ -4,4 +4,6 @@
 
 mod embedded;
 mod postgres;
+mod rabbitmq;
 mod reading;
+mod sqlite;

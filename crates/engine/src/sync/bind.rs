@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use warren_liquid::{Columns, Names, Reads};
 
 use crate::codes;
-use crate::finding::Finding;
+use crate::finding::{Finding, Within};
 use crate::model::Schema;
 use crate::ports::{Compare, DiffSpec};
 use crate::sync::plan::{
@@ -153,6 +153,7 @@ impl Gathering<'_> {
                 self.subject(place),
                 format!("line {}, column {} of the template: {}", fault.line, fault.column, fault.message),
             )
+            .within(Within { template: fault.name.to_string(), line: fault.line, column: fault.column })
             .detail(fault.source_line.trim().to_owned());
             finding.remedy = fault.hint;
             self.findings.push(finding);

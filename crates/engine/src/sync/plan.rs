@@ -10,6 +10,11 @@ use crate::change::Op;
 use crate::message::HeaderValue;
 use crate::model::Model;
 
+/// Messages of one batch. Fewer cost more records and advances a message, more only wait longer for one another.
+pub const BATCH_MESSAGES: usize = 500;
+/// Batches under way at once: enough unconfirmed messages to keep RabbitMQ busy while one batch is recorded.
+pub const BATCHES_IN_FLIGHT: usize = 8;
+
 /// A sync, ready to run.
 #[derive(Debug, Clone)]
 pub struct SyncPlan {

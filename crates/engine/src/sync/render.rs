@@ -221,7 +221,24 @@ fn template_error(error: &warren_liquid::Error, row: &Row) -> Failure {
     {
         return not_a_number(column);
     }
-    template_failed("message", error)
+    let mut failure = template_failed("message", error);
+    match error.kind {
+        ErrorKind::InvalidJson | ErrorKind::JsonPlace => failure.code = codes::INVALID_JSON,
+        ErrorKind::Limit => {
+            if error.message.contains("bytes") {
+                failure.code = codes::MESSAGE_TOO_LARGE;
+            }
+        }
+        ErrorKind::Syntax
+        | ErrorKind::UnknownTag
+        | ErrorKind::UnknownFilter
+        | ErrorKind::UnknownName
+        | ErrorKind::UnknownPartial
+        | ErrorKind::Arguments
+        | ErrorKind::Value
+        | ErrorKind::Compute => {}
+    }
+    failure
 }
 
 /// The first column that holds NaN or an infinity.

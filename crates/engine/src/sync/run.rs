@@ -26,7 +26,7 @@ use crate::sync::bind::{self, Bound};
 use crate::sync::guard;
 use crate::sync::plan::{Initial, SyncPlan};
 use crate::sync::render::Renderer;
-use crate::sync::send::{Sender, cancelled};
+use crate::sync::send::{Sender, cancelled, take_note};
 use crate::sync::watch::{Event, Watch};
 
 /// The world, as a run needs it.
@@ -179,7 +179,7 @@ impl Walk<'_> {
         self.enter(record, RunState::Planning).await?;
         self.record_faults(record.id, changes.summary()).await?;
         let result = self.guard_and_send(record, changes.as_mut(), bound).await;
-        let finished = changes.finish().await;
+        let finished = changes.finish(record.counts.unanswered > 0).await;
         result.and(finished)
     }
 
@@ -205,7 +205,7 @@ impl Walk<'_> {
         self.enter(record, RunState::Sending).await?;
         let began = Instant::now();
         let result = if silent {
-            self.take_note(record, changes).await
+            take_note(changes, record, self.watch, self.cancel).await
         } else {
             let renderer = self.renderer(record, bound.compared);
             let sender = self.sender(&renderer);
@@ -234,24 +234,6 @@ impl Walk<'_> {
             only: self.ask.only.as_ref(),
             watch: self.watch,
             cancel: self.cancel,
-        }
-    }
-
-    /// Moves the baseline over all changes, and sends nothing.
-    async fn take_note(&self, record: &mut RunRecord, changes: &mut dyn ChangeSet) -> Result<(), Failure> {
-        loop {
-            if self.cancel.is_cancelled() {
-                return Err(cancelled());
-            }
-            let batch = changes.next(4096).await?;
-            if batch.is_empty() {
-                return Ok(());
-            }
-            for change in &batch {
-                *record.counts.skipped.of(change.op) += 1;
-            }
-            changes.advance(&batch.iter().collect::<Vec<_>>()).await?;
-            self.watch.event(Event::Sent(&record.counts));
         }
     }
 

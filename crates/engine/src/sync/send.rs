@@ -258,7 +258,7 @@ impl Sender<'_> {
                         status: RowStatus::Rejected,
                         code: Some(failure.code),
                         outbound,
-                        attempts: vec![Attempt { at: self.clock.now_ms(), answer: failure.to_string() }],
+                        attempts: vec![Attempt { at: self.clock.now_ms(), answer: failure.line() }],
                     };
                     self.watch.event(Event::Rejected(&outcome));
                     record.error.get_or_insert_with(|| crate::run::RunError::from(&failure));
@@ -340,7 +340,7 @@ impl Sender<'_> {
                 Receipt::Refused(failure) => (failure, false),
                 Receipt::Unknown(failure) => (failure, true),
             };
-            item.attempts.push(Attempt { at, answer: failure.to_string() });
+            item.attempts.push(Attempt { at, answer: failure.line() });
             item.unknown = unknown;
             item.lost_answers += usize::from(unknown);
             if failure.code == codes::BROKER_REFUSED_MESSAGE {
@@ -354,6 +354,7 @@ impl Sender<'_> {
             } else {
                 *delivered.counts.rejected.of(item.op) += 1;
                 let status = if unknown { RowStatus::Unknown } else { RowStatus::Rejected };
+                delivered.counts.unanswered += u64::from(unknown);
                 let (outcome, _) = item.outcome(outbound, status, Some(failure.code));
                 self.watch.event(Event::Rejected(&outcome));
                 delivered
@@ -406,11 +407,38 @@ fn left_over(items: Vec<Item>, outbounds: Vec<Outbound>, counts: &mut RunCounts)
     for (item, outbound) in items.into_iter().zip(outbounds) {
         if item.unknown {
             counts.possible_duplicates += 1;
+            counts.unanswered += 1;
             let code = Some(codes::CONNECTION_LOST);
             outcomes.push(item.outcome(outbound, RowStatus::Unknown, code).0);
         }
     }
     outcomes
+}
+
+/// Moves the baseline over all changes, and sends nothing.
+///
+/// # Errors
+/// The state cannot be used, or the run was stopped. What was noted until then is noted.
+pub async fn take_note(
+    changes: &mut dyn ChangeSet,
+    record: &mut RunRecord,
+    watch: &dyn Watch,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    loop {
+        if cancel.is_cancelled() {
+            return Err(cancelled());
+        }
+        let batch = changes.next(4096).await?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for change in &batch {
+            *record.counts.skipped.of(change.op) += 1;
+        }
+        changes.advance(&batch.iter().collect::<Vec<_>>()).await?;
+        watch.event(Event::Sent(&record.counts));
+    }
 }
 
 /// The failure of a run that was stopped.
@@ -436,6 +464,7 @@ fn add(counts: &mut RunCounts, more: &RunCounts) {
         sum.removed += part.removed;
     }
     counts.possible_duplicates += more.possible_duplicates;
+    counts.unanswered += more.unanswered;
     counts.retries += more.retries;
     counts.bytes += more.bytes;
 }

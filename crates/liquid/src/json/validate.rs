@@ -19,11 +19,7 @@ pub struct Fault {
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} at line {} column {}",
-            self.message, self.line, self.column
-        )
+        write!(f, "{} at line {} column {}", self.message, self.line, self.column)
     }
 }
 
@@ -31,6 +27,9 @@ impl std::error::Error for Fault {}
 
 /// Checks that `bytes` are exactly one JSON document (RFC 8259, UTF-8), nested at most 512 deep.
 pub fn validate(bytes: &[u8]) -> Result<(), Fault> {
+    if accepts(bytes) {
+        return Ok(());
+    }
     if let Err(error) = std::str::from_utf8(bytes) {
         return Err(fault(bytes, error.valid_up_to(), "invalid UTF-8"));
     }
@@ -41,16 +40,106 @@ pub fn validate(bytes: &[u8]) -> Result<(), Fault> {
 fn fault(bytes: &[u8], offset: usize, message: &str) -> Fault {
     let before = String::from_utf8_lossy(&bytes[..offset.min(bytes.len())]);
     let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .map_or(0, |last| last.chars().count())
-        + 1;
-    Fault {
-        line,
-        column,
-        offset,
-        message: message.to_owned(),
+    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    Fault { line, column, offset, message: message.to_owned() }
+}
+
+/// Whether this is JSON, told as fast as it can be: answers are numbers that stay in registers, and
+/// containers are bits of one word. What is refused here, or nested deeper than a word has bits, is
+/// looked at again by [`document`], which tells why or knows better.
+fn accepts(bytes: &[u8]) -> bool {
+    if !bytes.is_ascii() && std::str::from_utf8(bytes).is_err() {
+        return false;
+    }
+    let (mut open, mut depth) = (0_u64, 0_u32);
+    let mut at = space(bytes, 0);
+    'value: loop {
+        let Some(byte) = bytes.get(at) else {
+            return false;
+        };
+        match byte {
+            b'"' => {
+                let Some(end) = quick_string(bytes, at + 1) else {
+                    return false;
+                };
+                at = end;
+            }
+            b'{' | b'[' => {
+                let object = *byte == b'{';
+                if depth == 63 {
+                    return false;
+                }
+                at = space(bytes, at + 1);
+                if bytes.get(at) == Some(if object { &b'}' } else { &b']' }) {
+                    at += 1;
+                } else {
+                    depth += 1;
+                    open = open << 1 | u64::from(object);
+                    if object {
+                        let Some(value) = quick_name(bytes, at) else {
+                            return false;
+                        };
+                        at = value;
+                    }
+                    continue 'value;
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                let Ok(end) = number(bytes, at) else {
+                    return false;
+                };
+                at = end;
+            }
+            b't' if bytes[at..].starts_with(b"true") => at += 4,
+            b'f' if bytes[at..].starts_with(b"false") => at += 5,
+            b'n' if bytes[at..].starts_with(b"null") => at += 4,
+            _ => return false,
+        }
+        loop {
+            at = space(bytes, at);
+            if depth == 0 {
+                return at == bytes.len();
+            }
+            let object = open & 1 == 1;
+            match bytes.get(at) {
+                Some(b',') => {
+                    at = space(bytes, at + 1);
+                    if object {
+                        let Some(value) = quick_name(bytes, at) else {
+                            return false;
+                        };
+                        at = value;
+                    }
+                    continue 'value;
+                }
+                Some(close) if *close == if object { b'}' } else { b']' } => {
+                    open >>= 1;
+                    depth -= 1;
+                    at += 1;
+                }
+                _ => return false,
+            }
+        }
+    }
+}
+
+#[inline]
+fn quick_name(bytes: &[u8], at: usize) -> Option<usize> {
+    if bytes.get(at) != Some(&b'"') {
+        return None;
+    }
+    let at = space(bytes, quick_string(bytes, at + 1)?);
+    (bytes.get(at) == Some(&b':')).then(|| space(bytes, at + 1))
+}
+
+#[inline]
+fn quick_string(bytes: &[u8], from: usize) -> Option<usize> {
+    let at = plain_end(bytes, from);
+    match bytes.get(at) {
+        Some(b'"') => Some(at + 1),
+        // Escapes are rare; they are gone through by the slower way.
+        Some(b'\\') => string(bytes, at).ok(),
+        _ => None,
     }
 }
 
@@ -83,10 +172,7 @@ impl Open {
 }
 
 fn document(bytes: &[u8]) -> Result<(), Place> {
-    let mut open = Open {
-        words: [0; DEPTH_MAX / 64],
-        depth: 0,
-    };
+    let mut open = Open { words: [0; DEPTH_MAX / 64], depth: 0 };
     let mut at = space(bytes, 0);
     'value: loop {
         // A value must stand here.
@@ -243,10 +329,7 @@ fn word(bytes: &[u8], at: usize, expected: &'static [u8]) -> Result<usize, Place
     if bytes[at..].starts_with(expected) {
         Ok(at + expected.len())
     } else {
-        Err((
-            at,
-            "expected a value (`true`, `false` and `null` are the only bare words)",
-        ))
+        Err((at, "expected a value (`true`, `false` and `null` are the only bare words)"))
     }
 }
 
@@ -302,11 +385,7 @@ mod tests {
             ("tru e", 0),
         ];
         for (text, offset) in bad {
-            assert_eq!(
-                validate(text.as_bytes()).map_err(|f| f.offset),
-                Err(offset),
-                "{text}"
-            );
+            assert_eq!(validate(text.as_bytes()).map_err(|f| f.offset), Err(offset), "{text}");
         }
     }
 
@@ -314,21 +393,13 @@ mod tests {
     fn faults_carry_line_and_column_in_characters() {
         let fault = validate("{\n  \"é\": x\n}".as_bytes()).expect_err("it is refused");
         assert_eq!((fault.line, fault.column, fault.offset), (2, 8, 10));
-        assert_eq!(
-            validate(b"\"\xff\"").expect_err("it is refused").message,
-            "invalid UTF-8"
-        );
+        assert_eq!(validate(b"\"\xff\"").expect_err("it is refused").message, "invalid UTF-8");
     }
 
     #[test]
     fn depth_is_bounded() {
         let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert_eq!(validate(deep(512).as_bytes()), Ok(()));
-        assert_eq!(
-            validate(deep(513).as_bytes())
-                .expect_err("it is refused")
-                .offset,
-            512
-        );
+        assert_eq!(validate(deep(513).as_bytes()).expect_err("it is refused").offset, 512);
     }
 }

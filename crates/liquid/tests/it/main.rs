@@ -2,5 +2,8 @@
 
 mod cases;
 mod data;
+mod drive;
 mod limits;
+mod page;
+mod properties;
 mod reads;

@@ -14,7 +14,7 @@ use warren_engine::row::{Row, RowRef};
 use super::Sizes;
 use super::compact::{Keep, compact, project};
 use super::folder::Folder;
-use super::generation::{Generation, open_keys};
+use super::generation::{Generation, open_keys, past_epoch};
 use super::journal::{Accepted, RowsWriter, key_schema};
 use super::keys::KeysFile;
 use super::manifest::Manifest;
@@ -90,7 +90,7 @@ impl ChangeSet for Changes {
         blocking(move || lock(&told).advance(&found, &accepted)).await
     }
 
-    async fn finish(self: Box<Self>) -> Result<(), Failure> {
+    async fn finish(self: Box<Self>, outstanding: bool) -> Result<(), Failure> {
         let Changes { found, summary, walk, told } = *self;
         blocking(move || {
             let walked = lock(&walk).is_over() || summary.counts.planned.total() == 0;
@@ -98,7 +98,7 @@ impl ChangeSet for Changes {
             let told = std::mem::take(&mut *lock(&told));
             let nothing_planned = summary.counts.planned.total() == 0;
             let settled = summary.columns_changed.is_none() || told.changes > 0 || nothing_planned;
-            told.finish(&found, walked, settled)
+            told.finish(&found, walked, settled, outstanding)
         })
         .await
     }
@@ -158,7 +158,7 @@ impl Told {
         journal.sync_if_due()
     }
 
-    fn finish(self, found: &Found, walked: bool, settled: bool) -> Result<(), Failure> {
+    fn finish(self, found: &Found, walked: bool, settled: bool, outstanding: bool) -> Result<(), Failure> {
         let mut next = found.manifest.clone();
         next.complete |= walked;
         if settled {
@@ -172,9 +172,11 @@ impl Told {
         };
         let journal = match self.journal.filter(|_| self.changes > 0) {
             Some(mut journal) => {
-                next.epoch += 1;
                 let bytes = journal.end()?;
-                Some((Segment::open(&found.folder, journal.number, Trust::Named(bytes))?, bytes))
+                let segment = Segment::open(&found.folder, journal.number, Trust::Named(bytes))?;
+                // What was sent and not answered keeps its id, as after a death.
+                next.epoch += if outstanding { past_epoch(&segment, found.manifest.epoch16())? } else { 1 };
+                Some((segment, bytes))
             }
             None => None,
         };

@@ -187,7 +187,7 @@ pub(crate) fn damaged(path: &Path, offset: u64, what: &str) -> Failure {
     Failure::new(FailureKind::Internal, codes::STATE_DAMAGED, "read the baseline")
         .at(format!("{}, byte {offset}", path.display()))
         .detail(what)
-        .remedy("restore the folder from a backup, or run `warren sync SYNC --reset-baseline` to take the rows of now as told without sending them")
+        .remedy("restore the folder from a backup; or move it away and run `warren sync SYNC --reset-baseline`, which takes the rows of now as told without sending them")
 }
 
 /// A file that a newer version wrote.

@@ -220,7 +220,7 @@ fn put(writer: &mut KeysWriter, record: &Record) -> Result<(), Failure> {
 ///
 /// A run that ends in good order sees to that by counting the epoch up. After a death it stays, so that changes
 /// sent again keep their id; a key added and removed within one epoch needs two deaths, and then the epoch moves.
-fn past_epoch(journal: &Segment, epoch: u16) -> Result<u64, Failure> {
+pub(crate) fn past_epoch(journal: &Segment, epoch: u16) -> Result<u64, Failure> {
     let (mut records, mut scratch) = (Vec::new(), Vec::new());
     let mut past = 0;
     for &block in &journal.blocks {

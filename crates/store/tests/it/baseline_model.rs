@@ -156,7 +156,7 @@ async fn play(runs: Vec<Run>) {
             accepted.iter().for_each(|change| model.accept(change, &run));
         }
         match run.end {
-            End::Finish => set.finish().await.unwrap(),
+            End::Finish => set.finish(false).await.unwrap(),
             End::Die => drop(set),
             End::Tear(bytes) => {
                 drop(set);

@@ -129,7 +129,7 @@ impl World {
         let mut set = self.diff(rows, spec).await?;
         let changes = all(set.as_mut()).await?;
         set.advance(&changes.iter().collect::<Vec<_>>()).await?;
-        set.finish().await?;
+        set.finish(false).await?;
         Ok(changes)
     }
 }

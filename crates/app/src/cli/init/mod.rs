@@ -43,9 +43,17 @@ enum BrokerKind {
 
 /// The examples: name, what it shows, text.
 pub const EXAMPLES: [(&str, &str, &str); 4] = [
-    ("routing", "queue by column, conditions on old and new values, typed headers", include_str!("routing.yaml")),
+    (
+        "routing",
+        "queue by column, conditions on old and new values, typed headers",
+        include_str!("routing.yaml"),
+    ),
     ("exchange", "an exchange with a routing key per row, properties, guards", include_str!("exchange.yaml")),
-    ("fields", "no template: columns with renames, and one column that holds the message", include_str!("fields.yaml")),
+    (
+        "fields",
+        "no template: columns with renames, and one column that holds the message",
+        include_str!("fields.yaml"),
+    ),
     ("sqlite", "SQLite into the embedded broker: nothing to install", include_str!("sqlite.yaml")),
 ];
 
@@ -74,7 +82,8 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     write(path, &text)?;
     note(&format!("{} is written; every key is explained in it", path.display()));
     note("next:  fill in what it names (the environment can hold secrets), then");
-    let flag = if path == Path::new("warren.yaml") { String::new() } else { format!("-c {} ", path.display()) };
+    let flag =
+        if path == Path::new("warren.yaml") { String::new() } else { format!("-c {} ", path.display()) };
     note(&format!("  warren {flag}check           all that would fail later, at once"));
     note(&format!("  warren {flag}plan customers  what would be sent"));
     note(&format!("  warren {flag}sync customers  send it"));
@@ -92,14 +101,19 @@ fn example(name: &str) -> Result<&'static str, Failure> {
 }
 
 /// What was given, or what the person at the terminal says, or the default.
-fn choose<T: ValueEnum + Copy + PartialEq>(question: &str, given: Option<T>, default: T) -> Result<T, Failure> {
+fn choose<T: ValueEnum + Copy + PartialEq>(
+    question: &str,
+    given: Option<T>,
+    default: T,
+) -> Result<T, Failure> {
     if let Some(given) = given {
         return Ok(given);
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(default);
     }
-    let name = |value: &T| value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let name =
+        |value: &T| value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let names: Vec<String> = T::value_variants().iter().map(name).collect();
     loop {
         let mut err = std::io::stderr().lock();

@@ -135,7 +135,9 @@ impl<'de> Visitor<'de> for CompareVisitor {
         match text {
             "used" => Ok(Compare::Used),
             "all" => Ok(Compare::All),
-            _ => Err(E::custom(format!("`{text}` is neither `used` nor `all`; a column stands in a list: [{text}]"))),
+            _ => Err(E::custom(format!(
+                "`{text}` is neither `used` nor `all`; a column stands in a list: [{text}]"
+            ))),
         }
     }
 
@@ -219,17 +221,21 @@ impl Visitor<'_> for LimitVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Limit, E> {
-        if let Ok(rows) = text.trim().parse() {
-            return Ok(Limit::Rows(rows));
-        }
-        let Some(number) = text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok()) else {
-            return Err(E::custom(format!("`{text}` is neither a number of rows nor a share such as `20%`")));
-        };
-        if (0.0..=100.0).contains(&number) {
-            return Ok(Limit::Share(number / 100.0));
-        }
-        Err(E::custom(format!("`{text}` is not a share from 0% to 100%")))
+        share_of(text).map(Limit::Share).ok_or_else(|| {
+            E::custom(format!("`{text}` is neither a number of rows nor a share from 0% to 100%"))
+        })
     }
+}
+
+/// What the text of a share looks like.
+pub const SHARE_PATTERN: &str = r"^[0-9]+(\.[0-9]+)?%$";
+
+/// A share from `0%` to `100%`, as a number from 0 to 1.
+pub fn share_of(text: &str) -> Option<f64> {
+    let number = text.trim().strip_suffix('%')?;
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number: f64 = number.parse().ok().filter(|_| is_number)?;
+    (0.0..=100.0).contains(&number).then_some(number / 100.0)
 }
 
 impl<'de> Deserialize<'de> for Limit {
@@ -246,7 +252,7 @@ impl JsonSchema for Limit {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [
             {"type": "integer", "minimum": 0},
-            {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$"},
+            {"type": "string", "pattern": SHARE_PATTERN},
         ] })
     }
 }

@@ -63,7 +63,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
                 other => return Err(de::Error::unknown_field(other, &["column", "template"])),
             };
             if found.replace(value).is_some() {
-                return Err(de::Error::custom("`column` and `template` are both given: a value has one origin"));
+                return Err(de::Error::custom(
+                    "`column` and `template` are both given: a value has one origin",
+                ));
             }
         }
         found.ok_or_else(|| de::Error::custom("`column` or `template` is wanted here"))
@@ -161,8 +163,9 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Header, E> {
-        let value = i64::try_from(value)
-            .map_err(|_| E::custom("the number does not fit 64 bits with a sign, the largest a header has"))?;
+        let value = i64::try_from(value).map_err(|_| {
+            E::custom("the number does not fit 64 bits with a sign, the largest a header has")
+        })?;
         self.visit_i64(value)
     }
 
@@ -187,7 +190,9 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         match (column, template) {
             (Some(column), None) => Ok(Header::Column(column, kind)),
             (None, Some(template)) => Ok(Header::Template(template, kind)),
-            (Some(_), Some(_)) => Err(de::Error::custom("`column` and `template` are both given: a value has one origin")),
+            (Some(_), Some(_)) => {
+                Err(de::Error::custom("`column` and `template` are both given: a value has one origin"))
+            }
             (None, None) => Err(de::Error::custom("`column` or `template` is wanted here")),
         }
     }

@@ -9,12 +9,12 @@ mod handshake;
 pub(crate) mod outbox;
 pub(crate) mod slot;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use warren_engine::failure::Failure;
 
 use self::channel::{Channels, OpenChannel};
@@ -60,7 +60,8 @@ impl Shared {
 /// An open connection. Dropping it ends it at once; [`Connection::close`] ends it in good order.
 pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    /// Of its one task.
+    tasks: TaskTracker,
 }
 
 /// How long the broker may take to say good-bye.
@@ -83,8 +84,10 @@ impl Connection {
             gone: OnceLock::new(),
             cancel: CancellationToken::new(),
         });
-        let task = tokio::spawn(drive::drive(greeted.stream, greeted.unread, shared.clone()));
-        Ok(Connection { shared, task: Mutex::new(Some(task)) })
+        let tasks = TaskTracker::new();
+        tasks.spawn(drive::drive(greeted.stream, greeted.unread, shared.clone()));
+        tasks.close();
+        Ok(Connection { shared, tasks })
     }
 
     /// Whether it can be used, as far as is known.
@@ -104,10 +107,9 @@ impl Connection {
         if close.put(&mut frames, 0).is_ok() {
             self.shared.outbox.push(frames.into()).ok(); // shut: it is down already
         }
-        let Some(mut task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        if tokio::time::timeout(CLOSE_TIMEOUT, &mut task).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
             self.shared.cancel.cancel();
-            task.await.ok(); // a panic of it is a bug that was printed; the connection is down either way
+            self.tasks.wait().await;
         }
     }
 }

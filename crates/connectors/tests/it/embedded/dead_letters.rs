@@ -67,10 +67,7 @@ async fn a_rejected_message_tells_how_it_died() {
     assert_eq!(death.get("count"), Some(&HeaderValue::I64(1)));
     assert_eq!(death.get("exchange").cloned(), text("in"));
     assert_eq!(death.get("original-expiration").cloned(), text("60000"));
-    assert_eq!(
-        death.get("routing-keys"),
-        Some(&HeaderValue::Array(vec![HeaderValue::Text("k".into())]))
-    );
+    assert_eq!(death.get("routing-keys"), Some(&HeaderValue::Array(vec![HeaderValue::Text("k".into())])));
     assert!(matches!(death.get("time"), Some(HeaderValue::Timestamp(seconds)) if *seconds > 1_700_000_000));
 }
 
@@ -145,7 +142,10 @@ async fn the_head_of_a_full_queue_is_dead_lettered() {
     for body in ["1", "2", "3"] {
         world.send(queue("q"), body).await;
     }
-    assert_eq!((world.bodies("q").await, world.bodies("dead").await), (vec!["3".into()], vec!["1".into(), "2".into()]));
+    assert_eq!(
+        (world.bodies("q").await, world.bodies("dead").await),
+        (vec!["3".into()], vec!["1".into(), "2".into()])
+    );
     let dead = world.broker.peek("dead", 0, 1).await.unwrap();
     assert_eq!(deaths(&dead[0].message.properties.headers), [death("q", "maxlen", 1)]);
 }

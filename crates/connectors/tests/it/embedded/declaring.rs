@@ -23,7 +23,10 @@ async fn to_declare_again_is_nothing_and_otherwise_an_error() {
     let world = World::new(r#"{"queues": {"q": {"ttl": "5s"}}, "exchanges": {"x": {"type": "topic"}}}"#);
     world.send(queue("q"), "kept").await;
     // The same in RabbitMQ's spelling is the same.
-    let same = open(&world, json!({"queues": {"q": {"arguments": {"x-message-ttl": 5000, "x-queue-type": "classic"}}}}));
+    let same = open(
+        &world,
+        json!({"queues": {"q": {"arguments": {"x-message-ttl": 5000, "x-queue-type": "classic"}}}}),
+    );
     assert_eq!(super::bodies(&same.unwrap(), "q").await, ["kept"]);
     let (code, text) = refusal(&world, json!({"queues": {"q": {"ttl": "6s", "max_length": 1}}}));
     assert_eq!(code, codes::CONFLICTING_KEYS);
@@ -46,7 +49,10 @@ async fn a_declaration_that_cannot_be_obeyed_is_refused_and_leaves_nothing() {
         (json!({"queues": {"a": {}, "q": {"arguments": {"x-queue-type": "quorum"}}}}), codes::INVALID_VALUE),
         (json!({"queues": {"a": {}, "q": {"arguments": {"x-message-ttl": "5s"}}}}), codes::INVALID_VALUE),
         (json!({"queues": {"a": {}, "q": {"arguments": {"x-message-ttl": -1}}}}), codes::INVALID_VALUE),
-        (json!({"queues": {"a": {}, "q": {"ttl": 1, "arguments": {"x-message-ttl": 1}}}}), codes::CONFLICTING_KEYS),
+        (
+            json!({"queues": {"a": {}, "q": {"ttl": 1, "arguments": {"x-message-ttl": 1}}}}),
+            codes::CONFLICTING_KEYS,
+        ),
         (json!({"queues": {"a": {}, "q": {"ttl": "50d"}}}), codes::INVALID_VALUE),
         (json!({"queues": {"a": {}, "q": {"dead_letter_routing_key": "k"}}}), codes::INVALID_VALUE),
         (json!({"queues": {"a": {}}, "exchanges": {"amq.x": {"type": "topic"}}}), codes::ACCESS_REFUSED),
@@ -69,11 +75,13 @@ async fn a_declaration_that_cannot_be_obeyed_is_refused_and_leaves_nothing() {
 async fn queues_and_bindings_come_and_go_while_it_runs() {
     let world = World::new("{}");
     let broker = &world.broker;
-    let settings = QueueSettings::of("q", &QueueConfig { max_length: Some(5), ..QueueConfig::default() }).unwrap();
+    let settings =
+        QueueSettings::of("q", &QueueConfig { max_length: Some(5), ..QueueConfig::default() }).unwrap();
     assert!(broker.declare_queue("q", &settings).await.unwrap());
     assert!(!broker.declare_queue("q", &settings).await.unwrap());
     assert!(broker.declare_exchange("x", ExchangeKind::Topic).await.unwrap());
-    let binding = Binding { exchange: "x".into(), queue: "q".into(), routing_key: "a.*".into(), ..Binding::default() };
+    let binding =
+        Binding { exchange: "x".into(), queue: "q".into(), routing_key: "a.*".into(), ..Binding::default() };
     assert!(broker.bind(binding.clone()).await.unwrap());
     assert!(!broker.bind(binding.clone()).await.unwrap());
     world.send(exchange("x", "a.b"), "routed").await;
@@ -122,8 +130,10 @@ async fn peeking_pages_through_a_queue() {
     let mut consumer = world.broker.consume("q", 1).await.unwrap();
     let _held = super::next(&mut consumer).await;
     let page = world.broker.peek("q", 0, 2).await.unwrap();
-    let seen: Vec<_> =
-        page.iter().map(|peeked| (super::text(&peeked.message.body), peeked.unsettled, peeked.deliveries)).collect();
+    let seen: Vec<_> = page
+        .iter()
+        .map(|peeked| (super::text(&peeked.message.body), peeked.unsettled, peeked.deliveries))
+        .collect();
     assert_eq!(seen, [("1".into(), true, 1), ("2".into(), false, 0)]);
     let rest = world.broker.peek("q", page[1].id, 2).await.unwrap();
     assert_eq!(rest.len(), 1);

@@ -1,6 +1,7 @@
 //! The embedded broker.
 
 mod broken;
+mod conformance;
 mod dead_letters;
 mod declaring;
 mod model;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use tokio::task::JoinSet;
 use warren_connectors::embedded::Embedded;
 use warren_engine::message::{Outbound, Receipt};
 use warren_engine::ports::Broker;
@@ -38,9 +39,10 @@ fn say(line: &str) {
 #[ignore = "run as a child process by a_killed_publisher_loses_nothing_it_was_told"]
 async fn child_publishes_for_ever() {
     let broker = in_child();
-    let publishers = (0..4).map(|publisher| {
+    let mut publishers = JoinSet::new();
+    for publisher in 0..4 {
         let broker = broker.clone();
-        tokio::spawn(async move {
+        publishers.spawn(async move {
             for round in 0_u64.. {
                 let batch: Vec<Outbound> = (0..8)
                     .map(|part| Outbound {
@@ -53,11 +55,9 @@ async fn child_publishes_for_ever() {
                     say(&format!("accepted {}", text(&outbound.message.body)));
                 }
             }
-        })
-    });
-    for publisher in publishers.collect::<Vec<_>>() {
-        publisher.await.unwrap();
+        });
     }
+    publishers.join_all().await;
 }
 
 #[tokio::test]
@@ -112,7 +112,8 @@ async fn what_a_killed_consumer_held_comes_back() {
         world.send(queue("q"), &number.to_string()).await;
     }
     let (mut child, lines) = child("child_holds_messages", world.folder.path());
-    let holding = lines.lines().map(Result::unwrap).filter(|line| line.starts_with("holding ")).take(5).count();
+    let holding =
+        lines.lines().map(Result::unwrap).filter(|line| line.starts_with("holding ")).take(5).count();
     assert_eq!(holding, 5);
     let state = world.broker.queue_state("q").await.unwrap();
     assert_eq!((state.ready, state.unsettled, state.consumers), (2, 5, 1));

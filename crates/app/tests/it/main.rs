@@ -1,0 +1,5 @@
+//! Tests of the application from outside of it.
+
+#![expect(clippy::unwrap_used, clippy::format_push_string, reason = "these are tests, their helpers too")]
+
+mod config;

@@ -1,0 +1,198 @@
+//! What every broker must do. Each case gets a fresh fixture and panics with what does not hold.
+//!
+//! ```ignore
+//! for (name, case) in broker::CASES {
+//!     println!("{name}");
+//!     case(&fixture()).await;
+//! }
+//! ```
+
+mod consuming;
+mod keeping;
+mod publishing;
+mod routing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use warren_engine::codes::Code;
+use warren_engine::delivery::{Delivery, Settlement};
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::message::{HeaderValue, Headers, Message, Outbound, Properties, Receipt, Route};
+use warren_engine::ports::{Broker, Consumer};
+
+/// A broker for one case, with nothing in it yet, and the means to set it up. Panics on failure.
+///
+/// Its broker's largest body must be set to at most 16 MiB.
+#[async_trait]
+pub trait Fixture: Send + Sync {
+    /// The broker. After a restart it may be another one.
+    fn broker(&self) -> Arc<dyn Broker>;
+
+    /// Declares a durable queue, with arguments by RabbitMQ's names.
+    async fn queue(&self, name: &str, arguments: Headers);
+
+    /// Deletes a queue with its messages.
+    async fn delete_queue(&self, name: &str);
+
+    /// Declares a durable exchange: `direct`, `fanout`, `topic` or `headers`.
+    async fn exchange(&self, name: &str, kind: &str);
+
+    /// Binds a queue to an exchange.
+    async fn bind(&self, exchange: &str, queue: &str, routing_key: &str, arguments: Headers);
+
+    /// Stops the broker in good order and starts it again. Called by [`RESTART_CASES`] only.
+    async fn restart(&self);
+}
+
+/// One thing that must hold.
+pub type Case = for<'a> fn(&'a dyn Fixture) -> BoxFuture<'a, ()>;
+
+/// The cases for which the broker runs on.
+pub const CASES: &[(&str, Case)] = &[
+    ("all properties and header types come back as they were sent", |f| {
+        Box::pin(publishing::all_properties_come_back(f))
+    }),
+    ("a batch is consumed in order", |f| Box::pin(publishing::a_batch_is_consumed_in_order(f))),
+    ("each message has its own receipt", |f| Box::pin(publishing::each_message_has_its_own_receipt(f))),
+    ("an unroutable key and a missing exchange refuse only their own", |f| {
+        Box::pin(publishing::only_their_own_are_refused(f))
+    }),
+    ("bodies of any size arrive whole", |f| Box::pin(publishing::bodies_arrive_whole(f))),
+    ("a body that is too large is refused alone", |f| Box::pin(publishing::too_large_is_refused_alone(f))),
+    ("a value that is too long is refused alone", |f| Box::pin(publishing::too_long_is_refused_alone(f))),
+    ("a full queue refuses for now", |f| Box::pin(publishing::a_full_queue_refuses(f))),
+    ("an empty batch has no receipts", |f| Box::pin(publishing::an_empty_batch_has_no_receipts(f))),
+    ("many publishers at once each get their own answers", |f| {
+        Box::pin(publishing::many_publishers_at_once(f))
+    }),
+    ("exchanges route by their kind", |f| Box::pin(routing::exchanges_route_by_their_kind(f))),
+    ("queues are listed", |f| Box::pin(routing::queues_are_listed(f))),
+    ("a check finds what is missing", |f| Box::pin(routing::a_check_finds_what_is_missing(f))),
+    ("no more than the prefetch is unsettled at once", |f| Box::pin(consuming::prefetch_is_kept(f))),
+    ("what is acknowledged does not come again", |f| Box::pin(consuming::acknowledged_is_gone(f))),
+    ("what is acknowledged out of order does not come again, and the rest does", |f| {
+        Box::pin(consuming::out_of_order_is_exact(f))
+    }),
+    ("what is rejected is gone", |f| Box::pin(consuming::rejected_is_gone(f))),
+    ("what is requeued comes again, marked", |f| Box::pin(consuming::requeued_comes_again(f))),
+    ("dropping a consumer hands back what is unsettled", |f| Box::pin(consuming::dropping_hands_back(f))),
+    ("settling after the consumer is gone says so", |f| Box::pin(consuming::settling_late_says_so(f))),
+    ("cancelling yields what was on its way, then ends", |f| Box::pin(consuming::cancelling_drains(f))),
+    ("consuming from a missing queue is refused", |f| Box::pin(consuming::a_missing_queue_is_refused(f))),
+    ("a consumer hears that its queue is deleted", |f| Box::pin(consuming::a_deleted_queue_is_heard_of(f))),
+    ("what is rejected goes to the dead-letter queue as it was", |f| {
+        Box::pin(keeping::rejected_is_dead_lettered(f))
+    }),
+    ("what expires goes to the dead-letter queue", |f| Box::pin(keeping::expired_is_dead_lettered(f))),
+];
+
+/// The cases that restart the broker.
+pub const RESTART_CASES: &[(&str, Case)] = &[
+    ("persistent messages survive a restart", |f| Box::pin(keeping::persistent_messages_survive(f))),
+    ("unsettled messages survive a restart, settled ones stay settled", |f| {
+        Box::pin(keeping::unsettled_messages_survive(f))
+    }),
+];
+
+/// Long enough for a loaded machine.
+const SOON: Duration = Duration::from_secs(20);
+/// Long enough for what should not come to have come.
+const NEVER: Duration = Duration::from_millis(300);
+
+fn queue(name: &str) -> Route {
+    Route::Queue(name.to_owned())
+}
+
+fn exchange(exchange: &str, routing_key: &str) -> Route {
+    Route::Exchange { exchange: exchange.to_owned(), routing_key: routing_key.to_owned() }
+}
+
+/// A message whose id is its body.
+fn message(id: impl Into<String>) -> Message {
+    let id = id.into();
+    Message {
+        body: Bytes::from(id.clone()),
+        properties: Properties { message_id: Some(id), ..Properties::default() },
+    }
+}
+
+fn outbound(route: Route, id: impl Into<String>) -> Outbound {
+    Outbound { route, message: message(id) }
+}
+
+fn headers(entries: &[(&str, HeaderValue)]) -> Headers {
+    entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+}
+
+fn text(text: &str) -> HeaderValue {
+    HeaderValue::Text(text.to_owned())
+}
+
+async fn fill(fixture: &dyn Fixture, name: &str, ids: impl Iterator<Item = String>) {
+    let batch: Vec<_> = ids.map(|id| outbound(queue(name), id)).collect();
+    accepted(&fixture.broker().publish(&batch).await);
+}
+
+async fn consume(fixture: &dyn Fixture, queue: &str, prefetch: u16) -> Box<dyn Consumer> {
+    let consumed = fixture.broker().consume(queue, prefetch).await;
+    consumed.unwrap_or_else(|failure| panic!("consume from {queue}: {failure:?}"))
+}
+
+/// The next delivery, which must come.
+async fn next(consumer: &mut dyn Consumer) -> Delivery {
+    let next = tokio::time::timeout(SOON, consumer.next()).await;
+    let next = next.expect("a delivery comes soon").expect("the consumer goes on");
+    next.expect("the consumer was not cancelled")
+}
+
+/// Nothing comes.
+async fn nothing(consumer: &mut dyn Consumer) {
+    if let Ok(came) = tokio::time::timeout(NEVER, consumer.next()).await {
+        panic!("nothing should come: {came:?}");
+    }
+}
+
+async fn settle(delivery: Delivery, how: Settlement) {
+    let (_, unsettled) = delivery.split();
+    unsettled.settle(how).await.expect("the channel that delivered is there");
+}
+
+fn body(delivery: &Delivery) -> String {
+    String::from_utf8_lossy(&delivery.job().message.body).into_owned()
+}
+
+/// What a queue holds, taken out of it.
+async fn drain(fixture: &dyn Fixture, name: &str) -> Vec<String> {
+    const LAST: &str = "the last one, put in to find the end";
+    fill(fixture, name, std::iter::once(LAST.to_owned())).await;
+    let mut consumer = consume(fixture, name, 100).await;
+    let mut bodies = Vec::new();
+    loop {
+        let delivery = next(consumer.as_mut()).await;
+        let body = body(&delivery);
+        settle(delivery, Settlement::Ack).await;
+        if body == LAST {
+            return bodies;
+        }
+        bodies.push(body);
+    }
+}
+
+fn accepted(receipts: &[Receipt]) {
+    for (at, receipt) in receipts.iter().enumerate() {
+        assert!(matches!(receipt, Receipt::Accepted(_)), "message {at} of {}: {receipt:?}", receipts.len());
+    }
+}
+
+fn refused(receipt: &Receipt, kind: FailureKind, code: Code) {
+    let Receipt::Refused(failure) = receipt else { panic!("not refused: {receipt:?}") };
+    is(failure, kind, code);
+}
+
+fn is(failure: &Failure, kind: FailureKind, code: Code) {
+    assert_eq!((failure.kind, failure.code), (kind, code), "{failure:?}");
+}

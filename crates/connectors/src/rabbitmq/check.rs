@@ -1,0 +1,121 @@
+//! Looks for what would fail later: connection, rights, queues, exchanges, alarms. Changes nothing.
+
+use std::collections::BTreeSet;
+
+use warren_engine::codes::{self, Code};
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::finding::Finding;
+use warren_engine::message::Route;
+
+use super::Rabbit;
+use super::config::Login;
+use super::management::Api;
+
+/// The findings about a broker and routes. The subject of each is the route it is about, in words, or the broker's name:
+/// where that stands in the configuration, the caller knows.
+pub(super) async fn check(rabbit: &Rabbit, routes: &[Route]) -> Vec<Finding> {
+    let subject = rabbit.name.as_str();
+    if let Err(failure) = rabbit.side().await {
+        return vec![Finding::from_failure(subject, &failure)];
+    }
+    let mut findings = Vec::new();
+    let mut exchanges = BTreeSet::new();
+    let mut queues = BTreeSet::new();
+    for route in routes {
+        match route {
+            Route::Queue(queue) => queues.insert(queue.as_str()),
+            Route::Exchange { exchange, .. } => exchanges.insert(exchange.as_str()),
+        };
+    }
+    for queue in &queues {
+        findings.extend(queue_finding(rabbit, queue).await);
+    }
+    for exchange in exchanges.iter().filter(|exchange| !exchange.is_empty()) {
+        let looked = rabbit.find_exchange(exchange).await;
+        findings.extend(looked.err().map(|failure| found(format!("exchange `{exchange}`"), &failure)));
+    }
+    findings.extend(alarms_and_rights(rabbit, !queues.is_empty(), &exchanges).await);
+    findings
+}
+
+async fn queue_finding(rabbit: &Rabbit, queue: &str) -> Option<Finding> {
+    match rabbit.queue_state(queue).await {
+        Ok(_) => None,
+        // Another connection has it for itself: it is there, and takes messages.
+        Err(failure) if failure.detail.as_deref().is_some_and(|text| text.contains(": 405 ")) => None,
+        Err(failure) => Some(found(format!("queue `{queue}`"), &failure)),
+    }
+}
+
+/// A refusal of the passive question is no proof that publishing is refused: a warning.
+fn found(subject: String, failure: &Failure) -> Finding {
+    let finding = Finding::from_failure(subject, failure);
+    match failure.kind {
+        FailureKind::Refused => Finding { severity: warren_engine::finding::Severity::Warning, ..finding },
+        FailureKind::Disconnected
+        | FailureKind::Timeout
+        | FailureKind::Throttled
+        | FailureKind::NotFound
+        | FailureKind::Unroutable
+        | FailureKind::Invalid
+        | FailureKind::Internal => finding,
+    }
+}
+
+async fn alarms_and_rights(rabbit: &Rabbit, to_queues: bool, exchanges: &BTreeSet<&str>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(reason) = rabbit.publisher.blocked() {
+        findings.push(blocked(rabbit, &reason));
+    }
+    let Ok(api) = Api::new(&rabbit.target, &rabbit.tls) else {
+        return findings; // none is configured: these checks are not made
+    };
+    match api.alarms().await {
+        Ok(alarms) if findings.is_empty() => {
+            findings.extend(alarms.first().map(|_| blocked(rabbit, &alarms.join(", "))));
+        }
+        Ok(_) => {}
+        // A user of the tag `management` may not see nodes; that alone is no finding.
+        Err(failure) if failure.kind == FailureKind::Refused => {}
+        Err(failure) => findings.push(unasked(rabbit, &failure)),
+    }
+    let Login::Plain { username, .. } = &rabbit.target.login else { return findings };
+    match api.permission(username).await {
+        Ok(Some(permission)) => {
+            let names = to_queues.then_some("").into_iter().chain(exchanges.iter().copied());
+            for exchange in names.collect::<BTreeSet<_>>() {
+                let name = if exchange.is_empty() { "amq.default" } else { exchange };
+                if permission.write.is_empty() {
+                    findings.push(may_not_write(rabbit, name, &permission.write, codes::ACCESS_REFUSED));
+                }
+            }
+        }
+        Ok(None) => findings.push(may_not_write(rabbit, "any exchange", "", codes::ACCESS_REFUSED)),
+        // Only administrators may look at rights.
+        Err(failure) if failure.kind == FailureKind::Refused => {}
+        Err(failure) if findings.is_empty() => findings.push(unasked(rabbit, &failure)),
+        Err(_) => {}
+    }
+    findings
+}
+
+fn blocked(rabbit: &Rabbit, reason: &str) -> Finding {
+    Finding::warning(
+        codes::BROKER_BLOCKED,
+        rabbit.name.as_str(),
+        "the broker holds publishers back: nothing is sent until that ends",
+    )
+    .detail(reason)
+    .remedy("Free memory or disk of the broker's machine; `rabbitmq-diagnostics alarms` names them.")
+}
+
+fn may_not_write(rabbit: &Rabbit, exchange: &str, pattern: &str, code: Code) -> Finding {
+    Finding::error(code, rabbit.name.as_str(), format!("the user may not write to exchange `{exchange}`"))
+        .detail(format!("its write permission in vhost `{}` is `{pattern}`", rabbit.target.vhost))
+        .remedy("Give the user the permission with `rabbitmqctl set_permissions`.")
+}
+
+fn unasked(rabbit: &Rabbit, failure: &Failure) -> Finding {
+    let finding = Finding::from_failure(rabbit.name.as_str(), failure);
+    Finding { severity: warren_engine::finding::Severity::Warning, ..finding }
+}

@@ -1,0 +1,251 @@
+//! The management API: what AMQP does not tell. Read only.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode, header};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::ports::QueueInfo;
+
+use super::config::{Management, Target};
+use crate::kit::tls::{self, TlsSettings};
+
+/// Queues on one page; the API's own maximum.
+const PAGE: usize = 500;
+/// A page of queues takes about 200 bytes a queue; an answer larger than this is not the API's.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Ten million queues; a server that always names a further page does not keep us for ever.
+const PAGES_MAX: usize = 20_000;
+/// One request.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct Page<T> {
+    items: Vec<T>,
+    page_count: usize,
+}
+
+#[derive(Deserialize)]
+struct Queue {
+    name: String,
+    #[serde(rename = "type", default = "classic")]
+    kind: String,
+    #[serde(default)]
+    durable: bool,
+    messages: Option<u64>,
+    consumers: Option<u64>,
+}
+
+fn classic() -> String {
+    "classic".to_owned()
+}
+
+/// What a user may write to in a vhost, as a pattern of names.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Permission {
+    pub(super) user: String,
+    pub(super) vhost: String,
+    pub(super) write: String,
+}
+
+/// One way to ask the management API.
+pub(super) struct Api<'a> {
+    management: &'a Management,
+    vhost: &'a str,
+    tls: &'a TlsSettings,
+}
+
+impl<'a> Api<'a> {
+    /// The API of a broker.
+    ///
+    /// # Errors
+    /// The broker's settings name none.
+    pub(super) fn new(target: &'a Target, tls: &'a TlsSettings) -> Result<Api<'a>, Failure> {
+        match &target.management {
+            Some(management) => Ok(Api { management, vhost: &target.vhost, tls }),
+            None => Err(Failure::new(
+                FailureKind::Invalid,
+                codes::MANAGEMENT_FAILED,
+                "ask RabbitMQ's management API",
+            )
+            .detail("no `management_url` is configured, and AMQP has no list of queues")
+            .remedy("Give the broker a `management_url`, such as http://host:15672.")),
+        }
+    }
+
+    /// The queues of the vhost, by name.
+    ///
+    /// # Errors
+    /// The API cannot be reached, refuses the user, or answers something else.
+    pub(super) async fn queues(&self) -> Result<Vec<QueueInfo>, Failure> {
+        let what = format!("list the queues of vhost `{}`", self.vhost);
+        let mut queues = Vec::new();
+        for page in 1..=PAGES_MAX {
+            // Without statistics, which are what makes the list slow on a busy broker; totals are cheap. Brokers that do
+            // not know an option ignore it.
+            let path = format!(
+                "/api/queues/{}?disable_stats=true&enable_queue_totals=true&pagination=true&page={page}&page_size={PAGE}",
+                segment(self.vhost)
+            );
+            let Page { items, page_count } = self.get::<Page<Queue>>(&path, &what).await?;
+            queues.extend(items.into_iter().map(|queue| QueueInfo {
+                name: queue.name,
+                kind: queue.kind,
+                messages: queue.messages,
+                consumers: queue.consumers,
+                durable: queue.durable,
+            }));
+            if page >= page_count {
+                break;
+            }
+        }
+        queues.sort_by(|one, other| one.name.cmp(&other.name));
+        queues.dedup_by(|one, other| one.name == other.name); // a queue made meanwhile moves others to the next page
+        Ok(queues)
+    }
+
+    /// What the user may do in the vhost; `None` if nothing.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn permission(&self, username: &str) -> Result<Option<Permission>, Failure> {
+        let what = format!("look up the rights of user `{username}`");
+        let path = format!("/api/users/{}/permissions", segment(username));
+        let all: Vec<Permission> = self.get(&path, &what).await?;
+        Ok(all.into_iter().find(|permission| permission.vhost == self.vhost && permission.user == username))
+    }
+
+    /// Whether the broker has an alarm of memory or disk.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn alarms(&self) -> Result<Vec<String>, Failure> {
+        #[derive(Deserialize)]
+        struct Node {
+            name: String,
+            #[serde(default)]
+            mem_alarm: bool,
+            #[serde(default)]
+            disk_free_alarm: bool,
+        }
+        let nodes: Vec<Node> = self.get("/api/nodes", "look for alarms").await?;
+        let mut alarms = Vec::new();
+        for node in nodes {
+            if node.mem_alarm {
+                alarms.push(format!("memory alarm on {}", node.name));
+            }
+            if node.disk_free_alarm {
+                alarms.push(format!("disk alarm on {}", node.name));
+            }
+        }
+        Ok(alarms)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, what: &str) -> Result<T, Failure> {
+        let failed =
+            |kind| Failure::new(kind, codes::MANAGEMENT_FAILED, what).at(self.management.base.clone());
+        let answer = match tokio::time::timeout(TIMEOUT, self.request(path)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                return Err(failed(FailureKind::Timeout)
+                    .detail(format!("the management API did not answer within {TIMEOUT:?}")));
+            }
+        };
+        let (status, body) = answer.map_err(|cause| {
+            failed(FailureKind::Disconnected)
+                .detail("the management API cannot be reached")
+                .remedy("Check `management_url` and that the plugin `rabbitmq_management` is enabled.")
+                .because(cause)
+        })?;
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body).map_err(|error| {
+                failed(FailureKind::Refused)
+                    .detail("its answer is not what the management API gives")
+                    .remedy("Check that `management_url` is that of RabbitMQ's management plugin.")
+                    .because(error)
+            }),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(failed(FailureKind::Refused)
+                .detail(format!("it refuses the user `{}`: {}", self.management.username, said(status, &body)))
+                .remedy(
+                    "Give the user the tag `management` and rights in the vhost (`rabbitmqctl set_user_tags`), or \
+                     write the login of one that has them into `management_url`.",
+                )),
+            StatusCode::NOT_FOUND => Err(failed(FailureKind::NotFound)
+                .detail(format!("it does not know {path}: {}", said(status, &body)))
+                .remedy("Check `management_url` and the vhost.")),
+            status => Err(failed(FailureKind::Disconnected).detail(said(status, &body))),
+        }
+    }
+
+    async fn request(&self, path: &str) -> Result<(StatusCode, Bytes), Unanswered> {
+        let login = format!("{}:{}", self.management.username, self.management.password.reveal());
+        let request = Request::get(format!("{}{path}", self.management.base))
+            .header(header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(login)))
+            .header(header::ACCEPT, "application/json")
+            .body(Empty::<Bytes>::new())?;
+        // One request now and then: a client of its own keeps no connection open in between.
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_max_idle_per_host(0);
+        let response = if self.management.base.starts_with("https") {
+            let settings = tls::client_config(self.tls)?;
+            let connector = HttpsConnectorBuilder::new()
+                .with_tls_config((*settings).clone())
+                .https_only()
+                .enable_http1()
+                .build();
+            client.build(connector).request(request).await?
+        } else {
+            client.build(HttpConnector::new()).request(request).await?
+        };
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(Unanswered::Body)?
+            .to_bytes();
+        Ok((status, body))
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error(transparent)]
+    Tls(#[from] Failure),
+    #[error("the address is wrong")]
+    Address(#[from] hyper::http::Error),
+    #[error("connecting failed")]
+    Client(#[from] hyper_util::client::legacy::Error),
+    #[error("the answer broke off")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn segment(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
+/// Status and the reason, which the API gives as JSON; never more than a line of it.
+fn said(status: StatusCode, body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Reason {
+        reason: serde_json::Value,
+    }
+    match serde_json::from_slice::<Reason>(body) {
+        Ok(Reason { reason: serde_json::Value::String(reason) }) => {
+            format!("{status}, {}", reason.chars().take(200).collect::<String>())
+        }
+        _ => status.to_string(),
+    }
+}
