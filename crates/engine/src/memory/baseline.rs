@@ -367,7 +367,8 @@ impl ChangeSet for Changes {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>) -> Result<(), Failure> {
+    // Versions of keys that are gone are kept, so ids stay the same whether an answer is outstanding or not.
+    async fn finish(self: Box<Self>, _: bool) -> Result<(), Failure> {
         let mut told = self.told()?;
         told.complete |= self.changes.is_empty();
         if self.summary.columns_changed.is_none() || self.advanced > 0 || self.summary.counts.planned.total() == 0
