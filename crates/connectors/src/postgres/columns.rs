@@ -153,7 +153,7 @@ mod tests {
             (Cell::Array(Box::new(Cell::Numeric)), Some("numeric[]".into()))
         );
         assert_eq!(reading(&Type::RECORD), (Cell::Text, Some("text".into())));
-        let addresses =
+        let ranges =
             Type::new("ranges".into(), 90_001, Kind::Domain(Type::INT4_RANGE_ARRAY), "public".into());
         let lists = Type::new("_ranges".into(), 90_002, Kind::Array(ranges), "public".into());
         assert_eq!(reading(&lists), (Cell::Text, Some("text".into())));
