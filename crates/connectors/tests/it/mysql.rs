@@ -132,15 +132,11 @@ async fn queries_are_taken_as_people_write_them() {
 async fn a_query_that_is_refused_says_where_and_why() {
     let database = mysql::database();
     database.sql(
-        "CREATE TABLE t (id int); CREATE SEQUENCE s;
-         CREATE FUNCTION writes() RETURNS int MODIFIES SQL DATA BEGIN INSERT INTO t VALUES (1); RETURN 1; END",
+        "CREATE TABLE t (id int); CREATE SEQUENCE s;\nDELIMITER //\n\
+         CREATE FUNCTION writes() RETURNS int MODIFIES SQL DATA BEGIN INSERT INTO t VALUES (1); RETURN 1; END //\n",
     );
     let source = at(&database.url());
     let table = [
-        (
-            "SELECT nope FROM t",
-            "query-failed | describe the query of model `m`: Unknown column 'nope' in 'field list' (error 1054, SQLSTATE 42S22) | Check the column's name.",
-        ),
         (
             "SELECT id\nFROM t WHERRE id = 1",
             "query-failed | describe the query of model `m` (line 2 of the query): You have an error in your SQL syntax; check the manual that corresponds to your MariaDB server version for the right syntax to use near 'id = 1' at line 2 (error 1064, SQLSTATE 42000), in `FROM t WHERRE id = 1` | Run the query with the mysql client as the same user, and mend it there.",
@@ -165,6 +161,12 @@ async fn a_query_that_is_refused_says_where_and_why() {
     for (sql, expected) in table {
         assert_eq!(told(&read(&*source, sql).await.unwrap_err()), expected);
     }
+    // Where the server saw it is put in other words by other versions.
+    let unknown = told(&read(&*source, "SELECT nope FROM t").await.unwrap_err());
+    assert!(
+        unknown.starts_with("query-failed | describe the query of model `m`: Unknown column 'nope' in "),
+        "{unknown}"
+    );
     assert_eq!(read(&*source, "SELECT 1 AS a; SELECT 2 AS b").await.unwrap_err().code, codes::QUERY_FAILED);
     for sql in ["SELECT writes() AS id", "SELECT nextval(s) AS id"] {
         let failure = read(&*source, sql).await.unwrap_err();
