@@ -367,7 +367,7 @@ impl ChangeSet for Changes {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>) -> Result<(), Failure> {
+    async fn finish(self: Box<Self>, _: bool) -> Result<(), Failure> {
         let mut told = self.told()?;
         told.complete |= self.changes.is_empty();
         if self.summary.columns_changed.is_none() || self.advanced > 0 || self.summary.counts.planned.total() == 0
