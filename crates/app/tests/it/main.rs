@@ -3,3 +3,4 @@
 #![expect(clippy::unwrap_used, clippy::format_push_string, reason = "these are tests, their helpers too")]
 
 mod config;
+mod truth;

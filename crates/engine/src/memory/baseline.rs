@@ -82,10 +82,11 @@ impl Baseline for MemoryBaseline {
                 return Err(Failure::internal("a stream of rows yielded an empty batch"));
             }
             bytes += batch.size() as u64;
-            read.extend(batch.rows().map(|row| Row {
-                schema: schema.clone(),
-                bytes: Bytes::copy_from_slice(row.as_bytes()),
-            }));
+            read.extend(
+                batch
+                    .rows()
+                    .map(|row| Row { schema: schema.clone(), bytes: Bytes::copy_from_slice(row.as_bytes()) }),
+            );
             progress(read.len() as u64, bytes);
         }
         let mut told = lock(&self.0);
@@ -272,9 +273,7 @@ fn here(told: &Told, before: Option<&Entry>, key: KeyPrint, row: &Row, print: Ro
 
 fn fault(summary: &mut DiffSummary, code: codes::Code, row: &Row, columns: &Columns) {
     if summary.faults.iter().filter(|fault| fault.code == code).count() < SAMPLES_MAX {
-        summary
-            .faults
-            .push(RowFault { code, key: key_text_at(row.as_ref(), columns.key_picker.indexes()) });
+        summary.faults.push(RowFault { code, key: key_text_at(row.as_ref(), columns.key_picker.indexes()) });
     }
 }
 
@@ -370,7 +369,9 @@ impl ChangeSet for Changes {
     async fn finish(self: Box<Self>, _: bool) -> Result<(), Failure> {
         let mut told = self.told()?;
         told.complete |= self.changes.is_empty();
-        if self.summary.columns_changed.is_none() || self.advanced > 0 || self.summary.counts.planned.total() == 0
+        if self.summary.columns_changed.is_none()
+            || self.advanced > 0
+            || self.summary.counts.planned.total() == 0
         {
             told.key.clone_from(&self.columns.key);
             for (key, print) in &self.reprints {
