@@ -240,14 +240,15 @@ impl Case {
             self.model.write(*key, row.clone());
         }
         self.model.result(step.nulls, step.twice);
-        self.world.rows(&self.model.rows(&mut self.rng));
+        let rows = self.model.rows(&mut self.rng);
+        self.world.rows(&rows);
         self.world.plan(step.compared, step.keep_rows);
         match &step.trouble {
             Trouble::None => {}
             Trouble::Faults(faults) => self.world.broker.script(faults.iter().copied()),
             Trouble::Away(after) => self.world.script(*after, Fault::NotWritten),
             Trouble::Storm(after) => self.world.script(*after, Fault::Nack),
-            Trouble::BrokenRead(after) => self.world.source.break_after(*after),
+            Trouble::BrokenRead(after) => self.world.source.break_after((*after).min(rows.len())),
             Trouble::FullDisk(after) => self.world.disk(Some(*after)),
         }
         let kind = if step.full { RunKind::Full } else { RunKind::Changes };

@@ -25,6 +25,12 @@ pub const ANSWERS_OUTSTANDING_ARE_REMEMBERED: bool = false;
 /// It does not yet: the id of an added row has the baseline's epoch in it.
 pub const IDS_OF_ADDED_ROWS_OUTLIVE_OTHER_RUNS: bool = false;
 
+/// Whether the baseline remembers which columns the prints of rows are of that could not be told when the columns changed.
+///
+/// It does not yet: a row that was rejected, or whose key occurred twice, in the first run with other columns keeps its old
+/// print, and the baseline forgets which columns that is of. Later it is sent as changed, though it may be what was told.
+pub const OLD_COLUMNS_ARE_REMEMBERED: bool = false;
+
 /// A message, and the run it came in.
 #[derive(Debug, Clone)]
 struct Said {
@@ -143,7 +149,8 @@ impl Model {
         let mut repeated = 0;
         for message in heard {
             self.check_content(message, full);
-            assert!(full || !self.settled.contains(&message.key), "nothing differed: {message:?}");
+            let settled = self.settled.contains(&message.key) && (self.constant || OLD_COLUMNS_ARE_REMEMBERED);
+            assert!(full || !settled, "nothing differed: {message:?}");
             let said = self.said.entry(message.key).or_default();
             if let Some(last) = said.last().filter(|last| last.heard.row == message.row) {
                 if last.run == run {
@@ -168,7 +175,7 @@ impl Model {
         let removals = heard.iter().filter(|message| message.row.is_none()).count();
         self.runs.push(Run { heard: heard.len(), removals });
         if let Some(RunRecord { state: RunState::Success | RunState::Warning, .. }) = ended {
-            self.settle(refused && ended.is_some_and(|run| run.state == RunState::Warning));
+            self.settle(full, refused && ended.is_some_and(|run| run.state == RunState::Warning));
         }
     }
 
@@ -215,11 +222,12 @@ impl Model {
     }
 
     /// A run came to its end: what it leaves is told.
-    fn settle(&mut self, refused: bool) {
+    fn settle(&mut self, full: bool, refused: bool) {
         let keys: BTreeSet<i64> = self.source.keys().chain(self.said.keys()).copied().collect();
         for key in keys {
             let sound = self.source.get(&key).is_none_or(|row| row.queue == QUEUE);
-            if self.twice == Some(key) || !sound {
+            let gone = !self.source.contains_key(&key);
+            if self.twice == Some(key) || !sound || (full && gone) {
                 continue;
             }
             if self.is_told(key, !self.constant) {
