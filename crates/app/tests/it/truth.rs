@@ -59,6 +59,7 @@ fn after_the_last_clean_run_the_last_message_of_each_key_is_its_row() {
         sums.failed,
         sums.interrupted,
         sums.duplicates,
+        sums.sent_again,
         sums.removed,
         sums.rejected,
     ];
@@ -71,7 +72,10 @@ struct Sums {
     runs: u64,
     messages: u64,
     removed: u64,
+    /// In one run.
     duplicates: u64,
+    /// In a later run.
+    sent_again: u64,
     rejected: u64,
     died: u64,
     stopped: u64,
@@ -87,6 +91,7 @@ impl Sums {
         self.messages += other.messages;
         self.removed += other.removed;
         self.duplicates += other.duplicates;
+        self.sent_again += other.sent_again;
         self.rejected += other.rejected;
         self.died += other.died;
         self.stopped += other.stopped;
@@ -180,6 +185,7 @@ impl Case {
         case.sums.messages = case.model.messages() as u64;
         case.sums.removed = case.model.removals() as u64;
         case.sums.duplicates = case.model.duplicates() as u64;
+        case.sums.sent_again = case.model.sent_again() as u64;
         case.sums.went_back = case.model.went_back() as u64;
         std::mem::take(&mut case.sums)
     }

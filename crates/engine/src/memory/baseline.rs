@@ -93,14 +93,12 @@ impl Baseline for MemoryBaseline {
         told.sets += 1;
         let columns = Columns::resolve(&schema, spec, &mut told)?;
         let (changes, reprints, summary) = judge(&told, &columns, &read, spec);
-        let handed = BTreeSet::new();
-        let (told_now, set) = (self.0.clone(), told.sets);
         Ok(Box::new(Changes {
-            told: told_now,
-            set,
+            told: self.0.clone(),
+            set: told.sets,
             summary,
-            changes,
-            handed,
+            waiting: changes,
+            handed: BTreeSet::new(),
             reprints,
             columns,
             spec: spec.clone(),
@@ -200,15 +198,12 @@ fn judge(
     let mut by_key: BTreeMap<KeyPrint, Vec<&Row>> = BTreeMap::new();
     let mut order = Vec::new();
     for row in read {
-        match printer.key(row.as_ref(), &columns.key_picker) {
-            Some(key) => {
-                by_key.entry(key).or_default().push(row);
-                order.push(key);
-            }
-            None => {
-                summary.counts.null_keys += 1;
-                fault(&mut summary, codes::NULL_KEY, row, columns);
-            }
+        if let Some(key) = printer.key(row.as_ref(), &columns.key_picker) {
+            by_key.entry(key).or_default().push(row);
+            order.push(key);
+        } else {
+            summary.counts.null_keys += 1;
+            fault(&mut summary, codes::NULL_KEY, row, columns);
         }
     }
     let mut changes = VecDeque::new();
@@ -281,7 +276,7 @@ struct Changes {
     told: Arc<Mutex<Told>>,
     set: u64,
     summary: DiffSummary,
-    changes: VecDeque<Change>,
+    waiting: VecDeque<Change>,
     /// Handed out and not advanced.
     handed: BTreeSet<KeyPrint>,
     /// Rows that are the same, whose entries have prints of other columns.
@@ -323,8 +318,8 @@ impl ChangeSet for Changes {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        let count = self.changes.len().min(max.max(1));
-        let changes: Vec<Change> = self.changes.drain(..count).collect();
+        let count = self.waiting.len().min(max.max(1));
+        let changes: Vec<Change> = self.waiting.drain(..count).collect();
         self.handed.extend(changes.iter().map(|change| change.key));
         Ok(changes)
     }
@@ -368,7 +363,7 @@ impl ChangeSet for Changes {
 
     async fn finish(self: Box<Self>, _: bool) -> Result<(), Failure> {
         let mut told = self.told()?;
-        told.complete |= self.changes.is_empty();
+        told.complete |= self.waiting.is_empty();
         if self.summary.columns_changed.is_none()
             || self.advanced > 0
             || self.summary.counts.planned.total() == 0

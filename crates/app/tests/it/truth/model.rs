@@ -59,6 +59,7 @@ pub struct Model {
     /// Keys of which nothing may be said until their row is written.
     settled: BTreeSet<i64>,
     duplicates: usize,
+    sent_again: usize,
     went_back: usize,
 }
 
@@ -74,6 +75,7 @@ impl Model {
             runs: Vec::new(),
             settled: BTreeSet::new(),
             duplicates: 0,
+            sent_again: 0,
             went_back: 0,
         }
     }
@@ -127,8 +129,14 @@ impl Model {
         self.said.values().flatten().filter(|said| said.heard.row.is_none()).count()
     }
 
+    /// Messages that arrived again in the same run.
     pub fn duplicates(&self) -> usize {
         self.duplicates
+    }
+
+    /// Messages that arrived again in a later run.
+    pub fn sent_again(&self) -> usize {
+        self.sent_again
     }
 
     pub fn went_back(&self) -> usize {
@@ -149,7 +157,8 @@ impl Model {
         let mut repeated = 0;
         for message in heard {
             self.check_content(message, full);
-            let settled = self.settled.contains(&message.key) && (self.constant || OLD_COLUMNS_ARE_REMEMBERED);
+            let settled =
+                self.settled.contains(&message.key) && (self.constant || OLD_COLUMNS_ARE_REMEMBERED);
             assert!(full || !settled, "nothing differed: {message:?}");
             let said = self.said.entry(message.key).or_default();
             if let Some(last) = said.last().filter(|last| last.heard.row == message.row) {
@@ -164,7 +173,7 @@ impl Model {
                     if calm || message.op != Op::Added || IDS_OF_ADDED_ROWS_OUTLIVE_OTHER_RUNS {
                         assert_eq!(last.heard.id, message.id, "sent again under another id: {last:?}");
                     }
-                    self.duplicates += 1;
+                    self.sent_again += 1;
                 }
             }
             let unrecorded = unrecorded.contains(&message.key);
