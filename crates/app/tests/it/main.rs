@@ -9,3 +9,4 @@ mod kill;
 mod pika;
 mod program;
 mod shop;
+mod truth;

@@ -82,24 +82,23 @@ impl Baseline for MemoryBaseline {
                 return Err(Failure::internal("a stream of rows yielded an empty batch"));
             }
             bytes += batch.size() as u64;
-            read.extend(batch.rows().map(|row| Row {
-                schema: schema.clone(),
-                bytes: Bytes::copy_from_slice(row.as_bytes()),
-            }));
+            read.extend(
+                batch
+                    .rows()
+                    .map(|row| Row { schema: schema.clone(), bytes: Bytes::copy_from_slice(row.as_bytes()) }),
+            );
             progress(read.len() as u64, bytes);
         }
         let mut told = lock(&self.0);
         told.sets += 1;
         let columns = Columns::resolve(&schema, spec, &mut told)?;
         let (changes, reprints, summary) = judge(&told, &columns, &read, spec);
-        let handed = BTreeSet::new();
-        let (told_now, set) = (self.0.clone(), told.sets);
         Ok(Box::new(Changes {
-            told: told_now,
-            set,
+            told: self.0.clone(),
+            set: told.sets,
             summary,
-            changes,
-            handed,
+            waiting: changes,
+            handed: BTreeSet::new(),
             reprints,
             columns,
             spec: spec.clone(),
@@ -199,15 +198,12 @@ fn judge(
     let mut by_key: BTreeMap<KeyPrint, Vec<&Row>> = BTreeMap::new();
     let mut order = Vec::new();
     for row in read {
-        match printer.key(row.as_ref(), &columns.key_picker) {
-            Some(key) => {
-                by_key.entry(key).or_default().push(row);
-                order.push(key);
-            }
-            None => {
-                summary.counts.null_keys += 1;
-                fault(&mut summary, codes::NULL_KEY, row, columns);
-            }
+        if let Some(key) = printer.key(row.as_ref(), &columns.key_picker) {
+            by_key.entry(key).or_default().push(row);
+            order.push(key);
+        } else {
+            summary.counts.null_keys += 1;
+            fault(&mut summary, codes::NULL_KEY, row, columns);
         }
     }
     let mut changes = VecDeque::new();
@@ -272,9 +268,7 @@ fn here(told: &Told, before: Option<&Entry>, key: KeyPrint, row: &Row, print: Ro
 
 fn fault(summary: &mut DiffSummary, code: codes::Code, row: &Row, columns: &Columns) {
     if summary.faults.iter().filter(|fault| fault.code == code).count() < SAMPLES_MAX {
-        summary
-            .faults
-            .push(RowFault { code, key: key_text_at(row.as_ref(), columns.key_picker.indexes()) });
+        summary.faults.push(RowFault { code, key: key_text_at(row.as_ref(), columns.key_picker.indexes()) });
     }
 }
 
@@ -282,7 +276,7 @@ struct Changes {
     told: Arc<Mutex<Told>>,
     set: u64,
     summary: DiffSummary,
-    changes: VecDeque<Change>,
+    waiting: VecDeque<Change>,
     /// Handed out and not advanced.
     handed: BTreeSet<KeyPrint>,
     /// Rows that are the same, whose entries have prints of other columns.
@@ -324,8 +318,8 @@ impl ChangeSet for Changes {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        let count = self.changes.len().min(max.max(1));
-        let changes: Vec<Change> = self.changes.drain(..count).collect();
+        let count = self.waiting.len().min(max.max(1));
+        let changes: Vec<Change> = self.waiting.drain(..count).collect();
         self.handed.extend(changes.iter().map(|change| change.key));
         Ok(changes)
     }
@@ -370,8 +364,10 @@ impl ChangeSet for Changes {
     // Versions of keys that are gone are kept, so ids stay the same whether an answer is outstanding or not.
     async fn finish(self: Box<Self>, _: bool) -> Result<(), Failure> {
         let mut told = self.told()?;
-        told.complete |= self.changes.is_empty();
-        if self.summary.columns_changed.is_none() || self.advanced > 0 || self.summary.counts.planned.total() == 0
+        told.complete |= self.waiting.is_empty();
+        if self.summary.columns_changed.is_none()
+            || self.advanced > 0
+            || self.summary.counts.planned.total() == 0
         {
             told.key.clone_from(&self.columns.key);
             for (key, print) in &self.reprints {

@@ -68,6 +68,11 @@ impl MemoryBroker {
         self.lock().script.extend(faults);
     }
 
+    /// No more faults, whatever of the script is left.
+    pub fn script_is_over(&self) {
+        self.lock().script.clear();
+    }
+
     /// Whether it cannot be reached. Each call then fails after a second.
     pub fn away(&self, away: bool) {
         self.lock().away = away;

@@ -290,6 +290,8 @@ impl Sender<'_> {
         let mut delivered = Delivered::default();
         let mut outcomes = Vec::with_capacity(items.len());
         let mut pause = PAUSE_MIN;
+        // A batch begins first, or after another has ended. Before that there may have been nothing to send for long.
+        progress.touch();
         loop {
             delivered.counts.possible_duplicates += items.iter().filter(|item| item.unknown).count() as u64;
             let receipts = self.broker.publish(&outbounds).await;
@@ -356,7 +358,8 @@ impl Sender<'_> {
             } else {
                 *delivered.counts.rejected.of(item.op) += 1;
                 let status = if unknown { RowStatus::Unknown } else { RowStatus::Rejected };
-                delivered.counts.unanswered += u64::from(unknown);
+                delivered.counts.possible_duplicates += u64::from(unknown); // it goes once more, in the next run
+                delivered.counts.unanswered += u64::from(item.lost_answers > 0);
                 let (outcome, _) = item.outcome(outbound, status, Some(failure.code));
                 self.watch.event(Event::Rejected(&outcome));
                 delivered
@@ -407,8 +410,9 @@ impl Sender<'_> {
 fn left_over(items: Vec<Item>, outbounds: Vec<Outbound>, counts: &mut RunCounts) -> Vec<RowOutcome> {
     let mut outcomes = Vec::new();
     for (item, outbound) in items.into_iter().zip(outbounds) {
-        if item.unknown {
-            counts.possible_duplicates += 1;
+        if item.lost_answers > 0 {
+            // Where a refusal came after the lost answer, the second try was counted when it was made.
+            counts.possible_duplicates += u64::from(item.unknown);
             counts.unanswered += 1;
             let code = Some(codes::CONNECTION_LOST);
             outcomes.push(item.outcome(outbound, RowStatus::Unknown, code).0);

@@ -19,7 +19,7 @@ async fn what_differs_is_sent_and_then_no_difference_any_more() {
     world.rows(&[(1, "Ann"), (2, "Bo"), (4, "Di")]);
     let second = world.run().await;
     assert_eq!((second.counts.planned, second.counts.sent), (per_op(1, 1, 1), per_op(1, 1, 1)));
-    assert_eq!(second.counts.bytes, 29); // `removed 3 Cy`, `changed 2 Bo`, …: 12 + 12 + 10 bytes less one
+    assert_eq!(second.counts.bytes, 12 + 12 + 10);
     assert_eq!(
         world.said(),
         ["added 1 Ann", "added 2 Bob", "added 3 Cy", "removed 3 Cy", "changed 2 Bo", "added 4 Di"]
@@ -77,7 +77,10 @@ async fn after_twelve_refusals_a_row_is_rejected_and_the_others_go_on() {
     world.rows(&[(1, "Ann"), (2, "Bob")]);
     world.broker.script(failing(Fault::Nack, 12));
     let run = world.run().await;
-    assert_eq!((run.state, run.counts.sent, run.counts.rejected), (RunState::Warning, per_op(1, 0, 0), per_op(1, 0, 0)));
+    assert_eq!(
+        (run.state, run.counts.sent, run.counts.rejected),
+        (RunState::Warning, per_op(1, 0, 0), per_op(1, 0, 0))
+    );
     assert_eq!(world.said(), ["added 2 Bob"]);
     let outcome = &world.outcomes(&run)["1"];
     assert_eq!((outcome.status, outcome.attempts.len()), (RowStatus::Rejected, 12));
@@ -139,8 +142,7 @@ async fn every_attempt_is_on_record() {
     world.broker.script(script);
     let run = world.run().await;
     let outcomes = world.outcomes(&run);
-    let answers: Vec<&str> =
-        outcomes["1"].attempts.iter().map(|attempt| attempt.answer.as_str()).collect();
+    let answers: Vec<&str> = outcomes["1"].attempts.iter().map(|attempt| attempt.answer.as_str()).collect();
     assert_eq!(
         answers,
         ["publish to queue `crm`", "wait for the confirm", "publish to queue `crm`", "confirmed"]

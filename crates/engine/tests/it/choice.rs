@@ -126,7 +126,10 @@ async fn recorded_messages_are_sent_again_as_they_were() {
     let plan = Arc::new(world.plan.clone());
     let outcomes = world.records.outcomes(first.id);
     let again = run::resend(&plan, &world.ports(), outcomes, &Silent, &world.cancel).await.unwrap();
-    assert_eq!((again.state, again.kind, again.counts.sent), (RunState::Success, RunKind::Replay, per_op(2, 0, 0)));
+    assert_eq!(
+        (again.state, again.kind, again.counts.sent),
+        (RunState::Success, RunKind::Replay, per_op(2, 0, 0))
+    );
     let ids = world.ids();
     assert_eq!(ids["added 1 Ann"].len(), 2);
     assert_eq!(ids["added 1 Ann"][0], ids["added 1 Ann"][1]);

@@ -64,7 +64,8 @@ async fn more_rows_in_all_than_the_guard_allows_stop_the_run() {
     assert_eq!(world.run().await.state, RunState::Success);
     // What is not sent is not counted.
     world.plan.removed = None;
-    world.plan.guard = Guard { total: Some(GuardLimit::Rows(0)), removed: Some(GuardLimit::Rows(0)), ..Guard::default() };
+    world.plan.guard =
+        Guard { total: Some(GuardLimit::Rows(0)), removed: Some(GuardLimit::Rows(0)), ..Guard::default() };
     world.many(1);
     let run = world.run().await;
     assert_eq!((run.state, run.counts.skipped), (RunState::Success, per_op(0, 0, 4)));

@@ -86,9 +86,8 @@ async fn a_column_may_hold_the_whole_message() {
 #[tokio::test(start_paused = true)]
 async fn properties_have_defaults_and_may_vary_by_row() {
     let mut world = World::new();
-    let mut trigger = says("{{ key }}");
+    world.plan.compare = CompareChoice::All;
     world.rows(&[(1, "Ann")]);
-    world.on_all(says("{{ key }}"));
     world.run().await;
     let plain = world.broker.messages("crm").remove(0).properties;
     let expected = Properties {
@@ -99,6 +98,7 @@ async fn properties_have_defaults_and_may_vary_by_row() {
     };
     assert_eq!(plain, expected);
 
+    let mut trigger = says("{{ key }}");
     trigger.properties = PropertyPlan {
         content_type: Some(literal("text/plain")),
         persistent: Some(literal("false")),
@@ -111,9 +111,9 @@ async fn properties_have_defaults_and_may_vary_by_row() {
         ..PropertyPlan::default()
     };
     world.plan.changed = Some(Arc::new(trigger));
-    world.plan.compare = CompareChoice::All;
     world.rows(&[(1, "Anna")]);
-    world.run().await;
+    let run = world.run().await;
+    assert_eq!(run.error, None);
     let expected = Properties {
         content_type: Some("text/plain".into()),
         persistent: false,
@@ -150,10 +150,13 @@ async fn headers_have_the_types_of_their_columns() {
     let typed = [
         ("id_text", HeaderPlan::Column { column: "id".into(), kind: Some(HeaderType::Text) }),
         ("at_time", HeaderPlan::Column { column: "at".into(), kind: Some(HeaderType::Timestamp) }),
-        ("double", HeaderPlan::Template {
-            template: Box::new(text("{{ row.id | times: 2 }}")),
-            kind: Some(HeaderType::Int),
-        }),
+        (
+            "double",
+            HeaderPlan::Template {
+                template: Box::new(text("{{ row.id | times: 2 }}")),
+                kind: Some(HeaderType::Int),
+            },
+        ),
         ("always", HeaderPlan::Literal(HeaderValue::Bool(true))),
     ];
     trigger.properties.headers.extend(typed.map(|(name, header)| (name.to_owned(), header)));

@@ -11,7 +11,10 @@ async fn a_record_that_cannot_be_written_ends_the_run_and_loses_nothing() {
         world.many(12);
         world.records.fail_after(Some(appends));
         let failed = world.run().await;
-        assert_eq!((failed.state, failed.error.unwrap().code.as_str()), (RunState::Failed, "state-unwritable"));
+        assert_eq!(
+            (failed.state, failed.error.unwrap().code.as_str()),
+            (RunState::Failed, "state-unwritable")
+        );
         // Two batches were under way when the first failed; both were accepted, so both count.
         let sent = world.said().len();
         assert_eq!(sent, ((appends + 2) * 3).min(12));
@@ -29,7 +32,10 @@ async fn a_baseline_that_cannot_be_written_ends_the_run_and_loses_nothing() {
         world.many(12);
         world.baseline.fail_after(Some(advances));
         let failed = world.run().await;
-        assert_eq!((failed.state, failed.error.unwrap().code.as_str()), (RunState::Failed, "state-unwritable"));
+        assert_eq!(
+            (failed.state, failed.error.unwrap().code.as_str()),
+            (RunState::Failed, "state-unwritable")
+        );
         let sent = world.said().len();
         assert_eq!(failed.counts.sent.added, sent as u64);
         assert_eq!(world.baseline.rows(), advances * 3);

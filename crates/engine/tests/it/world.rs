@@ -116,7 +116,11 @@ impl World {
         let result = run::run(&Arc::new(self.plan.clone()), &self.ports(), ask, &Silent, &self.cancel).await;
         if let Ok(record) = &result {
             assert!(record.state.is_final());
-            assert_eq!(self.records.run(record.id).as_ref(), Some(record), "the run is on record as it ended");
+            assert_eq!(
+                self.records.run(record.id).as_ref(),
+                Some(record),
+                "the run is on record as it ended"
+            );
         }
         result
     }
