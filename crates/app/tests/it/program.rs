@@ -173,7 +173,8 @@ impl Running {
 
     /// Waits for its end, at most so long.
     pub fn end_within(&mut self, deadline: Duration) -> Ended {
-        let text = |events: &[Event]| events.iter().map(|event| format!("{}\n", event.json)).collect::<String>();
+        let text =
+            |events: &[Event]| events.iter().map(|event| format!("{}\n", event.json)).collect::<String>();
         let began = Instant::now();
         while !self.is_over() {
             assert!(began.elapsed() < deadline, "not over after {deadline:?}:\n{}", text(&self.events()));
@@ -185,7 +186,9 @@ impl Running {
     /// Waits for its end.
     pub fn end(&mut self) -> Ended {
         let code = self.child.wait().unwrap().code();
-        let text = |thread: Option<JoinHandle<String>>| thread.map(|thread| thread.join().unwrap()).unwrap_or_default();
+        let text = |thread: Option<JoinHandle<String>>| {
+            thread.map(|thread| thread.join().unwrap()).unwrap_or_default()
+        };
         Ended { code, stdout: text(self.out.take()), stderr: text(self.err.take()) }
     }
 
