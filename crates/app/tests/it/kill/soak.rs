@@ -68,7 +68,8 @@ impl Pace {
 
 #[test]
 fn kill_nine_loses_nothing_and_repeats_only_what_was_under_way() {
-    let kills = if soak() { 50 } else { 5 };
+    // Fewer rounds also change fewer rows, so that the plain run of all tests stays short.
+    let (kills, shares) = if soak() { (50, [0.0, 0.05, 0.3, 1.0]) } else { (5, [0.0, 0.02, 0.05, 0.1]) };
     let seed = std::env::var("WARREN_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let mut random = Rng::with_seed(seed);
@@ -94,10 +95,11 @@ fn kill_nine_loses_nothing_and_repeats_only_what_was_under_way() {
             Some(0) => ended_before += 1,
             Some(_) => panic!("{ended:#?}"),
         }
-        if random.bool() {
+        // Sometimes the queue is read, and sometimes the next run comes at once.
+        if random.u8(..5) == 0 {
             heard.listen(&vhost);
         }
-        shop.change(random.choice([0.0, 0.05, 0.3, 1.0]).unwrap(), random.f64());
+        shop.change(random.choice(shares).unwrap(), random.f64());
     }
     let last = shop.program.sync("customers", 0);
     assert_eq!(last["state"], "success");
