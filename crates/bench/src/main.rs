@@ -37,7 +37,8 @@ fn main() {
         Err(error) => Err(error.into()),
     };
     if let Err(error) = result {
-        eprintln!("error: {error}");
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        eprintln!("error: {error}{cause}");
         std::process::exit(1);
     }
 }
