@@ -97,12 +97,12 @@ fn compare(
     name: &str,
     source: &str,
     jinja_source: &str,
-    row: &Vec<(&str, Val<'_>)>,
+    row: &dyn Object,
     object: &liquid::Object,
     context: &minijinja::Value,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let ours = Template::parse(source, &Options::default())?;
-    let globals = vec![("row", Val::Object(row as &dyn Object))];
+    let globals = vec![("row", Val::Object(row))];
     let mut out = Vec::new();
     ours.render(&globals, &mut out)?;
     let mine = time(|| {
@@ -136,10 +136,10 @@ fn compare(
 }
 
 /// What the check of the result costs, and its speed on a larger document.
-fn check_alone(row: &Vec<(&str, Val<'_>)>) -> Result<(), Box<dyn std::error::Error>> {
+fn check_alone(row: &dyn Object) -> Result<(), Box<dyn std::error::Error>> {
     let ours = Template::parse(MESSAGE, &Options::default())?;
     let mut out = Vec::new();
-    ours.render(&vec![("row", Val::Object(row as &dyn Object))], &mut out)?;
+    ours.render(&vec![("row", Val::Object(row))], &mut out)?;
     let once = time(|| json::validate(black_box(&out)).expect("the result is JSON"));
     let mut many = b"[".to_vec();
     for i in 0..4000 {

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::format_push_string, reason = "these are tests, their helpers too")]
 
 mod broker;
+mod clear;
 mod config;
 mod kill;
 mod pika;
 mod program;
 mod shop;
+mod truth;

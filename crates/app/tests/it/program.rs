@@ -47,6 +47,11 @@ impl Program {
         Program { config: path }
     }
 
+    /// The configuration's file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
         command.arg("-c").arg(&self.config).args(arguments);

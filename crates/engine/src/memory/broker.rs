@@ -1,15 +1,20 @@
-//! A broker in memory that can be told to fail.
+//! A broker in memory that can be told to fail, to be away, and to hold back its answers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::codes;
 use crate::failure::{Failure, FailureKind};
 use crate::finding::Finding;
 use crate::message::{Answer, Message, Outbound, Receipt, Route};
 use crate::ports::{Broker, Consumer, MessageLimits, QueueInfo};
+
+/// How long it takes to find out that it is away.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// What happens to one message of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +30,20 @@ pub enum Fault {
 }
 
 /// Queues in memory. Publishing to a queue that does not exist is refused, as RabbitMQ does with `mandatory`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryBroker {
     inner: Mutex<Inner>,
+    /// Batches go one after another, in the order in which their calls began.
+    turn: tokio::sync::Mutex<()>,
+    held: watch::Sender<bool>,
+}
+
+impl Default for MemoryBroker {
+    /// A broker without queues.
+    fn default() -> Self {
+        let (inner, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        MemoryBroker { inner, turn, held: watch::Sender::new(false) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +51,8 @@ struct Inner {
     queues: BTreeMap<String, Vec<Message>>,
     script: VecDeque<Option<Fault>>,
     published: u64,
+    away: bool,
+    body_bytes_max: Option<u64>,
 }
 
 impl MemoryBroker {
@@ -50,6 +68,31 @@ impl MemoryBroker {
         self.lock().script.extend(faults);
     }
 
+    /// No more faults, whatever of the script is left.
+    pub fn script_is_over(&self) {
+        self.lock().script.clear();
+    }
+
+    /// Whether it cannot be reached. Each call then fails after a second.
+    pub fn away(&self, away: bool) {
+        self.lock().away = away;
+    }
+
+    /// Whether it takes messages and holds back its answers to them.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// Adds a queue.
+    pub fn declare(&self, queue: &str) {
+        self.lock().queues.entry(queue.to_owned()).or_default();
+    }
+
+    /// The largest body it takes; 16 MiB unless set.
+    pub fn body_bytes_max(&self, bytes: u64) {
+        self.lock().body_bytes_max = Some(bytes);
+    }
+
     /// What a queue holds, in order of arrival.
     pub fn messages(&self, queue: &str) -> Vec<Message> {
         self.lock().queues.get(queue).cloned().unwrap_or_default()
@@ -58,6 +101,15 @@ impl MemoryBroker {
     /// How many messages were published, whatever became of them.
     pub fn published(&self) -> u64 {
         self.lock().published
+    }
+
+    /// Tries to reach it; returns whether it is away.
+    async fn reach(&self) -> bool {
+        let away = self.lock().away;
+        if away {
+            tokio::time::sleep(CONNECT).await;
+        }
+        away
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -69,7 +121,8 @@ impl Inner {
     fn publish(&mut self, outbound: &Outbound) -> Receipt {
         self.published += 1;
         let lost = || Failure::new(FailureKind::Disconnected, codes::CONNECTION_LOST, "wait for the confirm");
-        match self.script.pop_front().flatten() {
+        let fault = if self.away { Some(Fault::NotWritten) } else { self.script.pop_front().flatten() };
+        match fault {
             Some(Fault::Nack) => Receipt::Refused(Failure::new(
                 FailureKind::Throttled,
                 codes::BROKER_REFUSED_MESSAGE,
@@ -114,15 +167,28 @@ impl Inner {
 #[async_trait]
 impl Broker for MemoryBroker {
     async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
-        // Others may go first, as they would with a real broker.
-        tokio::task::yield_now().await;
-        let mut inner = self.lock();
-        batch.iter().map(|outbound| inner.publish(outbound)).collect()
+        let turn = self.turn.lock().await;
+        self.reach().await;
+        let mut receipts = Vec::with_capacity(batch.len());
+        for outbound in batch {
+            // Whoever is dropped here has sent a part of the batch, as a process that dies.
+            tokio::task::yield_now().await;
+            receipts.push(self.lock().publish(outbound));
+        }
+        drop(turn);
+        // The sender lives as long as `self`, so the wait only ends when the answers are let go.
+        self.held.subscribe().wait_for(|held| !held).await.ok();
+        receipts
     }
 
     async fn limits(&self) -> Result<MessageLimits, Failure> {
+        if self.reach().await {
+            let what = "connect to the broker in memory";
+            return Err(Failure::new(FailureKind::Disconnected, codes::BROKER_UNREACHABLE, what));
+        }
+        let body_bytes_max = self.lock().body_bytes_max;
         Ok(MessageLimits {
-            body_bytes_max: 16 << 20,
+            body_bytes_max: body_bytes_max.unwrap_or(16 << 20),
             header_bytes_max: Some(128 << 10),
             short_bytes_max: Some(255),
         })

@@ -1,9 +1,11 @@
 //! The ports in memory, as strict as the real ones, with faults that are scripted and not hoped for.
 
+mod baseline;
 mod broker;
 mod rows;
 mod state;
 
+pub use baseline::MemoryBaseline;
 pub use broker::{Fault, MemoryBroker};
 pub use rows::MemorySource;
 pub use state::{FixedClock, MemoryLeases, MemoryRecords};

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::failure::Failure;
+use crate::codes;
+use crate::failure::{Failure, FailureKind};
 use crate::ports::{Clock, Holder, Lease, Leases, Records};
 use crate::run::{RowOutcome, RunId, RunKind, RunRecord};
 
@@ -14,9 +15,20 @@ use crate::run::{RowOutcome, RunId, RunKind, RunRecord};
 pub struct MemoryRecords {
     runs: Mutex<BTreeMap<RunId, Option<RunRecord>>>,
     outcomes: Mutex<Vec<(RunId, RowOutcome)>>,
+    appends_left: Mutex<Option<usize>>,
 }
 
 impl MemoryRecords {
+    /// After so many more, every [`Records::append`] fails as a full disk does; `None`: none fails.
+    pub fn fail_after(&self, appends: Option<usize>) {
+        *self.appends_left.lock().unwrap_or_else(PoisonError::into_inner) = appends;
+    }
+
+    /// A run as it was last written.
+    pub fn run(&self, run: RunId) -> Option<RunRecord> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned().flatten()
+    }
+
     /// What became of the rows of a run.
     pub fn outcomes(&self, run: RunId) -> Vec<RowOutcome> {
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,6 +51,15 @@ impl Records for MemoryRecords {
     }
 
     async fn append(&self, run: RunId, outcomes: Vec<RowOutcome>) -> Result<(), Failure> {
+        match self.appends_left.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(0) => {
+                let what = "record what became of rows";
+                return Err(Failure::new(FailureKind::Internal, codes::STATE_UNWRITABLE, what)
+                    .detail("the disk is full"));
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         let mut all = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(outcomes.into_iter().map(|outcome| (run, outcome)));
         Ok(())

@@ -18,7 +18,7 @@ use crate::sync::bind;
 use crate::sync::guard;
 use crate::sync::plan::{Initial, SyncPlan};
 use crate::sync::render::{Rendered, Renderer};
-use crate::sync::run::{Ports, diff, unbound};
+use crate::sync::run::{Ports, diff, lease, unbound};
 use crate::sync::send::cancelled;
 use crate::sync::watch::Watch;
 
@@ -61,10 +61,10 @@ pub struct Sample {
     pub failure: Option<Failure>,
 }
 
-/// Finds what a run would send. Takes no lease: a run may go on beside it.
+/// Finds what a run would send. Takes the sync's lease: a diff takes up what a run has on file as if that had died.
 ///
 /// # Errors
-/// As a run, up to the diff. A broker that cannot be reached is none: its limits are then not checked.
+/// A run of the sync is under way; or as a run, up to the diff. A broker that cannot be reached is none: its limits are then not checked.
 pub async fn preview(
     plan: &Arc<SyncPlan>,
     ports: &Ports,
@@ -73,6 +73,7 @@ pub async fn preview(
     watch: &dyn Watch,
     cancel: &CancellationToken,
 ) -> Result<Preview, Failure> {
+    let _lease = lease(plan, ports).await?;
     let (mut changes, bound) = diff(plan, ports, full, watch, cancel).await?;
     let summary = changes.summary().clone();
     let limits = ports.broker.limits().await.unwrap_or(unlimited());

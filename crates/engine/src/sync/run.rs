@@ -179,7 +179,9 @@ impl Walk<'_> {
         self.enter(record, RunState::Planning).await?;
         self.record_faults(record.id, changes.summary()).await?;
         let result = self.guard_and_send(record, changes.as_mut(), bound).await;
-        let finished = changes.finish(record.counts.unanswered > 0).await;
+        // A run that ended early may have been told of messages that it could not take note of.
+        let outstanding = record.counts.unanswered > 0 || result.is_err();
+        let finished = changes.finish(outstanding).await;
         result.and(finished)
     }
 
@@ -200,8 +202,9 @@ impl Walk<'_> {
                 .remedy(format!("make a new one with `warren plan {} --out FILE`", self.plan.name)));
         }
         self.watch.event(Event::Planned(&record.counts));
+        // Only `--full` says that a first run sends all the same: a plan or a replay must not end in a backfill.
         let silent = self.ask.kind == RunKind::ResetBaseline
-            || (summary.first_run && self.plan.initial == Initial::Skip && self.ask.kind == RunKind::Changes);
+            || (summary.first_run && self.plan.initial == Initial::Skip && self.ask.kind != RunKind::Full);
         self.enter(record, RunState::Sending).await?;
         let began = Instant::now();
         let result = if silent {

@@ -31,7 +31,7 @@ pub(super) fn date<'r>(
 fn instant(input: &Held<'_>, work: &Work<'_>) -> Result<Option<Instant>, Refusal> {
     let utc = |micros| Some(Instant { micros, offset_minutes: 0 });
     Ok(match input {
-        Held::Date(days) => utc(i64::from(*days) * DAY_MICROS),
+        Held::Date(days) => i64::from(*days).checked_mul(DAY_MICROS).and_then(utc),
         Held::DateTime(micros) | Held::Time(micros) => utc(*micros),
         Held::Timestamp(micros, offset) => Some(Instant { micros: *micros, offset_minutes: *offset }),
         Held::Int(_) | Held::Float(_) | Held::Decimal(_) => {

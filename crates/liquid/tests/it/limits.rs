@@ -73,15 +73,10 @@ fn nesting_is_bounded() {
 fn nested_loops_of_json_are_analysed_in_time() {
     let deep = "[{% for a in (1..2) %}{% if a == 1 %}1{% else %},{% endif %}".repeat(60);
     let closed = deep + &"{% endfor %}]".repeat(60);
-    // Whatever the verdict, it comes at once.
-    assert!(
-        Template::parse(
-            &closed,
-            &Options { limits: Limits { nesting_max: 200, ..Limits::default() }, ..Options::default() }
-        )
-        .is_ok_and(|template| !template.is_proven_json())
-            || render(&closed, &Options::default()).is_err()
-    );
+    // Walked to the end for every way into every loop this would never finish.
+    let options = Options { limits: Limits { nesting_max: 200, ..Limits::default() }, ..Options::default() };
+    let template = Template::parse(&closed, &options).expect("a template");
+    assert!(!template.is_proven_json());
 }
 
 #[test]

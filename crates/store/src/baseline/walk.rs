@@ -12,6 +12,7 @@ use warren_engine::model::Schema;
 use warren_engine::row::Row;
 
 use super::changes::Found;
+use super::count::Different;
 use super::merge::{Difference, Verdict, judge};
 use super::partition::Entry;
 use super::previous::{Located, RowStore, missing_row};
@@ -22,49 +23,53 @@ use super::spill::{Fresh, RowWalk};
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Where a run is in its changes.
+///
+/// Room that a partition takes is kept for the next one: rooms of some megabytes that come and go on several threads
+/// leave holes in the heap of each, which was 30 MiB at 10⁷ rows.
 #[derive(Default)]
 pub(crate) struct Walk {
     /// The next of the partitions with changes.
     next: usize,
-    current: Option<PartitionWalk>,
+    current: PartitionWalk,
     rows: Option<RowStore>,
-    over: bool,
+    finding: Finding,
+}
+
+/// Room to compare a partition again.
+#[derive(Default)]
+struct Finding {
+    base: Vec<Entry>,
+    fresh: Fresh,
+    scratch: Vec<u8>,
+    wanted: Vec<Entry>,
 }
 
 impl Walk {
-    /// Whether every change was handed out.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over
-    }
-
     /// The next changes, at most `max`; none at the end.
     pub(crate) fn next(&mut self, found: &Found, max: usize) -> Result<Vec<Change>, Failure> {
         loop {
-            if let Some(current) = &mut self.current {
-                let changes = current.take(found, self.rows.as_ref(), max.max(1))?;
-                if !changes.is_empty() {
-                    return Ok(changes);
-                }
-                self.current = None;
+            let changes = self.current.take(found, self.rows.as_ref(), max.max(1))?;
+            if !changes.is_empty() {
+                return Ok(changes);
             }
-            let Some(&partition) = found.partitions.get(self.next) else {
-                self.over = true;
+            let Some(different) = found.partitions.get(self.next) else {
                 return Ok(Vec::new());
             };
-            if self.rows.is_none() {
-                self.rows = Some(RowStore::open(&found.folder, &found.manifest)?);
-            }
-            self.current = Some(PartitionWalk::open(found, self.rows.as_ref(), usize::from(partition))?);
+            let rows = match &self.rows {
+                Some(rows) => rows,
+                None => self.rows.insert(RowStore::open(&found.folder, &found.manifest)?),
+            };
+            self.current.open(found, rows, different, &mut self.finding)?;
             self.next += 1;
         }
     }
 }
 
 /// The changes of one partition: removed ones first, then in the order their rows were read.
+#[derive(Default)]
 struct PartitionWalk {
-    differences: Vec<Difference>,
-    /// Where each one's previous row is, where it has one.
-    located: Vec<Option<Located>>,
+    /// Each with the place of its previous row, where it has one.
+    differences: Vec<(Difference, Option<Located>)>,
     at: usize,
     walk: RowWalk,
     round: Round,
@@ -80,41 +85,49 @@ struct Round {
     schemas: Vec<StoredSchema>,
 }
 
+impl Round {
+    fn clear(&mut self, from: usize) {
+        self.from = from;
+        self.rows.clear();
+        self.bytes.clear();
+        self.schemas.clear();
+    }
+}
+
 impl PartitionWalk {
-    fn open(found: &Found, rows: Option<&RowStore>, partition: usize) -> Result<PartitionWalk, Failure> {
-        let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
-        if let Some(keys) = &found.keys {
-            keys.partition(partition, &mut base, &mut scratch)?;
+    /// Goes on to another partition.
+    fn open(
+        &mut self,
+        found: &Found,
+        rows: &RowStore,
+        different: &Different,
+        finding: &mut Finding,
+    ) -> Result<(), Failure> {
+        let partition = usize::from(different.partition);
+        self.at = 0;
+        self.walk.begin(partition);
+        self.round.clear(0);
+        self.differences.clear();
+        match &different.differences {
+            Some(kept) => self.differences.extend(kept.iter().map(|&one| (one, None))),
+            None => finding.again(found, partition, &mut self.differences)?,
         }
-        found.spill.fresh(partition, &mut fresh, &mut scratch)?;
-        let (mut differences, mut wanted) = (Vec::new(), Vec::new());
-        judge(&base, &fresh, found.rules, |verdict| {
-            if let Verdict::Differs(difference) = verdict {
-                if let Some(before) = difference.before {
-                    wanted.push(Entry::new(difference.key, before, difference.version));
-                }
-                differences.push(difference);
-            }
-        });
-        drop((base, fresh));
         // `wanted` has the order of `differences`, that of keys, without those added.
-        let mut places = match rows {
-            Some(rows) if !wanted.is_empty() => rows.locate(partition, &wanted)?,
-            _ => vec![None; wanted.len()],
+        finding.wanted.clear();
+        for (one, _) in &self.differences {
+            finding.wanted.extend(one.before().map(|before| Entry::new(one.key, before, one.version)));
         }
-        .into_iter();
-        let mut paired = Vec::with_capacity(differences.len());
-        for difference in differences {
-            let located = match difference.before {
-                Some(_) => Some(places.next().flatten().ok_or_else(|| missing_row(&found.folder))?),
-                None => None,
-            };
-            paired.push((difference, located));
+        if !finding.wanted.is_empty() {
+            let mut places = rows.locate(partition, &finding.wanted)?.into_iter();
+            for (one, located) in &mut self.differences {
+                if one.before().is_some() {
+                    let place = places.next().flatten().ok_or_else(|| missing_row(&found.folder))?;
+                    *located = Some(place);
+                }
+            }
         }
-        paired.sort_unstable_by_key(|(difference, _)| (difference.ordinal, difference.key));
-        let (differences, located) = paired.into_iter().unzip();
-        let walk = found.spill.walk(partition);
-        Ok(PartitionWalk { differences, located, at: 0, walk, round: Round::default() })
+        self.differences.sort_unstable_by_key(|(one, _)| (one.ordinal(), one.key));
+        Ok(())
     }
 
     fn take(&mut self, found: &Found, rows: Option<&RowStore>, max: usize) -> Result<Vec<Change>, Failure> {
@@ -126,7 +139,7 @@ impl PartitionWalk {
         let (mut arena, mut places) = (Vec::new(), Vec::new());
         let from = self.at;
         while self.at < end && arena.len() < BATCH_BYTES_MAX {
-            let now = match self.differences[self.at].ordinal {
+            let now = match self.differences[self.at].0.ordinal() {
                 Some(ordinal) => Some(append(&mut arena, self.walk.row(&found.spill, ordinal)?)),
                 None => None,
             };
@@ -142,7 +155,7 @@ impl PartitionWalk {
             bytes: arena.slice(start..end),
         };
         let mut changes = Vec::with_capacity(places.len());
-        for (difference, (now, previous)) in self.differences[from..].iter().zip(places) {
+        for ((difference, _), (now, previous)) in self.differences[from..].iter().zip(places) {
             let kept = previous.map(|(place, stored)| (row(&stored.schema, place), stored.whole));
             let previous = kept.as_ref().filter(|(_, whole)| *whole).map(|(row, _)| row.clone());
             let current = match now {
@@ -152,8 +165,8 @@ impl PartitionWalk {
             changes.push(Change {
                 op: difference.op,
                 key: difference.key,
-                before: difference.before,
-                after: difference.after,
+                before: difference.before(),
+                after: difference.after(),
                 version: difference.version,
                 row: current.ok_or_else(|| missing_row(&found.folder))?,
                 previous: previous.filter(|_| difference.op != Op::Added),
@@ -167,31 +180,48 @@ impl PartitionWalk {
         let from = self.at;
         let (mut to, mut bytes, mut located) = (from, 0, Vec::new());
         while to < self.differences.len() && bytes < found.sizes.previous_bytes {
-            if let Some(place) = self.located[to] {
+            if let Some(place) = self.differences[to].1 {
                 bytes += place.length as usize;
                 located.push((to - from, place));
             }
             to += 1;
         }
         let round = &mut self.round;
-        round.from = from;
-        round.rows.clear();
+        round.clear(from);
         round.rows.resize(to - from, None);
-        round.bytes.clear();
         let Some(rows) = rows else { return Ok(()) };
         rows.read(&mut located, |at, stored, bytes| {
-            let schema =
-                match round.schemas.iter().position(|known| Arc::ptr_eq(&known.schema, &stored.schema)) {
-                    Some(schema) => schema,
-                    None => {
-                        round.schemas.push(stored.clone());
-                        round.schemas.len() - 1
-                    }
-                };
+            let known = round.schemas.iter().position(|known| Arc::ptr_eq(&known.schema, &stored.schema));
+            let schema = known.unwrap_or(round.schemas.len());
+            if known.is_none() {
+                round.schemas.push(stored.clone());
+            }
             let (start, end) = append(&mut round.bytes, bytes);
             round.rows[at] = Some((start, end, schema));
             Ok(())
         })
+    }
+}
+
+impl Finding {
+    /// The differences of a partition, as the first pass found them.
+    fn again(
+        &mut self,
+        found: &Found,
+        partition: usize,
+        differences: &mut Vec<(Difference, Option<Located>)>,
+    ) -> Result<(), Failure> {
+        self.base.clear();
+        if let Some(keys) = &found.keys {
+            keys.partition(partition, &mut self.base, &mut self.scratch)?;
+        }
+        found.spill.fresh(partition, &mut self.fresh, &mut self.scratch)?;
+        judge(&self.base, &self.fresh, found.rules, |verdict| {
+            if let Verdict::Differs(difference) = verdict {
+                differences.push((difference, None));
+            }
+        });
+        Ok(())
     }
 }
 

@@ -1,0 +1,12 @@
+//! The flow of a sync with ports in memory, under a clock that is moved and not waited for.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod answers;
+mod choice;
+mod ending;
+mod guards;
+mod messages;
+mod rejected;
+mod trouble;
+mod world;
