@@ -106,8 +106,8 @@ pub struct Heard {
     pub messages: u64,
     /// By run: messages of it that were sent once more, later in it or in a later run.
     pub repeated: BTreeMap<u64, u64>,
-    /// Messages that say what the one before of their key said, with another change id.
-    pub renamed: u64,
+    /// By run: messages of it that a later run said once more with another change id.
+    pub renamed: BTreeMap<u64, u64>,
     /// What breaks the promises: a repetition with another body, or an older run after a newer.
     pub faults: Vec<String>,
     by_run: BTreeMap<u64, u64>,
@@ -169,7 +169,9 @@ impl Heard {
         let row = (message["op"] != "removed").then(|| row_hash(&message));
         let told = self.keys.entry(message["id"].as_u64().unwrap()).or_default();
         if let Some(last) = told.last() {
-            self.renamed += u64::from(last.row == row && last.change != change);
+            if last.row == row && last.change != change {
+                *self.renamed.entry(last.run).or_default() += 1;
+            }
             if last.run > run {
                 self.faults.push(format!("run {run} came after run {}: {body}", last.run));
             }

@@ -26,6 +26,12 @@ const WINDOW: u64 = 500 * 8;
 /// asserts it.
 const ANSWERS_OUTSTANDING_ARE_REMEMBERED: bool = false;
 
+/// Whether an added row whose answer is outstanding keeps its change id through runs that send removals.
+///
+/// It does not yet: the id of an added row has the baseline's epoch in it, which goes on when a run that was killed had
+/// recorded the removal of a row that was new.
+const IDS_OF_ADDED_ROWS_OUTLIVE_OTHER_RUNS: bool = false;
+
 /// Where in a run the kill falls.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Part {
@@ -139,18 +145,24 @@ fn kill_nine_loses_nothing_and_repeats_only_what_was_under_way() {
         lost.len(),
         went_back.len()
     );
-    println!("said again with another change id {}", heard.renamed);
+    let renamed: u64 = heard.renamed.values().sum();
+    println!("repeated with another change id {renamed}");
     println!("repeated per kill: {}", spread(&figures.repeated));
     println!("repeated per kill while sending: {}", spread(&figures.repeated_of_sending));
     println!("taken by the broker and not recorded per kill while sending: {}", spread(&figures.unrecorded));
     assert!(lost.is_empty(), "{lost:#?}");
     assert!(went_back.is_empty() || !ANSWERS_OUTSTANDING_ARE_REMEMBERED, "{went_back:#?}");
+    assert!(
+        renamed == 0 || !IDS_OF_ADDED_ROWS_OUTLIVE_OTHER_RUNS,
+        "{renamed} repetitions had another change id"
+    );
     heard.assert_same();
     let most = figures.repeated.iter().chain(&figures.unrecorded).max().unwrap();
     assert!(*most <= WINDOW, "{most} messages were repeated or unrecorded after one kill");
     for run in &whole {
         let id = run["run"].as_u64().unwrap();
         assert_eq!(heard.repeated.get(&id), None, "nothing of a whole run is repeated");
+        assert_eq!(heard.renamed.get(&id), None, "nothing of a whole run is repeated");
         assert_eq!(heard.of_run(id), total(&run["counts"]["sent"]), "run {id} counts what it sent");
     }
 }
@@ -168,7 +180,8 @@ impl Figures {
             Figures { repeated: Vec::new(), repeated_of_sending: Vec::new(), unrecorded: Vec::new() };
         for run in runs.iter().filter(|run| run["state"] == "interrupted") {
             let id = run["run"].as_u64().unwrap();
-            let repeated = heard.repeated.get(&id).copied().unwrap_or(0);
+            let of = |by_run: &BTreeMap<u64, u64>| by_run.get(&id).copied().unwrap_or(0);
+            let repeated = of(&heard.repeated) + of(&heard.renamed);
             figures.repeated.push(repeated);
             if heard.of_run(id) > 0 {
                 figures.repeated_of_sending.push(repeated);
