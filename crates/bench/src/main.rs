@@ -3,6 +3,7 @@
 //! Machines are noisy, and broker, database and benchmark share one: only ratios count. `docs/benchmarks.md` has
 //! figures and how to rerun them.
 
+mod amqp;
 mod figures;
 mod floor;
 mod sync;
@@ -19,6 +20,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// Our RabbitMQ client alone: publishing with receipts and consuming, beside a bare client.
+    Amqp(amqp::Args),
     /// A table in PostgreSQL to a queue of RabbitMQ: nothing changed, 1 % changed, backfill.
     Sync(sync::Args),
 }
@@ -28,12 +31,14 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => match bench {
+            Bench::Amqp(args) => runtime.block_on(amqp::run(&args)),
             Bench::Sync(args) => runtime.block_on(sync::run(&args)),
         },
         Err(error) => Err(error.into()),
     };
     if let Err(error) = result {
-        eprintln!("error: {error}");
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        eprintln!("error: {error}{cause}");
         std::process::exit(1);
     }
 }

@@ -304,10 +304,10 @@ async fn prepare(url: &str, rows: u64) -> Result<(), Fault> {
                'customer' || id || '@example.com' AS email, (ARRAY['emea','amer','apac'])[id % 3 + 1] AS region,
                (id % 100000)::numeric(12,2) / 100 AS balance, now() AS updated_at
              FROM generate_series(1, {rows}) AS id;
-             ALTER TABLE warren_bench ADD PRIMARY KEY (id);
-             VACUUM ANALYZE warren_bench"
+             ALTER TABLE warren_bench ADD PRIMARY KEY (id)"
         ))
         .await?;
+    client.batch_execute("VACUUM ANALYZE warren_bench").await?;
     Ok(())
 }
 

@@ -25,18 +25,21 @@ use warren_engine::ports::{Broker, Source};
 pub enum SourceConfig {
     /// `type: postgres`
     Postgres(postgres::Config),
+    /// `type: mysql`
+    Mysql(mysql::Config),
     /// `type: sqlite`
     Sqlite(sqlite::Config),
 }
 
 /// The kinds of sources, as `type:` names them.
-pub const SOURCE_KINDS: [&str; 2] = ["postgres", "sqlite"];
+pub const SOURCE_KINDS: [&str; 3] = ["postgres", "mysql", "sqlite"];
 
 impl SourceConfig {
     /// Reads the settings of a kind; `None` if there is no such kind.
     pub fn read<'de, D: Deserializer<'de>>(kind: &str, from: D) -> Option<Result<SourceConfig, D::Error>> {
         Some(match kind {
             "postgres" => postgres::Config::deserialize(from).map(SourceConfig::Postgres),
+            "mysql" => mysql::Config::deserialize(from).map(SourceConfig::Mysql),
             "sqlite" => sqlite::Config::deserialize(from).map(SourceConfig::Sqlite),
             _ => return None,
         })
@@ -46,6 +49,7 @@ impl SourceConfig {
     pub fn schema(kind: &str, generator: &mut SchemaGenerator) -> Option<Schema> {
         Some(match kind {
             "postgres" => postgres::Config::json_schema(generator),
+            "mysql" => mysql::Config::json_schema(generator),
             "sqlite" => sqlite::Config::json_schema(generator),
             _ => return None,
         })
@@ -55,6 +59,7 @@ impl SourceConfig {
     pub fn kind(&self) -> &'static str {
         match self {
             SourceConfig::Postgres(_) => "postgres",
+            SourceConfig::Mysql(_) => "mysql",
             SourceConfig::Sqlite(_) => "sqlite",
         }
     }
@@ -65,6 +70,7 @@ impl SourceConfig {
             SourceConfig::Postgres(_) | SourceConfig::Sqlite(_) => {
                 format!("\"{}\"", name.replace('"', "\"\""))
             }
+            SourceConfig::Mysql(_) => format!("`{}`", name.replace('`', "``")),
         }
     }
 
@@ -75,6 +81,7 @@ impl SourceConfig {
     pub fn open(&self, name: &str) -> Result<Arc<dyn Source>, Failure> {
         match self {
             SourceConfig::Postgres(config) => postgres::source(name, config),
+            SourceConfig::Mysql(config) => mysql::source(name, config),
             SourceConfig::Sqlite(config) => sqlite::source(name, config),
         }
     }
@@ -82,6 +89,7 @@ impl SourceConfig {
 
 /// The settings of a broker, of one of the kinds there are.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a configuration has a handful of them, made once")]
 pub enum BrokerConfig {
     /// `type: rabbitmq`
     Rabbitmq(rabbitmq::Config),

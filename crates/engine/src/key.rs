@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(one(|cells| cells.int(-7)), "-7");
         assert_eq!(one(|cells| cells.text("a \"b\"")), "a \"b\"");
         assert_eq!(one(|cells| cells.decimal("1.50")), "1.50");
-        assert_eq!(one(|cells| cells.null()), "null");
+        assert_eq!(one(|cells| cells.value(Value::Null)), "null");
         assert_eq!(one(|cells| cells.bytes(b"hi")), "aGk=");
         assert_eq!(one(|cells| cells.float(f64::NAN)), "NaN");
         assert_eq!(one(|cells| cells.uuid([0xab; 16])), "abababab-abab-abab-abab-abababababab");

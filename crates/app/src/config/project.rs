@@ -273,13 +273,16 @@ impl<'t> Reading<'t> {
 
     fn state(&mut self) -> StateSettings {
         let node = self.tree.get("state").filter(|_| !self.bad.contains("state"));
-        let raw: RawState = match node.map(|node| de::read(node, "state")) {
-            Some(Ok(raw)) => raw,
-            Some(Err(fault)) => {
+        let raw = match node {
+            None => RawState::default(),
+            // A path alone is the folder.
+            Some(node) if node.scalar().is_some() => {
+                RawState { folder: node.text().map(str::to_owned), ..RawState::default() }
+            }
+            Some(node) => de::read(node, "state").unwrap_or_else(|fault| {
                 self.faults.push(fault);
                 RawState::default()
-            }
-            None => RawState::default(),
+            }),
         };
         StateSettings {
             folder: raw.folder.map_or_else(|| self.root.join(".warren"), PathBuf::from),

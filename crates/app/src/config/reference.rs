@@ -43,7 +43,7 @@ syncs:
 filled in after the YAML was read, in queries and templates too; a file that `file:` names is taken as it is. A variable that is not set
 is an error. What came from a variable or a file is never shown in a message.
 
-Paths are relative to the file they stand in. Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) work; keys that begin with
+Paths of files are relative to the file they stand in. Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) work; keys that begin with
 `x-` at the top are a place for anchors and mean nothing by themselves.
 
 ## Values that vary by row
@@ -86,9 +86,9 @@ impl<'s> Page<'s> {
         } else if each.is_object() {
             let path = format!("{name}.NAME");
             self.map(&format!("`{path}`"), &path, each);
-        } else if of["properties"].is_object() {
+        } else if let Some(map) = forms(of).find(|form| form["properties"].is_object()) {
             self.line("");
-            self.keys(name, of);
+            self.keys(name, map);
         }
         while !self.later.is_empty() {
             for (path, of) in std::mem::take(&mut self.later) {
@@ -170,6 +170,11 @@ impl<'s> Page<'s> {
         // Writing to a string cannot fail.
         writeln!(self.out, "{}", text.trim_end_matches(' ')).ok();
     }
+}
+
+/// A schema, and those it lets choose from.
+fn forms(schema: &Value) -> impl Iterator<Item = &Value> {
+    std::iter::once(schema).chain(schema["anyOf"].as_array().into_iter().flatten())
 }
 
 /// The comment of a key, or that of its type.

@@ -34,7 +34,10 @@ pub fn schema() -> Value {
             "models": named("Queries with their keys, by name.", &model),
             "brokers": named("Where messages go, by name.", &brokers),
             "syncs": named("Models that are watched and brokers that hear of them, by name.", &sync),
-            "state": state,
+            "state": {
+                "description": "What Warren remembers, and where. A path alone stands for `{folder: PATH}`.",
+                "anyOf": [{"type": "string", "format": "path"}, state],
+            },
             "templates": {
                 "type": "string",
                 "format": "path",

@@ -73,6 +73,9 @@ impl<'s> Walk<'s> {
             self.broken += 1;
             return;
         }
+        if schema["format"] == "path" {
+            self.from_its_folder(node);
+        }
         let (schema, name) = self.resolved(schema);
         match name {
             // Where a variable stands, its name is shown and not its value.
@@ -298,10 +301,6 @@ impl<'s> Walk<'s> {
         self.settle(schema, node);
         let span = node.span;
         let NodeKind::Scalar(scalar) = &mut node.kind else { return };
-        if schema["format"] == "path" && !scalar.text.is_empty() && !scalar.text.starts_with("-----BEGIN") {
-            scalar.text = self.files.beside(span.file, &scalar.text).display().to_string();
-            return;
-        }
         if schema["pattern"] == SHARE_PATTERN && share_of(&scalar.text).is_none() {
             let expects = self.expects(schema);
             let fault = Fault::new(
@@ -323,6 +322,16 @@ impl<'s> Walk<'s> {
                 Fault::new(codes::INVALID_VALUE, span, format!("`{}` takes {expects}", at.path))
                     .remedy("write a number within these bounds"),
             );
+        }
+    }
+
+    /// Makes a path one from the folder of the file it stands in. A text in PEM form stands for a file's content.
+    fn from_its_folder(&self, node: &mut Node) {
+        let file = node.span.file;
+        let NodeKind::Scalar(scalar) = &mut node.kind else { return };
+        let is_text = scalar.meaning_unquoted() == Meaning::Text(&scalar.text) && !scalar.text.is_empty();
+        if is_text && !scalar.text.starts_with("-----BEGIN") && scalar.text != ":memory:" {
+            scalar.text = self.files.beside(file, &scalar.text).display().to_string();
         }
     }
 

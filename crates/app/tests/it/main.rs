@@ -2,5 +2,13 @@
 
 #![expect(clippy::unwrap_used, clippy::format_push_string, reason = "these are tests, their helpers too")]
 
+mod broker;
 mod config;
+<<<<<<< HEAD
 mod truth;
+=======
+mod kill;
+mod pika;
+mod program;
+mod shop;
+>>>>>>> main

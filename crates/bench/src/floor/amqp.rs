@@ -181,6 +181,31 @@ fn open(stream: &mut TcpStream, url: &url::Url, channels: u16) -> Result<(), Fau
     Ok(())
 }
 
+/// A socket on which the deliveries of a queue come, of a connection that does nothing else, on channel 1. They are to be
+/// acknowledged. A frame of the answer to `basic.consume` may come first.
+pub fn deliveries(url: &str, queue: &str, prefetch: u16) -> Result<TcpStream, Fault> {
+    let url = url::Url::parse(url)?;
+    let host = url.host_str().ok_or("the URL has no host")?;
+    let mut stream = TcpStream::connect((host, url.port().unwrap_or(5672)))?;
+    stream.set_nodelay(true)?;
+    open(&mut stream, &url, 1)?;
+    let mut out = Vec::new();
+    let mut qos = vec![0, 60, 0, 10, 0, 0, 0, 0];
+    qos.extend_from_slice(&prefetch.to_be_bytes());
+    qos.push(0);
+    put(&mut out, 1, 1, &qos);
+    stream.write_all(&out)?;
+    frame(&mut stream)?; // qos-ok
+    let mut consume = vec![0, 60, 0, 20, 0, 0];
+    consume.extend(short(queue));
+    consume.extend(short(""));
+    consume.extend_from_slice(&[0, 0, 0, 0, 0]); // no option, no argument
+    out.clear();
+    put(&mut out, 1, 1, &consume);
+    stream.write_all(&out)?;
+    Ok(stream)
+}
+
 /// The frames of a batch: default exchange, mandatory, persistent, with a content type, a message id and a time as Warren
 /// sends them.
 fn batch(load: &Load<'_>, channel: u16) -> Vec<u8> {

@@ -1,12 +1,10 @@
 //! The broker: opening and closing its file, and the port.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 
 use async_trait::async_trait;
-use rusqlite::Connection;
 use tokio::sync::{mpsc as channel, oneshot};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
@@ -14,43 +12,22 @@ use warren_engine::finding::Finding;
 use warren_engine::message::{Headers, Outbound, Receipt, Route};
 use warren_engine::ports::{Broker, Consumer, MessageLimits, QueueInfo};
 
-use super::config::{Config, ExchangeKind};
+use super::config::Config;
 use super::consumer::{CHANNEL_ITEMS_MAX, Flow, QueueConsumer, closed};
-use super::declare::Binding;
 use super::deposit::Parcel;
 use super::fault::Fault;
-use super::holder::Presence;
 use super::ledger::Ledger;
-use super::look::{ExchangeState, Look, PeekedMessage, QueueState};
+use super::look::Look;
 use super::properties::{HEADER_BYTES_MAX, SHORT_BYTES_MAX, check_short, encode};
-use super::schema;
-use super::topology::{QueueSettings, TTL_MS_MAX, Topology};
-use super::writer::{Command, Enter, Writer};
-
-/// The most bytes that publishes may wait with; beyond it they are refused as throttled.
-pub(super) const WAITING_BYTES_MAX: usize = 512 << 20;
+use super::shared::{Shared, WAITING_BYTES_MAX, on_blocking_thread};
+use super::topology::TTL_MS_MAX;
+use super::writer::{Command, Enter};
 
 /// An embedded broker with its file open. Cheap to clone; the file is closed when the last clone and the last consumer are
 /// dropped, or by [`Broker::close`], after which the next use opens it again.
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<Shared>,
-}
-
-/// What the clones of a broker and its consumers share.
-pub(super) struct Shared {
-    name: String,
-    path: PathBuf,
-    config: Config,
-    running: Mutex<Option<Running>>,
-    reader: Mutex<Option<Connection>>,
-    next_consumer: AtomicI64,
-    waiting_bytes: AtomicUsize,
-}
-
-struct Running {
-    commands: mpsc::Sender<Command>,
-    thread: JoinHandle<()>,
 }
 
 impl Embedded {
@@ -73,17 +50,7 @@ impl Embedded {
             }
             None => folder.join(format!("{name}.broker")),
         };
-        let embedded = Embedded {
-            shared: Arc::new(Shared {
-                name: name.to_owned(),
-                path,
-                config: config.clone(),
-                running: Mutex::new(None),
-                reader: Mutex::new(None),
-                next_consumer: AtomicI64::new(1),
-                waiting_bytes: AtomicUsize::new(0),
-            }),
-        };
+        let embedded = Embedded { shared: Arc::new(Shared::new(name, path, config)) };
         embedded.shared.commands()?;
         Ok(embedded)
     }
@@ -93,129 +60,7 @@ impl Embedded {
         &self.shared.path
     }
 
-    /// Makes a queue; `false` if it is there with the same settings.
-    ///
-    /// # Errors
-    /// It is there with other settings, or the file cannot be written.
-    pub async fn declare_queue(&self, name: &str, settings: &QueueSettings) -> Result<bool, Failure> {
-        let (name, settings) = (name.to_owned(), settings.clone());
-        let made = self.act(move |ledger| {
-            let made = ledger.declare_queue(&name, &settings)?;
-            if made {
-                ledger.redeclared()?;
-            }
-            Ok(made.into())
-        });
-        Ok(made.await? > 0)
-    }
-
-    /// Makes an exchange; `false` if it is there with the same type.
-    ///
-    /// # Errors
-    /// It is there with another type, or the file cannot be written.
-    pub async fn declare_exchange(&self, name: &str, kind: ExchangeKind) -> Result<bool, Failure> {
-        let name = name.to_owned();
-        let made = self.act(move |ledger| {
-            let made = ledger.declare_exchange(&name, kind)?;
-            if made {
-                ledger.redeclared()?;
-            }
-            Ok(made.into())
-        });
-        Ok(made.await? > 0)
-    }
-
-    /// Binds a queue to an exchange; `false` if it is bound so already.
-    ///
-    /// # Errors
-    /// One of the two does not exist, the arguments are wrong, or the file cannot be written.
-    pub async fn bind(&self, binding: Binding) -> Result<bool, Failure> {
-        let made = self.act(move |ledger| {
-            let made = ledger.bind(&binding)?;
-            if made {
-                ledger.redeclared()?;
-            }
-            Ok(made.into())
-        });
-        Ok(made.await? > 0)
-    }
-
-    /// Takes a binding away; `false` if there was none like it.
-    ///
-    /// # Errors
-    /// The queue or the exchange does not exist, or the file cannot be written.
-    pub async fn unbind(&self, binding: Binding) -> Result<bool, Failure> {
-        Ok(self.act(move |ledger| Ok(ledger.unbind(&binding)?.into())).await? > 0)
-    }
-
-    /// Deletes the waiting messages of a queue and says how many; those that consumers hold stay.
-    ///
-    /// # Errors
-    /// There is no such queue, or the file cannot be written.
-    pub async fn purge(&self, queue: &str) -> Result<u64, Failure> {
-        let queue = queue.to_owned();
-        self.act(move |ledger| ledger.purge(&queue)).await
-    }
-
-    /// Deletes a queue with all of its messages and says how many. Its consumers end with an error.
-    ///
-    /// # Errors
-    /// There is no such queue, or the file cannot be written.
-    pub async fn delete_queue(&self, queue: &str) -> Result<u64, Failure> {
-        let queue = queue.to_owned();
-        self.act(move |ledger| ledger.delete_queue(&queue)).await
-    }
-
-    /// Deletes an exchange with its bindings.
-    ///
-    /// # Errors
-    /// There is no such exchange, it is the broker's own, or the file cannot be written.
-    pub async fn delete_exchange(&self, exchange: &str) -> Result<(), Failure> {
-        let exchange = exchange.to_owned();
-        self.act(move |ledger| ledger.delete_exchange(&exchange).map(|()| 0)).await?;
-        Ok(())
-    }
-
-    /// The queues with their counts, in the order they were declared.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub async fn queue_states(&self) -> Result<Vec<QueueState>, Failure> {
-        #[expect(
-            clippy::redundant_closure_for_method_calls,
-            reason = "the method is not general in `Look`'s lifetime"
-        )]
-        self.look(|look| look.queues()).await
-    }
-
-    /// One queue with its counts.
-    ///
-    /// # Errors
-    /// There is no such queue, or the file cannot be read.
-    pub async fn queue_state(&self, queue: &str) -> Result<QueueState, Failure> {
-        let queue = queue.to_owned();
-        self.look(move |look| look.queue(&queue)).await
-    }
-
-    /// The exchanges with their bindings, by name.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub async fn exchange_states(&self) -> Result<Vec<ExchangeState>, Failure> {
-        self.look(|look| Ok(look.exchanges())).await
-    }
-
-    /// At most `max` messages of a queue, oldest first, from the one behind number `after` (0 for the first). They stay
-    /// where they are.
-    ///
-    /// # Errors
-    /// There is no such queue, or the file cannot be read.
-    pub async fn peek(&self, queue: &str, after: u64, max: usize) -> Result<Vec<PeekedMessage>, Failure> {
-        let queue = queue.to_owned();
-        self.look(move |look| look.peek(&queue, after, max)).await
-    }
-
-    async fn act(
+    pub(super) async fn act(
         &self,
         act: impl Fn(&mut Ledger<'_>) -> Result<u64, Fault> + Send + 'static,
     ) -> Result<u64, Failure> {
@@ -240,7 +85,7 @@ impl Embedded {
         on_blocking_thread(move || shared.commands()).await
     }
 
-    async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Look<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Failure> {
@@ -412,118 +257,6 @@ impl Broker for Embedded {
         })
         .await
         .ok();
-    }
-}
-
-/// Bytes of publishes that wait, taken back when dropped.
-struct Waiting<'s>(&'s AtomicUsize, usize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
-    }
-}
-
-impl Shared {
-    fn wait_with(&self, bytes: usize) -> Option<Waiting<'_>> {
-        // One batch may be larger than the bound, alone.
-        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let waiting = Waiting(&self.waiting_bytes, bytes);
-        (before == 0 || before + bytes <= WAITING_BYTES_MAX).then_some(waiting)
-    }
-
-    fn open_commands(&self) -> Option<mpsc::Sender<Command>> {
-        lock(&self.running)
-            .as_ref()
-            .filter(|running| !running.thread.is_finished())
-            .map(|running| running.commands.clone())
-    }
-
-    /// The way to the writer; opens the file if it is not open.
-    fn commands(&self) -> Result<mpsc::Sender<Command>, Failure> {
-        let mut running = lock(&self.running);
-        if let Some(running) = running.as_ref().filter(|running| !running.thread.is_finished()) {
-            return Ok(running.commands.clone());
-        }
-        let started = self.start()?;
-        let commands = started.commands.clone();
-        *running = Some(started);
-        Ok(commands)
-    }
-
-    fn start(&self) -> Result<Running, Failure> {
-        let conn = schema::open(&self.path)?;
-        let presence = Presence::take(&self.path)?;
-        let mut topology = Topology::default();
-        let what = format!("open the embedded broker `{}`", self.name);
-        let declared = (|| {
-            let mut ledger = Ledger::begin(&conn, &mut topology, 0, super::now_ms())?;
-            let holder = ledger.add_holder(&presence.name)?;
-            ledger.declare_all(&self.config)?;
-            ledger.settle_accounts()?;
-            ledger.commit()?;
-            Ok(holder)
-        })();
-        let holder = match declared {
-            Ok(holder) => holder,
-            Err(fault) => {
-                let fault: Fault = fault;
-                presence.leave();
-                return Err(fault.failure(&what, &self.path));
-            }
-        };
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "bounded by the callers, who each wait for their answer, and for publishes by WAITING_BYTES_MAX; \
-                      a bounded one would have to block, in `Drop` too, or let a later publish overtake an earlier one"
-        )]
-        let (commands, waiting) = mpsc::channel();
-        let writer = Writer::new(conn, self.path.clone(), topology, holder, presence, waiting);
-        let thread = std::thread::Builder::new()
-            .name(format!("broker {}", self.name))
-            .spawn(move || writer.run())
-            .map_err(|error| Failure::internal("start the embedded broker's thread").because(error))?;
-        Ok(Running { commands, thread })
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&Look<'_>) -> Result<T, Fault>) -> Result<T, Failure> {
-        let mut reader = lock(&self.reader);
-        let conn = match reader.take() {
-            Some(conn) => conn,
-            None => schema::open_to_read(&self.path)?,
-        };
-        let seen = Look::begin(&conn).and_then(|began| look(&began));
-        *reader = Some(conn);
-        seen.map_err(|fault| fault.failure("read the embedded broker's file", &self.path))
-    }
-
-    fn close(&self) {
-        lock(&self.reader).take();
-        let running = lock(&self.running).take();
-        if let Some(running) = running {
-            running.commands.send(Command::Close).ok(); // a thread that has ended needs no telling
-            running.thread.join().ok(); // a panic in it was printed; nothing is left to close
-        }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// Invariant of both locks: what they guard is whole whenever they are free, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn on_blocking_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Failure::internal("work on the embedded broker's file").because(error)),
     }
 }
 

@@ -11,8 +11,8 @@ use warren_engine::delivery::{Delivery, Settle, Settlement};
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::Consumer;
 
-use super::Shared;
 use super::fault::damaged;
+use super::shared::Shared;
 use super::take::{Taken, Verdict};
 use super::writer::{Command, ConsumerId};
 

@@ -9,12 +9,12 @@
 //! | what the configuration says | `config` |
 //! | the file and its tables | `schema` |
 //! | one write transaction | `ledger`, with `declare`, `deposit` (in) and `take` (out) |
-//! | the thread that runs them | `writer` |
+//! | the thread that runs them | `writer`, with `taker` (consumers) and `watch` (what nobody tells it) |
 //! | which queues a message goes to | `topology`, `matching` |
 //! | properties as bytes | `properties` |
 //! | processes that died | `holder` |
 //! | reading beside the writer | `look` |
-//! | the ports | `broker`, `consumer` |
+//! | the ports | `broker`, `consumer`; what they share: `shared`; beside them: `manage` |
 //!
 //! `README.md` in this folder says what is promised and where RabbitMQ differs.
 
@@ -27,11 +27,15 @@ mod fault;
 mod holder;
 mod ledger;
 mod look;
+mod manage;
 mod matching;
 mod properties;
 mod schema;
+mod shared;
 mod take;
+mod taker;
 mod topology;
+mod watch;
 mod writer;
 
 use std::path::Path;
@@ -42,7 +46,6 @@ use warren_engine::failure::Failure;
 use warren_engine::ports::Broker;
 
 pub use broker::Embedded;
-use broker::Shared;
 pub use config::{Argument, BindingConfig, Config, ExchangeConfig, ExchangeKind, Overflow, QueueConfig};
 pub use declare::Binding;
 pub use look::{ExchangeState, PeekedMessage, QueueState};

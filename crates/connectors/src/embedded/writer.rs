@@ -22,9 +22,10 @@ use warren_engine::message::Receipt;
 use super::consumer::{Flow, Item};
 use super::deposit::{Parcel, no_such_queue};
 use super::fault::{Fault, translate};
-use super::holder::{Gone, Presence};
+use super::holder::Presence;
 use super::ledger::Ledger;
-use super::take::{TAKE_MESSAGES_MAX, Taken, Verdict};
+use super::take::{Taken, Verdict};
+use super::taker::{Taker, hand_to_takers};
 use super::topology::{QueueId, Topology};
 
 /// A consumer of this process.
@@ -91,21 +92,6 @@ pub(super) struct Enter {
     pub reply: oneshot::Sender<Result<(), Failure>>,
 }
 
-/// A consumer as the writer knows it.
-struct Taker {
-    queue: QueueId,
-    queue_name: String,
-    prefetch: usize,
-    outgoing: channel::Sender<Item>,
-    flow: Arc<Flow>,
-    /// The messages it holds.
-    held: HashSet<i64>,
-    /// Those of them that could not be sent to it any more.
-    unsent: HashSet<i64>,
-    /// Whether it was told that nothing more comes.
-    ended: bool,
-}
-
 /// What a command came to, to be told after the commit.
 enum Done {
     Receipts(Vec<Receipt>),
@@ -116,6 +102,16 @@ enum Done {
     Refused(Failure),
 }
 
+/// What a transaction did: an answer for each command, and the messages for consumers.
+type Did = (Vec<Done>, Vec<(ConsumerId, Vec<Taken>)>);
+
+/// Whether a transaction hands out messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HandOut {
+    Yes,
+    No,
+}
+
 /// Why a transaction failed, and whether it may have happened nevertheless.
 struct Broken {
     failure: Failure,
@@ -124,36 +120,34 @@ struct Broken {
 
 /// The most messages that one transaction publishes, roughly; a larger batch is one transaction.
 const GROUP_MESSAGES_MAX: usize = 4096;
+/// How often the next expiry is looked up, at most: it costs a look at each queue.
+pub(super) const DUE_EVERY: Duration = Duration::from_millis(5);
 /// How often other processes are looked for: with consumers that wait, and without.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const LOOK_IDLE_EVERY: Duration = Duration::from_millis(100);
-/// How often the next expiry is looked up, at most: it costs a look at each queue.
-const DUE_EVERY: Duration = Duration::from_millis(5);
-/// How often it is asked whether other processes have died.
-const GONE_EVERY: Duration = Duration::from_millis(200);
 /// How long to wait before work that failed is tried again.
-const AFTER_FAILURE: Duration = Duration::from_millis(500);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 pub(super) struct Writer {
-    conn: Connection,
-    path: PathBuf,
-    topology: Topology,
-    holder: i64,
-    presence: Presence,
-    commands: Receiver<Command>,
-    takers: HashMap<ConsumerId, Taker>,
+    pub(super) conn: Connection,
+    pub(super) path: PathBuf,
+    pub(super) topology: Topology,
+    pub(super) holder: i64,
+    pub(super) presence: Presence,
+    pub(super) commands: Receiver<Command>,
+    pub(super) takers: HashMap<ConsumerId, Taker>,
     /// Consumers that left and whose messages could not be put back yet.
-    leaving: Vec<Command>,
+    pub(super) leaving: Vec<Command>,
     /// Messages may wait for a consumer that has room.
-    stirred: bool,
-    data_version: i64,
+    pub(super) stirred: bool,
+    pub(super) data_version: i64,
     /// When the next message expires, in milliseconds since the epoch; what is not known is looked up.
-    due_ms: Option<i64>,
-    due_known: bool,
-    due_looked: Instant,
-    gone_looked: Instant,
-    resting_until: Option<Instant>,
-    full_sync: bool,
+    pub(super) due_ms: Option<i64>,
+    pub(super) due_known: bool,
+    pub(super) due_looked: Instant,
+    pub(super) gone_looked: Instant,
+    pub(super) resting_until: Option<Instant>,
+    pub(super) full_sync: bool,
 }
 
 impl Writer {
@@ -254,37 +248,53 @@ impl Writer {
         }
     }
 
-    /// Does commands and answers them. Where the file refuses several at once, each is tried alone.
-    fn transact(&mut self, commands: Vec<Command>) {
-        match self.attempt(&commands) {
-            Ok((done, handed_out)) => {
-                self.due_known = false;
-                for (command, done) in commands.into_iter().zip(done) {
-                    self.answer(command, done);
-                }
-                self.hand_out(handed_out);
-                // There may be more than one transaction hands out.
-                self.stirred = !self.takers.is_empty();
-                self.drop_takers_of_deleted_queues();
-            }
-            Err(broken) if commands.len() > 1 && !broken.at_commit => {
-                for command in commands {
-                    self.transact(vec![command]);
-                }
-            }
-            Err(broken) => {
+    /// Does commands and answers them. Where the file refuses them together, each is tried alone and nothing is handed
+    /// out with it, so that one that cannot be done, or a queue that cannot be read, fails for itself.
+    pub(super) fn transact(&mut self, commands: Vec<Command>) {
+        match self.attempt(&commands, HandOut::Yes) {
+            Ok(did) => self.did(commands, did),
+            Err(broken) if commands.is_empty() => self.cannot_hand_out(&broken.failure),
+            Err(broken) if broken.at_commit => {
                 for command in commands {
                     self.answer_broken(command, &broken);
                 }
             }
+            Err(_) => {
+                for command in commands {
+                    match self.attempt(std::slice::from_ref(&command), HandOut::No) {
+                        Ok(did) => self.did(vec![command], did),
+                        Err(broken) => self.answer_broken(command, &broken),
+                    }
+                }
+                self.stirred = !self.takers.is_empty();
+            }
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the two halves of one transaction, named by its only caller")]
-    fn attempt(
-        &mut self,
-        commands: &[Command],
-    ) -> Result<(Vec<Done>, Vec<(ConsumerId, Vec<Taken>)>), Broken> {
+    fn did(&mut self, commands: Vec<Command>, (done, handed_out): Did) {
+        self.due_known = false;
+        for (command, done) in commands.into_iter().zip(done) {
+            self.answer(command, done);
+        }
+        self.hand_out(handed_out);
+        // There may be more than one transaction hands out.
+        self.stirred = !self.takers.is_empty();
+        self.drop_takers_of_deleted_queues();
+    }
+
+    /// Where waiting may help it is tried again later; otherwise the consumers hear of it.
+    fn cannot_hand_out(&mut self, failure: &Failure) {
+        if failure.kind == FailureKind::Internal {
+            for taker in self.takers.values_mut().filter(|taker| taker.room(0) > 0) {
+                taker.end(Item::Failed(failure.clone()));
+            }
+        } else {
+            self.stirred = true;
+            self.rest();
+        }
+    }
+
+    fn attempt(&mut self, commands: &[Command], hand_out: HandOut) -> Result<Did, Broken> {
         let lasting =
             commands.iter().any(|command| matches!(command, Command::Publish { .. } | Command::Act { .. }));
         let what = "write to the embedded broker";
@@ -307,7 +317,10 @@ impl Writer {
                 Err(fault) => return Err(broken(fault)),
             }
         }
-        let handed_out = hand_to_takers(&mut ledger, takers, &freed, &leavers).map_err(broken)?;
+        let handed_out = match hand_out {
+            HandOut::Yes => hand_to_takers(&mut ledger, takers, &freed, &leavers).map_err(broken)?,
+            HandOut::No => Vec::new(),
+        };
         ledger.settle_accounts().map_err(broken)?;
         ledger.commit().map_err(|fault| {
             // A full disk and a busy file are noticed before the commit is written; another error may come after.
@@ -405,111 +418,13 @@ impl Writer {
         }
     }
 
-    fn drop_takers_of_deleted_queues(&mut self) {
+    pub(super) fn drop_takers_of_deleted_queues(&mut self) {
         let topology = &self.topology;
         for taker in self.takers.values_mut() {
             if topology.version != 0 && topology.queue_by_id(taker.queue).is_none() {
                 taker.end(Item::Failed(no_such_queue(format!("consume queue `{}`", taker.queue_name))));
             }
         }
-    }
-
-    /// Looks for what nobody told us: other processes' commits and deaths, and expiries.
-    fn look(&mut self) {
-        if self.resting_until.is_some_and(|until| until > Instant::now()) {
-            return;
-        }
-        self.resting_until = None;
-        if let Err(fault) = self.try_to_look() {
-            // The next caller meets the same fault and is told of it; here it only means that we look again later.
-            tracing::debug!(failure = %fault.failure("look at the embedded broker", &self.path), "broker look failed");
-            self.rest();
-        }
-    }
-
-    fn rest(&mut self) {
-        self.resting_until = Some(Instant::now() + AFTER_FAILURE);
-    }
-
-    fn try_to_look(&mut self) -> Result<(), Fault> {
-        let leaving = std::mem::take(&mut self.leaving);
-        if !leaving.is_empty() {
-            self.transact(leaving);
-        }
-        let data_version: i64 =
-            self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        if data_version != self.data_version {
-            self.data_version = data_version;
-            self.stirred = true;
-            self.due_known = false;
-            let version: i64 =
-                self.conn.prepare_cached("SELECT topology FROM state")?.query_row([], |row| row.get(0))?;
-            if version != self.topology.version {
-                self.topology = Topology::load(&self.conn, version)?;
-                self.drop_takers_of_deleted_queues();
-            }
-        }
-        if self.gone_looked.elapsed() >= GONE_EVERY {
-            self.gone_looked = Instant::now();
-            let gone = self.presence.find_gone(&self.conn, self.holder)?;
-            if !gone.is_empty() {
-                self.put_back_for(gone)?;
-                self.stirred = true;
-            }
-        }
-        if !self.due_known && self.due_looked.elapsed() >= DUE_EVERY {
-            self.due_looked = Instant::now();
-            self.due_ms = self
-                .conn
-                .prepare_cached(
-                    "SELECT min((SELECT expires_ms FROM ready WHERE ready.queue = queue.id ORDER BY ready.id LIMIT 1))
-                     FROM queue",
-                )?
-                .query_row([], |row| row.get(0))?;
-            self.due_known = true;
-        }
-        if self.due_ms.is_some_and(|due_ms| due_ms <= super::now_ms()) {
-            let mut ledger = Ledger::begin(&self.conn, &mut self.topology, self.holder, super::now_ms())?;
-            ledger.expire()?;
-            ledger.settle_accounts()?;
-            ledger.commit()?;
-            self.due_known = false;
-            self.stirred = true;
-        }
-        if std::mem::take(&mut self.stirred) && self.somebody_can_take()? {
-            self.transact(Vec::new());
-        }
-        Ok(())
-    }
-
-    /// Whether a message waits for a consumer that has room; asked without the write lock.
-    fn somebody_can_take(&self) -> Result<bool, Fault> {
-        for taker in self.takers.values() {
-            if taker.room(0) > 0 {
-                let ready: Option<i64> = self
-                    .conn
-                    .prepare_cached("SELECT (SELECT ready FROM depth WHERE queue = ?1)")?
-                    .query_row([taker.queue], |row| row.get(0))?;
-                if ready.is_some_and(|ready| ready > 0) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    fn put_back_for(&mut self, gone: Vec<Gone>) -> Result<(), Fault> {
-        let mut ledger = Ledger::begin(&self.conn, &mut self.topology, self.holder, super::now_ms())?;
-        for gone in &gone {
-            // Another process may have been faster.
-            if ledger.lock_of(gone.holder)?.is_some() {
-                ledger.release_all(gone.holder)?;
-            }
-        }
-        ledger.settle_accounts()?;
-        ledger.commit()?;
-        gone.into_iter().for_each(Gone::bury);
-        Ok(())
     }
 
     /// Puts back what our consumers hold, and leaves the file.
@@ -539,33 +454,6 @@ impl Writer {
             let failure = translate(error, "close the embedded broker", &self.path);
             tracing::debug!(%failure, "broker not closed in good order");
         }
-    }
-}
-
-impl Taker {
-    /// Tells it, once, that nothing more comes and why.
-    fn end(&mut self, why: Item) {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.outgoing.try_send(why).ok(); // there is room; one that is just leaving need not hear of it
-        }
-    }
-
-    /// How many messages it may be sent, `freed` of those that it holds being settled in this transaction.
-    fn room(&self, freed: usize) -> usize {
-        if self.ended {
-            return 0;
-        }
-        let free = self.prefetch.saturating_sub(self.held.len() - freed.min(self.held.len()));
-        if free == 0 { 0 } else { free.min(self.flow.room()) }
-    }
-
-    fn put_back(&self, ledger: &mut Ledger<'_>, unseen: &HashSet<i64>) -> Result<(), Fault> {
-        for message in &self.held {
-            let nobody_saw = unseen.contains(message) || self.unsent.contains(message);
-            let verdict = if nobody_saw { Verdict::Unseen } else { Verdict::Requeue };
-            ledger.settle(self.queue, *message, verdict)?;
-        }
-        Ok(())
     }
 }
 
@@ -602,42 +490,6 @@ fn apply(
         }
         Command::Cancel { .. } | Command::Room | Command::Close => Ok(Done::Nothing),
     }
-}
-
-/// Takes messages for the consumers that have room, dealt out in turn where several share a queue.
-fn hand_to_takers(
-    ledger: &mut Ledger<'_>,
-    takers: &HashMap<ConsumerId, Taker>,
-    freed: &HashMap<ConsumerId, usize>,
-    leavers: &HashSet<ConsumerId>,
-) -> Result<Vec<(ConsumerId, Vec<Taken>)>, Fault> {
-    let mut by_queue: HashMap<QueueId, Vec<(ConsumerId, usize)>> = HashMap::new();
-    for (consumer, taker) in takers {
-        let room = taker.room(freed.get(consumer).copied().unwrap_or(0));
-        if room > 0 && !leavers.contains(consumer) && ledger.topology.queue_by_id(taker.queue).is_some() {
-            by_queue.entry(taker.queue).or_default().push((*consumer, room));
-        }
-    }
-    let mut handed_out: HashMap<ConsumerId, Vec<Taken>> = HashMap::new();
-    for (queue, mut shares) in by_queue {
-        let room = shares.iter().fold(0_usize, |sum, (_, room)| sum.saturating_add(*room));
-        let mut turn = 0;
-        for taken in ledger.take(queue, room.min(TAKE_MESSAGES_MAX))? {
-            turn %= shares.len();
-            let (consumer, room) = &mut shares[turn];
-            handed_out.entry(*consumer).or_default().push(taken);
-            *room -= 1;
-            if *room == 0 {
-                shares.swap_remove(turn);
-            } else {
-                turn += 1;
-            }
-            if shares.is_empty() {
-                break;
-            }
-        }
-    }
-    Ok(handed_out.into_iter().collect())
 }
 
 fn not_held() -> Failure {

@@ -3,6 +3,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub(crate) mod feed;
+pub(crate) mod float;
 pub(crate) mod place;
 pub mod setting;
 pub mod tls;

@@ -87,9 +87,14 @@ fn roots(settings: &TlsSettings) -> Result<RootCertStore, Failure> {
     }
     // Stores of operating systems hold certificates that no library takes; one good one is enough to go on, and a server
     // that none of them knows is refused when it is connected to.
+    roots.add_parsable_certificates(system_roots()?);
+    Ok(roots)
+}
+
+/// The certificates of the authorities the operating system trusts.
+pub(crate) fn system_roots() -> Result<Vec<CertificateDer<'static>>, Failure> {
     let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
+    if found.certs.is_empty() {
         let failure = fault(
             "read the certificates the system trusts",
             "Install the package `ca-certificates`, or name the server's authority in `tls.ca`.",
@@ -99,7 +104,7 @@ fn roots(settings: &TlsSettings) -> Result<RootCertStore, Failure> {
             None => failure.detail("there are none"),
         });
     }
-    Ok(roots)
+    Ok(found.certs)
 }
 
 fn certificates(setting: &str, source: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
@@ -129,7 +134,8 @@ fn read(setting: &str, source: &str) -> Result<Vec<u8>, Failure> {
     std::fs::read(source).map_err(|error| unreadable(setting, source).because(error))
 }
 
-fn is_pem(source: &str) -> bool {
+/// Whether a setting is the PEM text itself, not the path of a file.
+pub(crate) fn is_pem(source: &str) -> bool {
     source.trim_start().starts_with("-----BEGIN")
 }
 

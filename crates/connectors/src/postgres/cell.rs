@@ -9,6 +9,8 @@ use std::net::IpAddr;
 
 use warren_engine::row::Cells;
 
+use crate::kit::float::widen;
+
 /// How a field is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cell {
@@ -113,17 +115,6 @@ fn char(byte: u8, cells: &mut Cells<'_>, scratch: &mut String) {
         0x80.. => write!(scratch, "\\{byte:03o}").expect("writing to a String never fails"),
     }
     cells.text(scratch);
-}
-
-/// The double that has the digits of the float: 0.1 stays 0.1 and does not become 0.10000000149011612.
-fn widen(value: f32, scratch: &mut String) -> f64 {
-    // Whole numbers below 2^24 are the same in both, and common.
-    if !value.is_finite() || (value.fract() == 0.0 && value.abs() < 16_777_216.0) {
-        return f64::from(value);
-    }
-    scratch.clear();
-    write!(scratch, "{value:e}").expect("writing to a String never fails");
-    scratch.parse().unwrap_or(f64::from(value))
 }
 
 fn numeric(field: &[u8], cells: &mut Cells<'_>, scratch: &mut String) -> Result<(), Malformed> {
@@ -411,17 +402,6 @@ mod tests {
             assert_eq!(text(&Cell::Numeric, &field), expected);
         }
         assert!(put(&Cell::Numeric, &numeric_field(&[1, 2], 0, 0, 0)[..10]).is_err());
-    }
-
-    #[test]
-    fn floats_of_four_bytes_keep_their_digits() {
-        let mut scratch = String::new();
-        let table =
-            [(0.1, "0.1"), (-3.4e-38, "-3.4e-38"), (16_777_216.0, "16777216.0"), (f32::INFINITY, "inf")];
-        for (value, expected) in table {
-            assert_eq!(format!("{:?}", widen(value, &mut scratch)), expected);
-        }
-        assert!(widen(f32::NAN, &mut scratch).is_nan());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::kit::setting::Span;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The path of the file. It must exist; a database in WAL mode also needs the right to write in its folder, unless
+    /// The path of the file, relative to the file this stands in. It must exist; a database in WAL mode also needs the right to write in its folder, unless
     /// another process has it open.
     #[schemars(extend("format" = "path"))]
     pub path: PathBuf,

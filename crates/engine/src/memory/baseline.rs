@@ -361,6 +361,7 @@ impl ChangeSet for Changes {
         Ok(())
     }
 
+    // Versions of keys that are gone are kept, so ids stay the same whether an answer is outstanding or not.
     async fn finish(self: Box<Self>, _: bool) -> Result<(), Failure> {
         let mut told = self.told()?;
         told.complete |= self.waiting.is_empty();

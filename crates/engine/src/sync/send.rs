@@ -29,6 +29,8 @@ use crate::sync::watch::{Event, Watch};
 const REFUSALS_MAX: usize = 12;
 /// A message whose answer was lost this often, while the destination answers others, is left for the next run.
 const LOST_ANSWERS_MAX: usize = 20;
+/// Rows of a batch, in packed bytes, past which it is not filled further.
+const BATCH_BYTES_MAX: usize = 4 << 20;
 /// The first pause before a batch is tried again; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
@@ -134,7 +136,7 @@ impl Sender<'_> {
                     more = false;
                     break;
                 }
-                match changes.next(plan.batch_messages).await {
+                match next_batch(changes, plan.batch_messages).await {
                     Ok(batch) if batch.is_empty() => more = false,
                     Ok(batch) => match self.prepare(batch, &limits, changes, record, &mut scratch).await {
                         Ok((items, _)) if items.is_empty() => {}
@@ -417,6 +419,23 @@ fn left_over(items: Vec<Item>, outbounds: Vec<Outbound>, counts: &mut RunCounts)
         }
     }
     outcomes
+}
+
+/// The next changes, as many as make a batch. A set yields them in whatever pieces it has, a partition of the baseline at a
+/// time, and small pieces would leave the window half empty.
+async fn next_batch(changes: &mut dyn ChangeSet, max: usize) -> Result<Vec<Change>, Failure> {
+    let mut batch = changes.next(max).await?;
+    let size = |changes: &[Change]| changes.iter().map(|change| change.row.bytes.len()).sum::<usize>();
+    let mut bytes = size(&batch);
+    while !batch.is_empty() && batch.len() < max && bytes < BATCH_BYTES_MAX {
+        let more = changes.next(max - batch.len()).await?;
+        if more.is_empty() {
+            break; // asked once more for the next batch, it is empty again
+        }
+        bytes += size(&more);
+        batch.extend(more);
+    }
+    Ok(batch)
 }
 
 /// Moves the baseline over all changes, and sends nothing.

@@ -66,7 +66,7 @@ async fn the_time_in_which_nothing_had_to_be_sent_is_no_absence() {
     let mut world = World::new();
     // The first batches are skipped, and take longer than a destination may be away.
     let mut trigger = says("{{ key }}");
-    trigger.when = when("row.size > 2");
+    trigger.when = Some(when("row.size > 2"));
     world.on_all(trigger);
     let rows = (1..=30).map(|id| {
         let mut row = crate::world::row(id, "a");

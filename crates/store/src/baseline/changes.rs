@@ -1,9 +1,11 @@
 //! The changes of one run: walks the partitions that have some, and writes down what was accepted.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::task::{JoinError, JoinHandle};
 use warren_engine::change::{Change, Op};
 use warren_engine::failure::Failure;
 use warren_engine::fingerprint::RowPrint;
@@ -13,6 +15,7 @@ use warren_engine::row::{Row, RowRef};
 
 use super::Sizes;
 use super::compact::{Keep, compact, project};
+use super::count::Different;
 use super::folder::Folder;
 use super::generation::{Generation, open_keys, past_epoch};
 use super::journal::{Accepted, RowsWriter, key_schema};
@@ -42,7 +45,7 @@ pub(crate) struct Found {
     /// Entries that get another print at the end.
     pub(crate) reprints: u64,
     /// Partitions with changes, in order.
-    pub(crate) partitions: Vec<u16>,
+    pub(crate) partitions: Vec<Different>,
     pub(crate) sizes: Sizes,
 }
 
@@ -53,6 +56,12 @@ pub(crate) struct Changes {
     /// Invariant of both: only touched by blocking tasks of this set, one at a time.
     walk: Arc<Mutex<Walk>>,
     told: Arc<Mutex<Told>>,
+    /// The changes that are fetched while those before them are sent.
+    ahead: Option<JoinHandle<Result<Vec<Change>, Failure>>>,
+    /// Changes that were fetched when more were asked for, in order.
+    left: VecDeque<Change>,
+    /// Whether the end was handed out.
+    walked: bool,
 }
 
 /// What was accepted so far.
@@ -65,7 +74,20 @@ struct Told {
 impl Changes {
     pub(crate) fn new(found: Found, summary: DiffSummary) -> Changes {
         let walk = Arc::new(Mutex::new(Walk::default()));
-        Changes { found: Arc::new(found), summary, walk, told: Arc::default() }
+        Changes {
+            found: Arc::new(found),
+            summary,
+            walk,
+            told: Arc::default(),
+            ahead: None,
+            left: VecDeque::new(),
+            walked: false,
+        }
+    }
+
+    fn fetch(&self, max: usize) -> JoinHandle<Result<Vec<Change>, Failure>> {
+        let (found, walk) = (Arc::clone(&self.found), Arc::clone(&self.walk));
+        tokio::task::spawn_blocking(move || lock(&walk).next(&found, max))
     }
 }
 
@@ -76,8 +98,22 @@ impl ChangeSet for Changes {
     }
 
     async fn next(&mut self, max: usize) -> Result<Vec<Change>, Failure> {
-        let (found, walk) = (Arc::clone(&self.found), Arc::clone(&self.walk));
-        blocking(move || lock(&walk).next(&found, max)).await
+        let max = max.max(1);
+        if self.left.is_empty() && !self.walked {
+            // The task stays here until it has ended, so dropping this future half-way loses no change.
+            let fetched = match &mut self.ahead {
+                Some(ahead) => ahead.await,
+                None => self.ahead.insert(self.fetch(max)).await,
+            };
+            self.ahead = None;
+            self.left = fetched.map_err(stopped)??.into();
+            self.walked = self.left.is_empty();
+            if !self.walked {
+                self.ahead = Some(self.fetch(max));
+            }
+        }
+        let count = max.min(self.left.len());
+        Ok(self.left.drain(..count).collect())
     }
 
     async fn advance(&mut self, accepted: &[&Change]) -> Result<(), Failure> {
@@ -91,9 +127,13 @@ impl ChangeSet for Changes {
     }
 
     async fn finish(self: Box<Self>, outstanding: bool) -> Result<(), Failure> {
-        let Changes { found, summary, walk, told } = *self;
+        let Changes { found, summary, told, ahead, walked, .. } = *self;
+        if let Some(ahead) = ahead {
+            // What it fetched, or failed to, nobody asked for.
+            ahead.await.ok();
+        }
         blocking(move || {
-            let walked = lock(&walk).is_over() || summary.counts.planned.total() == 0;
+            let walked = walked || summary.counts.planned.total() == 0;
             // A sentence about columns stands until a person let a run through, or there was nothing to send.
             let told = std::mem::take(&mut *lock(&told));
             let nothing_planned = summary.counts.planned.total() == 0;
@@ -268,7 +308,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Failure::internal("work on the baseline's files").because(error))?
+    tokio::task::spawn_blocking(work).await.map_err(stopped)?
+}
+
+fn stopped(error: JoinError) -> Failure {
+    Failure::internal("work on the baseline's files").because(error)
 }

@@ -2,10 +2,11 @@
 //!
 //! A template that begins to use another column changes which columns count. That alone must not send every row
 //! again, so the two sets are reconciled:
-//! 1. the query still yields the old columns: prints of both sets are taken, a row that is the same under the old set
+//! 1. no column is new, and the rows are kept: entries are printed anew from the kept rows;
+//! 2. the query still yields the old columns: prints of both sets are taken, a row that is the same under the old set
 //!    is the same, and its entry gets the new print at the end of the run;
-//! 2. it does not, and the rows are kept with all the new columns: entries are printed anew from the kept rows;
-//! 3. otherwise nobody can tell what changed, and the summary says so.
+//! 3. it does not, and the rows are kept with all the new columns: as 1;
+//! 4. otherwise nobody can tell what changed, and the summary says so.
 
 use warren_engine::failure::Failure;
 use warren_engine::fingerprint::Picker;
@@ -24,8 +25,10 @@ pub(crate) struct Columns {
     pub(crate) key_picker: Picker,
     /// The set in use, and then those the baseline may have prints of.
     pub(crate) pickers: Vec<Picker>,
-    /// Whether the entries must be printed anew from the kept rows, if these have the columns.
+    /// Whether the entries are to be printed anew from the kept rows, if these have the columns.
     pub(crate) reprint: bool,
+    /// Whether nothing else will do.
+    lost: bool,
     /// Columns of old sets that the query does not yield any more.
     gone: Vec<String>,
     /// What else cannot be reconciled, in sentences' parts.
@@ -58,6 +61,7 @@ impl Columns {
             compare,
             key_picker,
             reprint: false,
+            lost: false,
             gone: Vec::new(),
             faults: Vec::new(),
         };
@@ -79,14 +83,16 @@ impl Columns {
         if names(old).eq(names(&self.compare)) {
             return;
         }
-        match Picker::by_name(schema, names(old)) {
-            Ok(picker) => self.pickers.push(picker),
-            Err(_) => {
-                self.reprint = true;
-                let gone = names(old).filter(|name| schema.index_of(name).is_none());
-                let gone: Vec<String> = gone.map(|name| format!("`{name}`")).collect();
-                self.gone
-                    .extend(gone.into_iter().filter(|name| !self.gone.contains(name)).collect::<Vec<_>>());
+        self.reprint |= names(&self.compare).all(|name| names(old).any(|old| old == name));
+        if let Ok(picker) = Picker::by_name(schema, names(old)) {
+            self.pickers.push(picker);
+            return;
+        }
+        (self.reprint, self.lost) = (true, true);
+        for name in names(old).filter(|name| schema.index_of(name).is_none()) {
+            let gone = format!("`{name}`");
+            if !self.gone.contains(&gone) {
+                self.gone.push(gone);
             }
         }
     }
@@ -106,7 +112,9 @@ impl Columns {
             .filter(|(old, now)| differ(old.kind, now.kind))
             .map(|(old, now)| format!("the key's column `{}` was {} and is {}", old.name, old.kind, now.kind))
             .collect();
-        changed.into_iter().for_each(|fault| self.fault(fault));
+        for fault in changed {
+            self.fault(fault);
+        }
     }
 
     /// Whether a kept row of these columns can be printed over the set in use; notes a type that changed.
@@ -124,14 +132,14 @@ impl Columns {
     /// The entries were printed anew: nothing of old sets is left.
     pub(crate) fn reprinted(&mut self) {
         self.pickers.truncate(1);
-        self.reprint = false;
+        (self.reprint, self.lost) = (false, false);
         self.gone.clear();
     }
 
     /// What could not be reconciled, as one sentence.
     pub(crate) fn sentence(&self) -> Option<String> {
         let mut parts = self.faults.clone();
-        if self.reprint {
+        if self.lost {
             let verb = if self.gone.len() == 1 { "is" } else { "are" };
             parts.push(format!("{} {verb} gone from the query", self.gone.join(", ")));
         }

@@ -16,7 +16,7 @@ use super::keys::KeysFile;
 use super::merge::{Difference, Rules, Verdict, judge};
 use super::partition::PARTITIONS;
 use super::read::SAMPLES_MAX;
-use super::spill::{Fresh, Spill};
+use super::spill::{Fresh, RowWalk, Spill};
 
 /// What the first pass found.
 #[derive(Debug, Default)]
@@ -28,18 +28,29 @@ pub(crate) struct Counted {
     /// Entries whose print is of other columns than those in use, and whose row is the same.
     pub(crate) reprints: u64,
     /// Partitions with changes, in order.
-    pub(crate) partitions: Vec<u16>,
+    pub(crate) partitions: Vec<Different>,
     /// Rows with duplicate keys, by partition and ordinal.
     duplicates: Vec<(usize, u32)>,
 }
 
+/// A partition with changes, and these, if they were kept.
+#[derive(Debug)]
+pub(crate) struct Different {
+    pub(crate) partition: u16,
+    pub(crate) differences: Option<Vec<Difference>>,
+}
+
+/// Differences that are kept from the first pass to the second, about 15 MB. Of more than these the rest is found again,
+/// which costs little beside sending so many.
+const DIFFERENCES_KEPT_MAX: usize = 128 << 10;
+
 /// Compares every partition, on as many threads as there are cores, up to four.
 pub(crate) fn count(keys: Option<&KeysFile>, spill: &Spill, rules: Rules) -> Result<Counted, Failure> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let turn = Turn::default();
     let work = || {
-        let result = count_some(keys, spill, rules, &next, &failed);
-        failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        let result = count_some(keys, spill, rules, &turn);
+        turn.failed.fetch_or(result.is_err(), Ordering::Relaxed);
         result
     };
     let results: Vec<_> = std::thread::scope(|scope| {
@@ -62,23 +73,27 @@ pub(crate) fn count(keys: Option<&KeysFile>, spill: &Spill, rules: Rules) -> Res
         all.partitions.extend(counted.partitions);
         all.duplicates.extend(counted.duplicates);
     }
-    all.partitions.sort_unstable();
+    all.partitions.sort_unstable_by_key(|different| different.partition);
     all.duplicates.sort_unstable();
     all.duplicates.truncate(SAMPLES_MAX);
     Ok(all)
 }
 
-fn count_some(
-    keys: Option<&KeysFile>,
-    spill: &Spill,
-    rules: Rules,
-    next: &AtomicUsize,
-    failed: &AtomicBool,
-) -> Result<Counted, Failure> {
+/// What the threads share.
+#[derive(Default)]
+struct Turn {
+    /// The next partition.
+    next: AtomicUsize,
+    /// Differences kept so far.
+    kept: AtomicUsize,
+    failed: AtomicBool,
+}
+
+fn count_some(keys: Option<&KeysFile>, spill: &Spill, rules: Rules, turn: &Turn) -> Result<Counted, Failure> {
     let mut counted = Counted::default();
     let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
-    while !failed.load(Ordering::Relaxed) {
-        let partition = next.fetch_add(1, Ordering::Relaxed);
+    while !turn.failed.load(Ordering::Relaxed) {
+        let partition = turn.next.fetch_add(1, Ordering::Relaxed);
         if partition >= PARTITIONS {
             break;
         }
@@ -87,11 +102,14 @@ fn count_some(
             keys.partition(partition, &mut base, &mut scratch)?;
         }
         spill.fresh(partition, &mut fresh, &mut scratch)?;
-        let before = counted.planned;
+        let mut differences = Vec::new();
         judge(&base, &fresh, rules, |verdict| match verdict {
-            Verdict::Differs(Difference { op, key, before, after, .. }) => {
+            Verdict::Differs(difference) => {
+                let Difference { op, key, .. } = difference;
                 *counted.planned.of(op) += 1;
-                counted.digest = counted.digest.wrapping_add(Change::digest(op, key, before, after));
+                let digest = Change::digest(op, key, difference.before(), difference.after());
+                counted.digest = counted.digest.wrapping_add(digest);
+                differences.push(difference);
             }
             Verdict::Reprint(_) => counted.reprints += 1,
             Verdict::Twice { ordinal } => {
@@ -102,8 +120,10 @@ fn count_some(
                 }
             }
         });
-        if counted.planned != before {
-            counted.partitions.push(partition as u16);
+        if !differences.is_empty() {
+            let kept = turn.kept.fetch_add(differences.len(), Ordering::Relaxed) + differences.len();
+            let differences = (kept <= DIFFERENCES_KEPT_MAX).then_some(differences);
+            counted.partitions.push(Different { partition: partition as u16, differences });
         }
     }
     Ok(counted)
@@ -113,10 +133,10 @@ impl Counted {
     /// The first rows with duplicate keys.
     pub(crate) fn samples(&self, spill: &Spill, key: &Picker) -> Result<Vec<RowFault>, Failure> {
         let mut faults = Vec::new();
-        let (mut at, mut walk) = (0, spill.walk(0));
+        let (mut at, mut walk) = (0, RowWalk::of(0));
         for &(partition, ordinal) in &self.duplicates {
             if partition != at {
-                (at, walk) = (partition, spill.walk(partition));
+                (at, walk) = (partition, RowWalk::of(partition));
             }
             let row = RowRef::new(walk.row(spill, ordinal)?);
             faults.push(RowFault { code: codes::DUPLICATE_KEY, key: key_text_at(row, key.indexes()) });

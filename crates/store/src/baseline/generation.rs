@@ -18,7 +18,7 @@ use super::keys::{KeysFile, KeysWriter};
 use super::manifest::{Manifest, SegmentInfo, rows_name};
 use super::partition::{Entry, PARTITIONS};
 use super::previous::{RowStore, missing_row};
-use super::segment::{Record, Segment, Trust};
+use super::segment::{Record, Segment, Trust, records};
 
 /// A baseline as it lies in its folder.
 pub(crate) struct Generation {
@@ -180,10 +180,9 @@ fn read_told(
 ) -> Result<(), Failure> {
     told.clear();
     let Some(journal) = journal else { return Ok(()) };
-    let mut records = Vec::new();
     for &block in journal.blocks_of(partition) {
-        journal.records(block, &mut records, scratch)?;
-        told.extend_from_slice(&records);
+        journal.record_bytes(block, scratch)?;
+        told.extend(records(scratch));
     }
     // Stable, so the last of a key is the last that was written; reversed, it is the one that is kept.
     told.reverse();
@@ -221,11 +220,11 @@ fn put(writer: &mut KeysWriter, record: &Record) -> Result<(), Failure> {
 /// A run that ends in good order sees to that by counting the epoch up. After a death it stays, so that changes
 /// sent again keep their id; a key added and removed within one epoch needs two deaths, and then the epoch moves.
 pub(crate) fn past_epoch(journal: &Segment, epoch: u16) -> Result<u64, Failure> {
-    let (mut records, mut scratch) = (Vec::new(), Vec::new());
+    let mut scratch = Vec::new();
     let mut past = 0;
     for &block in &journal.blocks {
-        journal.records(block, &mut records, &mut scratch)?;
-        for record in records.iter().filter(|record| record.removed) {
+        journal.record_bytes(block, &mut scratch)?;
+        for record in records(&scratch).filter(|record| record.removed) {
             // Versions wrap, so "not before the epoch" is a distance.
             let distance = record.entry.version().wrapping_sub(epoch) as i16;
             past = past.max(u64::try_from(distance).map_or(0, |distance| distance + 1));

@@ -19,7 +19,7 @@ use super::segment::{
 };
 
 /// Rows of one block, uncompressed; large enough for zstd, small enough to read for one row.
-const BLOCK_ROWS_BYTES: usize = 256 << 10;
+const BLOCK_ROWS_BYTES: usize = 32 << 10;
 /// Below this a block is not worth compressing.
 const COMPRESS_BYTES_MIN: usize = 128;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -103,7 +103,8 @@ impl RowsWriter {
         let mut from = 0;
         while from < accepted.len() {
             let group = group_of(&accepted[from]);
-            (records.clear(), rows.clear());
+            records.clear();
+            rows.clear();
             let mut to = from;
             while to < accepted.len() && group_of(&accepted[to]) == group && rows.len() < BLOCK_ROWS_BYTES {
                 let Accepted { entry, row } = &accepted[to];

@@ -29,16 +29,46 @@ pub(crate) enum Verdict {
     },
 }
 
-/// A key whose row was added, changed or removed.
+/// A key whose row was added, changed or removed. Kept small, since a backfill has one for every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Difference {
-    pub(crate) op: Op,
     pub(crate) key: KeyPrint,
-    pub(crate) before: Option<RowPrint>,
-    pub(crate) after: Option<RowPrint>,
+    before: RowPrint,
+    after: RowPrint,
+    ordinal: u32,
     pub(crate) version: u16,
-    /// The row's turn within the partition; `None` where it was removed.
-    pub(crate) ordinal: Option<u32>,
+    pub(crate) op: Op,
+}
+
+impl Difference {
+    fn added(key: u128, after: RowPrint, ordinal: u32, version: u16) -> Difference {
+        let before = RowPrint::new(0);
+        Difference { key: KeyPrint(key), before, after, ordinal, version, op: Op::Added }
+    }
+
+    fn changed(entry: Entry, after: RowPrint, ordinal: u32) -> Difference {
+        let (key, before, version) = (KeyPrint(entry.key()), entry.print(), entry.version());
+        Difference { key, before, after, ordinal, version, op: Op::Changed }
+    }
+
+    fn removed(entry: Entry) -> Difference {
+        Difference { op: Op::Removed, ..Difference::changed(entry, RowPrint::new(0), 0) }
+    }
+
+    /// The print of the row that was last accepted, if there was one.
+    pub(crate) fn before(self) -> Option<RowPrint> {
+        (self.op != Op::Added).then_some(self.before)
+    }
+
+    /// The print of the row now, if there is one.
+    pub(crate) fn after(self) -> Option<RowPrint> {
+        (self.op != Op::Removed).then_some(self.after)
+    }
+
+    /// The row's turn within the partition, if there is one.
+    pub(crate) fn ordinal(self) -> Option<u32> {
+        (self.op != Op::Removed).then_some(self.ordinal)
+    }
 }
 
 /// Says of each key of a partition what is to be said, in the order of keys.
@@ -69,17 +99,9 @@ pub(crate) fn judge(base: &[Entry], fresh: &Fresh, rules: Rules, mut say: impl F
 }
 
 fn gone(entry: Entry, rules: Rules, say: &mut impl FnMut(Verdict)) {
-    if rules.full {
-        return;
+    if !rules.full {
+        say(Verdict::Differs(Difference::removed(entry)));
     }
-    say(Verdict::Differs(Difference {
-        op: Op::Removed,
-        key: KeyPrint(entry.key()),
-        before: Some(entry.print()),
-        after: None,
-        version: entry.version(),
-        ordinal: None,
-    }));
 }
 
 fn here(
@@ -91,19 +113,12 @@ fn here(
     say: &mut impl FnMut(Verdict),
 ) {
     let print = RowPrint::new(prints[0]);
-    let added = |version| Difference {
-        op: Op::Added,
-        key: KeyPrint(key),
-        before: None,
-        after: Some(print),
-        version,
-        ordinal: Some(ordinal),
-    };
     let Some(entry) = entry else {
-        return say(Verdict::Differs(added(rules.epoch)));
+        return say(Verdict::Differs(Difference::added(key, print, ordinal, rules.epoch)));
     };
     if rules.full {
-        return say(Verdict::Differs(added(entry.version().wrapping_add(1))));
+        let version = entry.version().wrapping_add(1);
+        return say(Verdict::Differs(Difference::added(key, print, ordinal, version)));
     }
     if entry.print() == print {
         return;
@@ -111,12 +126,5 @@ fn here(
     if prints[1..].iter().any(|&old| RowPrint::new(old) == entry.print()) {
         return say(Verdict::Reprint(entry.with_print(print)));
     }
-    say(Verdict::Differs(Difference {
-        op: Op::Changed,
-        key: KeyPrint(key),
-        before: Some(entry.print()),
-        after: Some(print),
-        version: entry.version(),
-        ordinal: Some(ordinal),
-    }));
+    say(Verdict::Differs(Difference::changed(entry, print, ordinal)));
 }

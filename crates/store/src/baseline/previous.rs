@@ -9,7 +9,8 @@ use warren_engine::row;
 use super::folder::{Folder, damaged};
 use super::manifest::Manifest;
 use super::partition::Entry;
-use super::segment::{BlockRef, Record, Segment, StoredSchema, Trust};
+use super::partition::PARTITION_BITS;
+use super::segment::{BlockRef, Segment, StoredSchema, Trust, Unpacking, records};
 
 /// The row files of the baseline, oldest first.
 #[derive(Debug)]
@@ -20,10 +21,10 @@ pub(crate) struct RowStore {
 /// Where a row is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Located {
-    segment: usize,
+    segment: u32,
     block: BlockRef,
     /// Where in the block's rows it begins.
-    start: usize,
+    start: u32,
     /// Its length.
     pub(crate) length: u32,
 }
@@ -41,22 +42,28 @@ impl RowStore {
     pub(crate) fn locate(&self, partition: usize, wanted: &[Entry]) -> Result<Vec<Option<Located>>, Failure> {
         let mut found = vec![None; wanted.len()];
         let mut missing = wanted.len();
-        let (mut records, mut scratch) = (Vec::<Record>::new(), Vec::new());
+        let filter = Filter::of(wanted);
+        let mut bytes = Vec::new();
         for (at, segment) in self.segments.iter().enumerate().rev() {
             for &block in segment.blocks_of(partition).iter().rev() {
                 if missing == 0 {
                     return Ok(found);
                 }
-                segment.records(block, &mut records, &mut scratch)?;
-                let mut start = 0;
-                for record in &records {
+                segment.record_bytes(block, &mut bytes)?;
+                let mut start = 0_u32;
+                for record in records(&bytes) {
                     let begins = start;
-                    start += record.length as usize;
+                    // A block's rows have a length of 32 bits; a record that says otherwise finds no row.
+                    start = start.saturating_add(record.length);
+                    if !filter.may_have(record.entry.key()) {
+                        continue;
+                    }
                     let place = wanted.binary_search_by_key(&record.entry.key(), |entry| entry.key());
                     let Ok(place) = place else { continue };
                     let right = !record.removed && record.entry.version() == wanted[place].version();
                     if right && found[place].is_none() {
-                        let located = Located { segment: at, block, start: begins, length: record.length };
+                        let located =
+                            Located { segment: at as u32, block, start: begins, length: record.length };
                         found[place] = Some(located);
                         missing -= 1;
                     }
@@ -73,26 +80,51 @@ impl RowStore {
         mut take: impl FnMut(usize, &StoredSchema, &[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         located.sort_unstable_by_key(|(_, located)| (located.segment, located.block.offset, located.start));
-        let (mut rows, mut scratch) = (Vec::new(), Vec::new());
+        let (mut rows, mut unpacking) = (Vec::new(), Unpacking::new()?);
         let mut open = None;
         for (number, located) in located.iter() {
-            let segment = &self.segments[located.segment];
+            let segment = &self.segments[located.segment as usize];
             let block = (located.segment, located.block.offset);
             if open != Some(block) {
-                segment.rows(located.block, &mut rows, &mut scratch)?;
+                segment.rows(located.block, &mut rows, &mut unpacking)?;
                 open = Some(block);
             }
             let stored = &segment.schemas[usize::from(located.block.schema)];
-            let bytes =
-                rows.get(located.start..located.start + located.length as usize).ok_or_else(|| {
-                    segment.damaged(located.block.offset, "a block holds fewer rows than it says")
-                })?;
+            let start = located.start as usize;
+            let bytes = rows.get(start..start + located.length as usize).ok_or_else(|| {
+                segment.damaged(located.block.offset, "a block holds fewer rows than it says")
+            })?;
             row::check(bytes, stored.schema.len()).map_err(|error| {
                 segment.damaged(located.block.offset, "a kept row is damaged").because(error)
             })?;
             take(*number, stored, bytes)?;
         }
         Ok(())
+    }
+}
+
+/// Says quickly of most keys that they are not wanted: most of a partition's keys are not, where little changed.
+struct Filter([u64; 64]);
+
+impl Filter {
+    fn of(wanted: &[Entry]) -> Filter {
+        let mut bits = [0; 64];
+        for entry in wanted {
+            let (word, bit) = Filter::place(entry.key());
+            bits[word] |= bit;
+        }
+        Filter(bits)
+    }
+
+    fn may_have(&self, key: u128) -> bool {
+        let (word, bit) = Filter::place(key);
+        self.0[word] & bit != 0
+    }
+
+    /// The twelve bits behind those that name the partition.
+    fn place(key: u128) -> (usize, u64) {
+        let bits = (key << PARTITION_BITS >> 116) as usize;
+        (bits >> 6, 1 << (bits & 63))
     }
 }
 

@@ -91,6 +91,20 @@ pub(crate) struct Segment {
     pub(crate) end: u64,
 }
 
+/// What reading rows needs again and again.
+pub(crate) struct Unpacking {
+    stored: Vec<u8>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+}
+
+impl Unpacking {
+    pub(crate) fn new() -> Result<Unpacking, Failure> {
+        let decompressor = zstd::bulk::Decompressor::new()
+            .map_err(|error| Failure::internal("start zstd").because(error))?;
+        Ok(Unpacking { stored: Vec::new(), decompressor })
+    }
+}
+
 /// How far a file is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
@@ -217,20 +231,12 @@ impl Segment {
         &self.blocks[from..to]
     }
 
-    /// Reads what a block's records say, over what `records` held.
-    pub(crate) fn records(
-        &self,
-        block: BlockRef,
-        records: &mut Vec<Record>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
+    /// Reads a block's records over what `bytes` held, as they are; see [`records`].
+    pub(crate) fn record_bytes(&self, block: BlockRef, bytes: &mut Vec<u8>) -> Result<(), Failure> {
         let header = self.block_header(block.offset)?;
-        scratch.resize(header.records_length() as usize, 0);
-        self.file.read_at(scratch, block.offset + BLOCK_HEADER as u64)?;
-        self.verify_records(scratch, header, block.offset)?;
-        records.clear();
-        records.extend(scratch.chunks_exact(RECORD).map(Record::read));
-        Ok(())
+        bytes.resize(header.records_length() as usize, 0);
+        self.file.read_at(bytes, block.offset + BLOCK_HEADER as u64)?;
+        self.verify_records(bytes, header, block.offset)
     }
 
     /// Reads a block's rows, one after another, over what `rows` held. They are not yet checked one by one.
@@ -238,10 +244,10 @@ impl Segment {
         &self,
         block: BlockRef,
         rows: &mut Vec<u8>,
-        scratch: &mut Vec<u8>,
+        unpacking: &mut Unpacking,
     ) -> Result<(), Failure> {
         let header = self.block_header(block.offset)?;
-        self.read_body(header, block.offset, rows, scratch)
+        self.read_body(header, block.offset, rows, unpacking)
     }
 
     /// What is wrong with this file, and where.
@@ -259,10 +265,9 @@ impl Segment {
         if header.length() > limit - offset {
             return Err(self.file.damaged(offset, "the file ends within a block"));
         }
-        let mut scratch = Vec::new();
         if header.kind == KIND_SCHEMA {
             let mut body = Vec::new();
-            self.read_body(header, offset, &mut body, &mut scratch)?;
+            self.read_body(header, offset, &mut body, &mut Unpacking::new()?)?;
             let body: SchemaBody = serde_json::from_slice(&body)
                 .map_err(|error| self.file.damaged(offset, "a schema cannot be read").because(error))?;
             let schema = Schema::new(body.columns)
@@ -301,15 +306,19 @@ impl Segment {
         header: BlockHeader,
         offset: u64,
         body: &mut Vec<u8>,
-        scratch: &mut Vec<u8>,
+        unpacking: &mut Unpacking,
     ) -> Result<(), Failure> {
+        let Unpacking { stored: scratch, decompressor } = unpacking;
         scratch.resize(header.stored as usize, 0);
         self.file.read_at(scratch, offset + BLOCK_HEADER as u64 + header.records_length())?;
         self.verify_body(scratch, header, offset)?;
         if header.codec == 0 {
             std::mem::swap(body, scratch);
         } else {
-            *body = zstd::bulk::decompress(scratch, header.raw as usize)
+            body.clear();
+            body.reserve(header.raw as usize);
+            decompressor
+                .decompress_to_buffer(scratch, body)
                 .map_err(|error| self.file.damaged(offset, "a block does not decompress").because(error))?;
         }
         if body.len() != header.raw as usize {
@@ -331,6 +340,11 @@ impl Segment {
         }
         Err(self.file.damaged(offset, "the checksum of a block's rows does not match"))
     }
+}
+
+/// The records of a block.
+pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = Record> {
+    bytes.chunks_exact(RECORD).map(Record::read)
 }
 
 /// The file's beginning, as it is written.

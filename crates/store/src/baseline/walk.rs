@@ -12,6 +12,7 @@ use warren_engine::model::Schema;
 use warren_engine::row::Row;
 
 use super::changes::Found;
+use super::count::Different;
 use super::merge::{Difference, Verdict, judge};
 use super::partition::Entry;
 use super::previous::{Located, RowStore, missing_row};
@@ -28,15 +29,9 @@ pub(crate) struct Walk {
     next: usize,
     current: Option<PartitionWalk>,
     rows: Option<RowStore>,
-    over: bool,
 }
 
 impl Walk {
-    /// Whether every change was handed out.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over
-    }
-
     /// The next changes, at most `max`; none at the end.
     pub(crate) fn next(&mut self, found: &Found, max: usize) -> Result<Vec<Change>, Failure> {
         loop {
@@ -47,14 +42,13 @@ impl Walk {
                 }
                 self.current = None;
             }
-            let Some(&partition) = found.partitions.get(self.next) else {
-                self.over = true;
+            let Some(different) = found.partitions.get(self.next) else {
                 return Ok(Vec::new());
             };
             if self.rows.is_none() {
                 self.rows = Some(RowStore::open(&found.folder, &found.manifest)?);
             }
-            self.current = Some(PartitionWalk::open(found, self.rows.as_ref(), usize::from(partition))?);
+            self.current = Some(PartitionWalk::open(found, self.rows.as_ref(), different)?);
             self.next += 1;
         }
     }
@@ -62,9 +56,8 @@ impl Walk {
 
 /// The changes of one partition: removed ones first, then in the order their rows were read.
 struct PartitionWalk {
-    differences: Vec<Difference>,
-    /// Where each one's previous row is, where it has one.
-    located: Vec<Option<Located>>,
+    /// Each with the place of its previous row, where it has one.
+    differences: Vec<(Difference, Option<Located>)>,
     at: usize,
     walk: RowWalk,
     round: Round,
@@ -81,22 +74,16 @@ struct Round {
 }
 
 impl PartitionWalk {
-    fn open(found: &Found, rows: Option<&RowStore>, partition: usize) -> Result<PartitionWalk, Failure> {
-        let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
-        if let Some(keys) = &found.keys {
-            keys.partition(partition, &mut base, &mut scratch)?;
-        }
-        found.spill.fresh(partition, &mut fresh, &mut scratch)?;
-        let (mut differences, mut wanted) = (Vec::new(), Vec::new());
-        judge(&base, &fresh, found.rules, |verdict| {
-            if let Verdict::Differs(difference) = verdict {
-                if let Some(before) = difference.before {
-                    wanted.push(Entry::new(difference.key, before, difference.version));
-                }
-                differences.push(difference);
-            }
-        });
-        drop((base, fresh));
+    fn open(found: &Found, rows: Option<&RowStore>, different: &Different) -> Result<PartitionWalk, Failure> {
+        let partition = usize::from(different.partition);
+        let differences = match &different.differences {
+            Some(kept) => kept.clone(),
+            None => find_again(found, partition)?,
+        };
+        let wanted: Vec<Entry> = differences
+            .iter()
+            .filter_map(|one| Some(Entry::new(one.key, one.before()?, one.version)))
+            .collect();
         // `wanted` has the order of `differences`, that of keys, without those added.
         let mut places = match rows {
             Some(rows) if !wanted.is_empty() => rows.locate(partition, &wanted)?,
@@ -105,16 +92,15 @@ impl PartitionWalk {
         .into_iter();
         let mut paired = Vec::with_capacity(differences.len());
         for difference in differences {
-            let located = match difference.before {
+            let located = match difference.before() {
                 Some(_) => Some(places.next().flatten().ok_or_else(|| missing_row(&found.folder))?),
                 None => None,
             };
             paired.push((difference, located));
         }
-        paired.sort_unstable_by_key(|(difference, _)| (difference.ordinal, difference.key));
-        let (differences, located) = paired.into_iter().unzip();
-        let walk = found.spill.walk(partition);
-        Ok(PartitionWalk { differences, located, at: 0, walk, round: Round::default() })
+        paired.sort_unstable_by_key(|(difference, _)| (difference.ordinal(), difference.key));
+        let walk = RowWalk::of(partition);
+        Ok(PartitionWalk { differences: paired, at: 0, walk, round: Round::default() })
     }
 
     fn take(&mut self, found: &Found, rows: Option<&RowStore>, max: usize) -> Result<Vec<Change>, Failure> {
@@ -126,7 +112,7 @@ impl PartitionWalk {
         let (mut arena, mut places) = (Vec::new(), Vec::new());
         let from = self.at;
         while self.at < end && arena.len() < BATCH_BYTES_MAX {
-            let now = match self.differences[self.at].ordinal {
+            let now = match self.differences[self.at].0.ordinal() {
                 Some(ordinal) => Some(append(&mut arena, self.walk.row(&found.spill, ordinal)?)),
                 None => None,
             };
@@ -142,7 +128,7 @@ impl PartitionWalk {
             bytes: arena.slice(start..end),
         };
         let mut changes = Vec::with_capacity(places.len());
-        for (difference, (now, previous)) in self.differences[from..].iter().zip(places) {
+        for ((difference, _), (now, previous)) in self.differences[from..].iter().zip(places) {
             let kept = previous.map(|(place, stored)| (row(&stored.schema, place), stored.whole));
             let previous = kept.as_ref().filter(|(_, whole)| *whole).map(|(row, _)| row.clone());
             let current = match now {
@@ -152,8 +138,8 @@ impl PartitionWalk {
             changes.push(Change {
                 op: difference.op,
                 key: difference.key,
-                before: difference.before,
-                after: difference.after,
+                before: difference.before(),
+                after: difference.after(),
                 version: difference.version,
                 row: current.ok_or_else(|| missing_row(&found.folder))?,
                 previous: previous.filter(|_| difference.op != Op::Added),
@@ -167,7 +153,7 @@ impl PartitionWalk {
         let from = self.at;
         let (mut to, mut bytes, mut located) = (from, 0, Vec::new());
         while to < self.differences.len() && bytes < found.sizes.previous_bytes {
-            if let Some(place) = self.located[to] {
+            if let Some(place) = self.differences[to].1 {
                 bytes += place.length as usize;
                 located.push((to - from, place));
             }
@@ -180,19 +166,32 @@ impl PartitionWalk {
         round.bytes.clear();
         let Some(rows) = rows else { return Ok(()) };
         rows.read(&mut located, |at, stored, bytes| {
-            let schema =
-                match round.schemas.iter().position(|known| Arc::ptr_eq(&known.schema, &stored.schema)) {
-                    Some(schema) => schema,
-                    None => {
-                        round.schemas.push(stored.clone());
-                        round.schemas.len() - 1
-                    }
-                };
+            let known = round.schemas.iter().position(|known| Arc::ptr_eq(&known.schema, &stored.schema));
+            let schema = known.unwrap_or(round.schemas.len());
+            if known.is_none() {
+                round.schemas.push(stored.clone());
+            }
             let (start, end) = append(&mut round.bytes, bytes);
             round.rows[at] = Some((start, end, schema));
             Ok(())
         })
     }
+}
+
+/// The differences of a partition, as the first pass found them.
+fn find_again(found: &Found, partition: usize) -> Result<Vec<Difference>, Failure> {
+    let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
+    if let Some(keys) = &found.keys {
+        keys.partition(partition, &mut base, &mut scratch)?;
+    }
+    found.spill.fresh(partition, &mut fresh, &mut scratch)?;
+    let mut differences = Vec::new();
+    judge(&base, &fresh, found.rules, |verdict| {
+        if let Verdict::Differs(difference) = verdict {
+            differences.push(difference);
+        }
+    });
+    Ok(differences)
 }
 
 fn append(arena: &mut Vec<u8>, bytes: &[u8]) -> (usize, usize) {

@@ -78,6 +78,24 @@ async fn what_was_accepted_counts_though_the_run_died_and_the_rest_keeps_its_id(
 }
 
 #[tokio::test]
+async fn a_row_that_comes_back_after_two_deaths_is_another_change() {
+    let world = World::new();
+    world.run(&[row(1, "a", 1)], &spec()).await.unwrap();
+    let mut ids = Vec::new();
+    // Key 2 comes, goes, comes back and goes, and no run ends in good order.
+    for rows in [&[row(1, "a", 1), row(2, "b", 2)][..], &[row(1, "a", 1)]].repeat(2) {
+        let mut set = world.diff(rows, &spec()).await.unwrap();
+        let changes = all(set.as_mut()).await.unwrap();
+        assert_eq!(changes.len(), 1);
+        set.advance(&[&changes[0]]).await.unwrap();
+        ids.push(id(&changes[0]));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 4);
+}
+
+#[tokio::test]
 async fn a_first_run_is_one_until_it_was_walked_to_its_end() {
     let world = World::new();
     let rows: Vec<_> = (0..9).map(|id| row(id, "x", id)).collect();
@@ -214,7 +232,9 @@ async fn row_files_stay_few_and_small() {
     let one = world.baseline().info().await.unwrap().unwrap().bytes;
     for round in 1..100 {
         let mut rows = rows.clone();
-        rows.iter_mut().for_each(|row| row.2 = round);
+        for row in &mut rows {
+            row.2 = round;
+        }
         assert_eq!(world.run(&rows, &spec()).await.unwrap().len(), 30);
     }
     let files = std::fs::read_dir(world.path()).unwrap().count();

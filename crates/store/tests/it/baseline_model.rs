@@ -150,10 +150,14 @@ async fn play(runs: Vec<Run>) {
         changes.reverse();
         let told_before = model.told.clone();
         for (at, some) in changes.chunks(4).enumerate().take(run.stop_after) {
-            let accepted: Vec<_> =
-                some.iter().filter(|change| (cells(&change.row).0 as usize + at) % run.refuse != 0).collect();
+            let accepted: Vec<_> = some
+                .iter()
+                .filter(|change| !(cells(&change.row).0 as usize + at).is_multiple_of(run.refuse))
+                .collect();
             set.advance(&accepted).await.unwrap();
-            accepted.iter().for_each(|change| model.accept(change, &run));
+            for change in accepted {
+                model.accept(change, &run);
+            }
         }
         match run.end {
             End::Finish => set.finish(false).await.unwrap(),
@@ -232,7 +236,7 @@ async fn recover_torn(world: &World, model: &mut Model, told_before: HashMap<i64
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_baseline_is_what_was_told(runs in prop::collection::vec(a_run(), 1..12)) {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use warren_app::config::{Project, load_with};
+use warren_connectors::SourceConfig;
 use warren_engine::change::Op;
 use warren_engine::codes;
 use warren_engine::finding::Finding;
@@ -25,6 +26,8 @@ sources:
     type: postgres
     url: "${SHOP_URL}"
     statement_timeout: 30s
+    tls: {ca: "certs/${N}.pem", key: "-----BEGIN"}
+  local: {type: sqlite, path: shop.db}
 models:
   customers:
     source: shop
@@ -114,6 +117,12 @@ fn everything_becomes_what_it_says() {
     assert_eq!(project.sources["shop"].kind(), "postgres");
     assert_eq!(project.brokers["rabbit"].kind(), "rabbitmq");
     assert_eq!(project.brokers["local"].kind(), "embedded");
+    let SourceConfig::Sqlite(local) = &project.sources["local"] else { panic!() };
+    assert_eq!(local.path, folder.path().join("shop.db"));
+    let SourceConfig::Postgres(shop) = &project.sources["shop"] else { panic!() };
+    let tls = shop.tls.as_ref().unwrap();
+    assert_eq!(tls.ca, Some(folder.path().join("certs/5.pem").display().to_string()));
+    assert_eq!(tls.key.as_ref().unwrap().reveal(), "-----BEGIN");
     let model = &project.models["customers"].model;
     assert_eq!(model.sql, "SELECT id, region, email, full_name\nFROM customers -- 5 and ${N}\n");
     assert_eq!(model.key, ["id", "region"]);
@@ -172,6 +181,13 @@ fn everything_becomes_what_it_says() {
     let orders = &project.syncs["orders"].plan;
     assert!(orders.trigger(Op::Changed).is_none() && orders.trigger(Op::Removed).is_none());
     assert_eq!((orders.compare.clone(), orders.initial), (CompareChoice::Used, Initial::Backfill));
+}
+
+#[test]
+fn a_path_alone_is_the_folder_of_the_state() {
+    let (folder, project) = load_good("state: elsewhere");
+    assert_eq!(project.state.folder, folder.path().join("elsewhere"));
+    assert_eq!(project.state.record_keep, Duration::from_secs(7 * 24 * 3600));
 }
 
 #[test]

@@ -179,9 +179,19 @@ impl Publisher {
             return Ok(pool);
         }
         let connection = self.slot.get().await?;
+        let (pool, new) = self.pool_of(connection);
+        if new {
+            // All at once and now: a broker that holds publishers back opens no channel either. One that fails is
+            // opened when it is used, and says then what is wrong.
+            futures_util::future::join_all(pool.lanes.iter().map(|lane| lane.open(&pool.connection))).await;
+        }
+        Ok(pool)
+    }
+
+    fn pool_of(&self, connection: Arc<Connection>) -> (Arc<Pool>, bool) {
         let mut current = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = current.as_ref().filter(|pool| Arc::ptr_eq(&pool.connection, &connection)) {
-            return Ok(pool.clone());
+            return (pool.clone(), false);
         }
         let pool = Arc::new(Pool {
             connection,
@@ -191,7 +201,7 @@ impl Publisher {
             known: Known::default(),
         });
         *current = Some(pool.clone());
-        Ok(pool)
+        (pool, true)
     }
 
     /// Sends a batch over one lane and waits for the answers. `Err`: the message was not sent for a reason of its own.
@@ -228,29 +238,36 @@ impl Publisher {
 
     async fn append(&self, pool: &Pool, lane: &Lane, batch: &[Outbound], deadline: Instant) -> Sending {
         let mut sending = Sending { refused: Vec::new(), parcels: Vec::new(), stopped: None };
+        let held_back = || Some(Stopped::Failed(self.held_back(pool)));
         let Ok(_turn) = timeout_at(deadline, self.turn.acquire()).await else {
-            sending.stopped = Some(Stopped::Failed(self.held_back(pool)));
+            sending.stopped = held_back();
             return sending;
         };
+        let outbox = &pool.connection.shared.outbox;
         let mut at = 0;
         while at < batch.len() {
-            let parcel = match self.parcel(pool, lane, batch, at, &mut sending.refused).await {
-                Ok(parcel) => parcel,
-                Err(stopped) => {
+            // Before the parcel is made: a broker that holds publishers back answers no question about an exchange either.
+            if timeout_at(deadline, outbox.room()).await.is_err() {
+                sending.stopped = held_back();
+                break;
+            }
+            let parcel = self.parcel(pool, lane, batch, at, &mut sending.refused);
+            let Filled { end, ready } = match timeout_at(deadline, parcel).await {
+                Ok(Ok(filled)) => filled,
+                Ok(Err(stopped)) => {
                     sending.stopped = Some(stopped);
                     break;
                 }
+                Err(_) => {
+                    sending.stopped = held_back();
+                    break;
+                }
             };
-            at = parcel.end;
-            let Some(ready) = parcel.ready else { continue };
-            let outbox = &pool.connection.shared.outbox;
-            if timeout_at(deadline, outbox.room()).await.is_err() {
-                sending.stopped = Some(Stopped::Failed(self.held_back(pool)));
-                break;
-            }
+            at = end;
+            let Some(ready) = ready else { continue };
             match ready.lane.confirms.send(outbox, ready.parcel) {
                 Ok(ticket) => sending.parcels.push((ready.lane.confirms.clone(), ticket)),
-                // The channel ended while the parcel waited for room: the rest, with it, is not sent.
+                // The channel ended meanwhile: the rest, with this parcel, is not sent.
                 Err(gone) => {
                     sending.stopped = Some(Stopped::Gone(gone));
                     break;

@@ -133,7 +133,9 @@ async fn run(ops: Vec<Op>) {
                 let (gone, kept) = held.into_iter().partition(|held| held.by == which);
                 held = kept;
                 let gone: Vec<Held> = gone;
-                gone.into_iter().for_each(|held| model.put_back(held.entry));
+                for held in gone {
+                    model.put_back(held.entry);
+                }
             }
             Op::Purge { by } => {
                 assert_eq!(openings[by].purge("q").await.unwrap(), model.ready.len() as u64);

@@ -14,7 +14,7 @@ use warren_testkit::rabbit::{Vhost, vhost};
 use super::config;
 
 pub(super) struct Place {
-    vhost: Vhost,
+    _vhost: Vhost,
     own: Option<Arc<warren_testkit::rabbit::Broker>>,
     rabbit: Mutex<Arc<Rabbit>>,
 }
@@ -30,7 +30,7 @@ fn connect(vhost: &Vhost) -> Arc<Rabbit> {
 
 impl Place {
     fn new(vhost: Vhost, own: Option<Arc<warren_testkit::rabbit::Broker>>) -> Place {
-        Place { rabbit: Mutex::new(connect(&vhost)), vhost, own }
+        Place { rabbit: Mutex::new(connect(&vhost)), _vhost: vhost, own }
     }
 
     fn rabbit(&self) -> Arc<Rabbit> {

@@ -1,0 +1,225 @@
+//! The settings of a MySQL or MariaDB source, and what they mean to the driver.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mysql_async::{ClientIdentity, Opts, OptsBuilder, SslOpts};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use warren_engine::codes::{self, Code};
+use warren_engine::failure::{Failure, FailureKind};
+
+use crate::kit::setting::{Secret, Span};
+use crate::kit::tls::{TlsSettings, client_config, is_pem, system_roots};
+
+/// A MySQL (5.7 or later) or MariaDB (10.3 or later) database.
+///
+/// Give `url`, or `host` with what belongs to it. The user needs `SELECT` on what the queries read, nothing more. Only
+/// InnoDB tables are read as of one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `mysql://user:password@host:port/database?require_ssl=true`. Also takes `compression` (`fast`, `on`, `best`) and `socket`.
+    /// A character such as `@` or `/` in the user or password must be percent-encoded. Not together with `host`.
+    pub url: Option<Secret>,
+    /// The server's name or address. Not together with `url`.
+    pub host: Option<String>,
+    /// The server's port. Default: 3306.
+    pub port: Option<u16>,
+    /// The database that names without one are looked up in. Default: none.
+    pub database: Option<String>,
+    /// The user.
+    pub username: Option<String>,
+    /// The password. May stand beside a `url` that has none.
+    pub password: Option<Secret>,
+    /// TLS with the server. Giving it, even empty, makes TLS required; without it (and without `require_ssl=true` in `url`)
+    /// the connection is in the clear, and anybody between can read the rows.
+    pub tls: Option<TlsSettings>,
+    /// The longest that connecting and logging in may take. Default: 10 s. Too short and a server that is busy looks like one that is
+    /// down; too long and a run waits for a server that is.
+    pub connect_timeout: Option<Span>,
+    /// The longest a query may take, its reading included, unless its model says otherwise. Default: what the server
+    /// sets, usually no limit. Too short and large models never finish.
+    pub statement_timeout: Option<Span>,
+}
+
+/// The settings, checked and made ready for the driver.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) driver: Opts,
+    pub(super) connect_timeout: Duration,
+    pub(super) statement_timeout: Option<Duration>,
+    /// Host, port and database as shown to people; never the password.
+    pub(super) address: String,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server that went away without a word is noticed although we only ever read from it.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Parameters of a URL that would switch off the checking of certificates, or have no meaning here.
+const REFUSED_PARAMETERS: &[&str] =
+    &["verify_ca", "verify_identity", "built_in_roots", "enable_cleartext_plugin"];
+
+impl Settings {
+    pub(super) fn new(config: &Config) -> Result<Settings, Failure> {
+        let (given, tls_in_url) = match &config.url {
+            Some(url) => from_url(config, url)?,
+            None => (from_parts(config)?, false),
+        };
+        if config.password.is_some() && given.pass().is_some() {
+            return Err(fault(codes::CONFLICTING_KEYS, "the password stands in `url` and in `password`")
+                .remedy("Give it once."));
+        }
+        let host = given.ip_or_hostname().to_owned();
+        let address = match given.db_name() {
+            Some(database) => format!("{host}:{} database `{database}`", given.tcp_port()),
+            None => format!("{host}:{}", given.tcp_port()),
+        };
+        let tls = match (&config.tls, tls_in_url) {
+            (Some(settings), _) => Some(settings.clone()),
+            (None, true) => Some(TlsSettings::default()),
+            (None, false) => None,
+        };
+        let ssl = tls.as_ref().map(ssl).transpose()?;
+        let mut builder = OptsBuilder::from_opts(given)
+            .ssl_opts(ssl)
+            // The driver would leave a connection to this machine for the server's socket, and its TLS with it.
+            .prefer_socket(false)
+            .tcp_keepalive(Some(KEEPALIVE))
+            // One statement a connection: there is nothing to cache.
+            .stmt_cache_size(0);
+        if let Some(password) = &config.password {
+            builder = builder.pass(Some(password.reveal()));
+        }
+        Ok(Settings {
+            driver: builder.into(),
+            connect_timeout: config.connect_timeout.map_or(CONNECT_TIMEOUT, |span| span.0),
+            statement_timeout: config.statement_timeout.map(|span| span.0),
+            address,
+        })
+    }
+}
+
+fn from_url(config: &Config, url: &Secret) -> Result<(Opts, bool), Failure> {
+    let parts = [
+        ("host", config.host.is_some()),
+        ("port", config.port.is_some()),
+        ("database", config.database.is_some()),
+        ("username", config.username.is_some()),
+    ];
+    if let Some((part, _)) = parts.iter().find(|(_, given)| *given) {
+        return Err(fault(codes::CONFLICTING_KEYS, format!("`url` and `{part}` are both given"))
+            .remedy(format!("Put the {part} into `url`, or give no `url`.")));
+    }
+    let url = url.reveal();
+    let url = match url.strip_prefix("mariadb://") {
+        Some(rest) => format!("mysql://{rest}"),
+        None => url.to_owned(),
+    };
+    if let Some(parameter) = REFUSED_PARAMETERS.iter().find(|name| has_parameter(&url, name)) {
+        return Err(fault(codes::INVALID_VALUE, format!("`url` has `{parameter}`")).remedy(
+            "Take it out; certificates are always checked, and `tls.ca` names the authority to trust.",
+        ));
+    }
+    let driver = Opts::from_url(&url).map_err(|error| {
+        fault(codes::INVALID_VALUE, "`url` is not a MySQL address")
+            .remedy("Write mysql://user:password@host:port/database, with @ : / ? # of the password percent-encoded.")
+            .because(error)
+    })?;
+    let tls = driver.ssl_opts().is_some();
+    Ok((driver, tls))
+}
+
+fn has_parameter(url: &str, name: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|pair| pair.split('=').next() == Some(name))
+}
+
+fn from_parts(config: &Config) -> Result<Opts, Failure> {
+    let Some(host) = &config.host else {
+        return Err(fault(codes::MISSING_KEY, "neither `url` nor `host` is given")
+            .remedy("Give `url: mysql://user:password@host/database`."));
+    };
+    Ok(OptsBuilder::default()
+        .ip_or_hostname(host)
+        .tcp_port(config.port.unwrap_or(3306))
+        .db_name(config.database.as_deref())
+        .user(config.username.as_deref())
+        .into())
+}
+
+/// The same settings in the driver's own form, for it takes no finished configuration of rustls.
+fn ssl(settings: &TlsSettings) -> Result<SslOpts, Failure> {
+    // Reads and checks all that is given, so that what is wrong is told now and in the words of the settings.
+    client_config(settings)?;
+    let roots = match &settings.ca {
+        Some(ca) if is_pem(ca) => vec![ca.clone().into_bytes().into()],
+        Some(ca) => vec![PathBuf::from(ca).into()],
+        None => system_roots()?.into_iter().map(|root| root.to_vec().into()).collect(),
+    };
+    let identity = match (&settings.cert, &settings.key) {
+        (Some(cert), Some(key)) => Some(identity(cert, key.reveal())),
+        (None | Some(_), None) | (None, Some(_)) => None,
+    };
+    Ok(SslOpts::default()
+        .with_root_certs(roots)
+        .with_disable_built_in_roots(true)
+        .with_client_identity(identity)
+        .with_danger_tls_hostname_override(settings.server_name.clone()))
+}
+
+fn identity(cert: &str, key: &str) -> ClientIdentity {
+    match (is_pem(cert), is_pem(key)) {
+        (true, true) => ClientIdentity::new(cert.as_bytes().to_vec().into(), key.as_bytes().to_vec().into()),
+        (true, false) => ClientIdentity::new(cert.as_bytes().to_vec().into(), PathBuf::from(key).into()),
+        (false, true) => ClientIdentity::new(PathBuf::from(cert).into(), key.as_bytes().to_vec().into()),
+        (false, false) => ClientIdentity::new(PathBuf::from(cert).into(), PathBuf::from(key).into()),
+    }
+}
+
+fn fault(code: Code, detail: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::Invalid, code, "read the settings of the MySQL source").detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Config {
+        Config { url: Some(Secret::new(text)), ..Config::default() }
+    }
+
+    fn code(config: &Config) -> Code {
+        Settings::new(config).map(|settings| settings.address).unwrap_err().code
+    }
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        let settings = Settings::new(&url("mariadb://me:s%40cret@db.example.com:3307/shop")).unwrap();
+        assert_eq!(settings.address, "db.example.com:3307 database `shop`");
+        assert_eq!(settings.driver.pass(), Some("s@cret"));
+        assert!(settings.driver.ssl_opts().is_none());
+    }
+
+    #[test]
+    fn tls_checks_certificates_whatever_the_url_says() {
+        let settings = Settings::new(&url("mysql://db.example.com/shop?require_ssl=true")).unwrap();
+        let ssl = settings.driver.ssl_opts().unwrap();
+        assert!(!ssl.accept_invalid_certs() && !ssl.skip_domain_validation() && !ssl.root_certs().is_empty());
+        assert_eq!(code(&url("mysql://h/d?require_ssl=true&verify_ca=false")), codes::INVALID_VALUE);
+    }
+
+    #[test]
+    fn what_contradicts_or_is_missing_is_told() {
+        assert_eq!(code(&Config::default()), codes::MISSING_KEY);
+        assert_eq!(code(&Config { port: Some(1), ..url("mysql://h/d") }), codes::CONFLICTING_KEYS);
+        assert_eq!(
+            code(&Config { password: Some(Secret::new("b")), ..url("mysql://u:a@h/d") }),
+            codes::CONFLICTING_KEYS
+        );
+        assert_eq!(code(&url("postgres://h/d")), codes::INVALID_VALUE);
+        assert_eq!(code(&url("mysql://h/d?no_such_parameter=1")), codes::INVALID_VALUE);
+    }
+}
