@@ -4,11 +4,8 @@
 
 mod broker;
 mod config;
-<<<<<<< HEAD
-mod truth;
-=======
 mod kill;
 mod pika;
 mod program;
 mod shop;
->>>>>>> main
+mod truth;
