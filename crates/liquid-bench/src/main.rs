@@ -69,10 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("email_address", Val::Str("john@example.com")),
         ("phone_number", Val::Str("+14158675309")),
         ("tags", Val::Array(&tags)),
-        (
-            "note",
-            Val::Str("a note that is longer than twenty characters"),
-        ),
+        ("note", Val::Str("a note that is longer than twenty characters")),
     ];
     // Not by way of serde_json, whose `arbitrary_precision` (set elsewhere in the workspace) makes
     // numbers of another crate's values unreadable.
@@ -110,26 +107,17 @@ fn compare(
     ours.render(&globals, &mut out)?;
     let mine = time(|| {
         out.clear();
-        ours.render(black_box(&globals), &mut out)
-            .expect("the row renders");
+        ours.render(black_box(&globals), &mut out).expect("the row renders");
         json::validate(black_box(&out)).expect("the result is JSON");
     });
 
-    let liquid = liquid::ParserBuilder::with_stdlib()
-        .build()?
-        .parse(source)?;
+    let liquid = liquid::ParserBuilder::with_stdlib().build()?.parse(source)?;
     let mut theirs_out = Vec::new();
     liquid.render_to(&mut theirs_out, object)?;
-    assert_eq!(
-        String::from_utf8_lossy(&out),
-        String::from_utf8_lossy(&theirs_out),
-        "the same work is done"
-    );
+    assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&theirs_out), "the same work is done");
     let theirs = time(|| {
         theirs_out.clear();
-        liquid
-            .render_to(&mut theirs_out, black_box(object))
-            .expect("the row renders");
+        liquid.render_to(&mut theirs_out, black_box(object)).expect("the row renders");
     });
 
     let mut environment = minijinja::Environment::new();
@@ -163,8 +151,7 @@ fn check_alone(row: &dyn Object) -> Result<(), Box<dyn std::error::Error>> {
     many.push(b']');
     let large = time(|| json::validate(black_box(&many)).expect("the result is JSON"));
     let serde = time(|| {
-        let ignored: serde::de::IgnoredAny =
-            serde_json::from_slice(black_box(&many)).expect("JSON");
+        let ignored: serde::de::IgnoredAny = serde_json::from_slice(black_box(&many)).expect("JSON");
         black_box(ignored);
     });
     println!(

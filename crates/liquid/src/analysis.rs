@@ -18,20 +18,9 @@ const WALKS_MAX: usize = 8;
 
 /// Sets the mode of every output of `block`, and tells whether the result is proven to be JSON, so
 /// that it need not be checked.
-pub(crate) fn place_outputs(
-    block: &mut Block,
-    sources: &Sources,
-    end: Place,
-) -> Result<bool, Vec<Error>> {
-    let mut walk = Walk {
-        sources,
-        faults: Vec::new(),
-        loops: Vec::new(),
-        quiet: 0,
-        texts: 0,
-        ended: None,
-        work: 0,
-    };
+pub(crate) fn place_outputs(block: &mut Block, sources: &Sources, end: Place) -> Result<bool, Vec<Error>> {
+    let mut walk =
+        Walk { sources, faults: Vec::new(), loops: Vec::new(), quiet: 0, texts: 0, ended: None, work: 0 };
     let mut flow = Some(State::start());
     walk.block(block, &mut flow);
     let ended = walk.ended.take();
@@ -44,11 +33,7 @@ pub(crate) fn place_outputs(
         }
         proven = state.proven;
     }
-    if walk.faults.is_empty() {
-        Ok(proven)
-    } else {
-        Err(walk.faults)
-    }
+    if walk.faults.is_empty() { Ok(proven) } else { Err(walk.faults) }
 }
 
 /// The state at the current place, or `None` where the template never comes.
@@ -105,19 +90,13 @@ impl Walk<'_> {
     fn node(&mut self, node: &mut Node, flow: &mut Flow) {
         match node {
             Node::Text { text, place } => self.text(text, *place, flow),
-            Node::Output {
-                raw, mode, place, ..
-            } => {
+            Node::Output { raw, mode, place, .. } => {
                 if *raw && self.texts == 0 {
                     // Nobody knows what it will be; by agreement it leaves strings as they are.
                     *mode = Mode::Text;
                     flow.iter_mut().for_each(State::give_up);
                 } else {
-                    *mode = if *raw {
-                        Mode::Text
-                    } else {
-                        self.output(*place, flow)
-                    };
+                    *mode = if *raw { Mode::Text } else { self.output(*place, flow) };
                 }
             }
             Node::Assign { .. } => {}
@@ -187,9 +166,7 @@ impl Walk<'_> {
         let Some(state) = flow.as_mut().filter(|_| self.texts == 0) else {
             return;
         };
-        self.work = self
-            .work
-            .saturating_add(text.len().saturating_mul(state.ways()));
+        self.work = self.work.saturating_add(text.len().saturating_mul(state.ways()));
         if self.work > WORK_MAX {
             state.give_up();
         }
@@ -199,9 +176,7 @@ impl Walk<'_> {
             let hint = match found {
                 '\'' => Some("JSON quotes with \""),
                 ',' => None,
-                c if c.is_alphabetic() => {
-                    Some("text needs quotes; set `format: text` when this is no JSON")
-                }
+                c if c.is_alphabetic() => Some("text needs quotes; set `format: text` when this is no JSON"),
                 _ => None,
             };
             self.fault_hinted(ErrorKind::InvalidJson, place.plus(offset), message, hint);
@@ -224,8 +199,7 @@ impl Walk<'_> {
             Role::Value => Mode::Value,
             Role::Name => Mode::Key,
             Role::Unclear => {
-                let message =
-                    "this output is the name of a member on some ways and a value on others";
+                let message = "this output is the name of a member on some ways and a value on others";
                 self.fault(ErrorKind::JsonPlace, place, message);
                 Mode::Value
             }
@@ -236,7 +210,8 @@ impl Walk<'_> {
             }
             Role::Misplaced => {
                 let message = format!("an output cannot stand here: expected {wanted}");
-                let hint = "an output outside quotes writes one whole JSON value; to join texts put them in quotes";
+                let hint =
+                    "an output outside quotes writes one whole JSON value; to join texts put them in quotes";
                 self.fault_hinted(ErrorKind::InvalidJson, place, message, Some(hint));
                 Mode::Value
             }
@@ -356,13 +331,9 @@ impl Walk<'_> {
         if let (Some(before), Some(state)) = (before, &end)
             && before != state.lexical
         {
-            let (was, is) = if before == Lexical::Outside {
-                ("outside", "inside")
-            } else {
-                ("inside", "outside")
-            };
-            let message =
-                format!("the body of this loop begins {was} a JSON string and ends {is} one");
+            let (was, is) =
+                if before == Lexical::Outside { ("outside", "inside") } else { ("inside", "outside") };
+            let message = format!("the body of this loop begins {was} a JSON string and ends {is} one");
             let hint = Some("open and close each quote in the same round");
             self.fault_hinted(ErrorKind::JsonPlace, place, message, hint);
             return end;
@@ -415,9 +386,9 @@ pub(crate) fn exclusive(arms: &[Arm]) -> bool {
         };
         for value in values {
             match value.literal() {
-                Some(
-                    literal @ (Literal::Str(_) | Literal::Int(_) | Literal::Bool(_) | Literal::Nil),
-                ) if !seen.contains(&literal) => {
+                Some(literal @ (Literal::Str(_) | Literal::Int(_) | Literal::Bool(_) | Literal::Nil))
+                    if !seen.contains(&literal) =>
+                {
                     seen.push(literal);
                 }
                 _ => return false,

@@ -8,16 +8,11 @@ pub(crate) fn civil(days: i64) -> (i64, u32, u32) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_shifted = (5 * day_of_year + 2) / 153;
     let day = (day_of_year - (153 * month_shifted + 2) / 5 + 1) as u32;
-    let month = if month_shifted < 10 {
-        month_shifted + 3
-    } else {
-        month_shifted - 9
-    } as u32;
+    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 } as u32;
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -95,10 +90,7 @@ pub(crate) fn write_date_time(micros: i64, out: &mut Vec<u8>) {
 }
 
 pub(crate) fn write_timestamp(micros: i64, offset_minutes: i16, out: &mut Vec<u8>) {
-    write_date_time(
-        micros.saturating_add(i64::from(offset_minutes) * 60_000_000),
-        out,
-    );
+    write_date_time(micros.saturating_add(i64::from(offset_minutes) * 60_000_000), out);
     if offset_minutes == 0 {
         out.push(b'Z');
     } else {
@@ -127,9 +119,7 @@ mod tests {
 
     #[test]
     fn dates_and_days_are_inverse() {
-        for day in [
-            -1_000_000, -719_469, -1, 0, 1, 10_957, 19_782, 2_932_896, 5_000_000,
-        ] {
+        for day in [-1_000_000, -719_469, -1, 0, 1, 10_957, 19_782, 2_932_896, 5_000_000] {
             let (year, month, date) = civil(day);
             assert_eq!(days(year, month, date), day, "{year}-{month}-{date}");
         }
@@ -144,10 +134,7 @@ mod tests {
             String::from_utf8(out).expect("ASCII")
         };
         assert_eq!(write(0, 0), "1970-01-01T00:00:00Z");
-        assert_eq!(
-            write(1_700_000_000_123_456, 120),
-            "2023-11-15T00:13:20.123456+02:00"
-        );
+        assert_eq!(write(1_700_000_000_123_456, 120), "2023-11-15T00:13:20.123456+02:00");
         assert_eq!(write(-1_000, -330), "1969-12-31T18:29:59.999-05:30");
     }
 }

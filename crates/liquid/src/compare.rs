@@ -9,11 +9,7 @@ use crate::list;
 use crate::number::Number;
 
 /// The answer of an operator; `Err` tells why two values cannot be compared.
-pub(crate) fn compare(
-    left: &Held<'_>,
-    operator: Operator,
-    right: &Held<'_>,
-) -> Result<bool, String> {
+pub(crate) fn compare(left: &Held<'_>, operator: Operator, right: &Held<'_>) -> Result<bool, String> {
     let ordered = |accept: fn(Ordering) -> bool| Ok(order(left, right)?.is_some_and(accept));
     match operator {
         Operator::Equal => Ok(equal(left, right)),
@@ -59,9 +55,7 @@ fn equal_within(left: &Held<'_>, right: &Held<'_>, depth: usize) -> bool {
         return match (left, right) {
             (Held::Json(_), _) | (_, Held::Json(_)) => {
                 let (left, right) = (list::items(left), list::items(right));
-                left.iter()
-                    .zip(&right)
-                    .all(|(left, right)| equal_within(left, right, depth + 1))
+                left.iter().zip(&right).all(|(left, right)| equal_within(left, right, depth + 1))
             }
             _ => (0..list::len(left)).all(same),
         };
@@ -127,11 +121,7 @@ pub(crate) fn order(left: &Held<'_>, right: &Held<'_>) -> Result<Option<Ordering
     }
     let known = |held: &Held<'_>| textual(held) || Number::exactly(held).is_some();
     if known(left) && known(right) {
-        return Err(format!(
-            "cannot compare {} with {}",
-            kind_of(left),
-            kind_of(right)
-        ));
+        return Err(format!("cannot compare {} with {}", kind_of(left), kind_of(right)));
     }
     Ok(None)
 }

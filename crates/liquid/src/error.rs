@@ -54,17 +54,9 @@ impl Error {
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.name.is_empty() {
-            write!(
-                f,
-                "line {}, column {}: {}",
-                self.line, self.column, self.message
-            )?;
+            write!(f, "line {}, column {}: {}", self.line, self.column, self.message)?;
         } else {
-            write!(
-                f,
-                "{}:{}:{}: {}",
-                self.name, self.line, self.column, self.message
-            )?;
+            write!(f, "{}:{}:{}: {}", self.name, self.line, self.column, self.message)?;
         }
         match &self.hint {
             Some(hint) => write!(f, " ({hint})"),
@@ -80,12 +72,7 @@ pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) 
     let lower = name.to_lowercase();
     known
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= (name.len().max(candidate.len()) / 3).max(1))
         .min()
         .map(|(_, candidate)| candidate)

@@ -121,13 +121,7 @@ impl<'t, 's> Cursor<'t, 's> {
         nesting_max: usize,
     ) -> Result<Self, Error> {
         let tokens = lex(markup, place, sources)?;
-        Ok(Self {
-            tokens,
-            at: 0,
-            sources,
-            lax,
-            nesting_left: nesting_max,
-        })
+        Ok(Self { tokens, at: 0, sources, lax, nesting_left: nesting_max })
     }
 
     pub fn peek(&self) -> Token<'t> {
@@ -139,9 +133,7 @@ impl<'t, 's> Cursor<'t, 's> {
     }
 
     fn peek_second(&self) -> Token<'t> {
-        self.tokens
-            .get(self.at + 1)
-            .map_or(Token::End, |(token, _)| *token)
+        self.tokens.get(self.at + 1).map_or(Token::End, |(token, _)| *token)
     }
 
     pub fn next(&mut self) -> Token<'t> {
@@ -226,12 +218,7 @@ impl<'t, 's> Cursor<'t, 's> {
     fn call(&mut self) -> Result<Call, Error> {
         let place = self.place();
         let name = self.name("the name of a filter after `|`")?.to_owned();
-        let mut call = Call {
-            name,
-            place,
-            positional: Vec::new(),
-            named: Vec::new(),
-        };
+        let mut call = Call { name, place, positional: Vec::new(), named: Vec::new() };
         if !self.take(Token::Colon) {
             return Ok(call);
         }
@@ -277,19 +264,13 @@ impl<'t, 's> Cursor<'t, 's> {
         };
         self.next();
         let right = self.operand(operands)?;
-        Ok(Comparison {
-            left,
-            right: Some((operator, right)),
-        })
+        Ok(Comparison { left, right: Some((operator, right)) })
     }
 
     fn operand(&mut self, operands: Operands) -> Result<Filtered, Error> {
         match operands {
             Operands::Filtered => self.filtered(),
-            Operands::Plain => Ok(Filtered {
-                expr: self.expr()?,
-                filters: Vec::new(),
-            }),
+            Operands::Plain => Ok(Filtered { expr: self.expr()?, filters: Vec::new() }),
         }
     }
 
@@ -312,9 +293,7 @@ impl<'t, 's> Cursor<'t, 's> {
             Token::Str(text) => Base::Literal(Literal::Str(text.to_owned())),
             Token::Name(name) => {
                 let literal = !matches!(self.peek_second(), Token::Dot | Token::OpenSquare);
-                keyword(name)
-                    .filter(|_| literal)
-                    .map_or_else(|| Base::Name(name.to_owned()), Base::Literal)
+                keyword(name).filter(|_| literal).map_or_else(|| Base::Name(name.to_owned()), Base::Literal)
             }
             Token::OpenRound => return self.range(place),
             Token::OpenSquare => {
@@ -325,11 +304,7 @@ impl<'t, 's> Cursor<'t, 's> {
                     Some(Literal::Str(name)) => Base::Name(name.clone()),
                     _ => Base::Named(Box::new(name)),
                 };
-                return Ok(Expr {
-                    place,
-                    base,
-                    keys: self.keys()?,
-                });
+                return Ok(Expr { place, base, keys: self.keys()? });
             }
             Token::End => return self.fail("expected a value, found nothing"),
             token => return self.fail(format!("expected a value, found {token}")),
@@ -345,21 +320,13 @@ impl<'t, 's> Cursor<'t, 's> {
         if self.peek() != Token::DotDot {
             return Err(self
                 .sources
-                .error(
-                    ErrorKind::Syntax,
-                    self.place(),
-                    "expected `..` of a range such as `(1..5)`",
-                )
+                .error(ErrorKind::Syntax, self.place(), "expected `..` of a range such as `(1..5)`")
                 .hinted("round brackets do not group conditions in Liquid"));
         }
         self.next();
         let to = self.expr()?;
         self.expect(Token::CloseRound, "to close the range")?;
-        Ok(Expr {
-            place,
-            base: Base::Range(Box::new(from), Box::new(to)),
-            keys: self.keys()?,
-        })
+        Ok(Expr { place, base: Base::Range(Box::new(from), Box::new(to)), keys: self.keys()? })
     }
 
     fn keys(&mut self) -> Result<Vec<Key>, Error> {

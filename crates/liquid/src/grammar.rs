@@ -72,10 +72,7 @@ enum Number {
 
 impl Number {
     fn complete(self) -> bool {
-        matches!(
-            self,
-            Self::Zero | Self::Whole | Self::Fraction | Self::ExponentDigits
-        )
+        matches!(self, Self::Zero | Self::Whole | Self::Fraction | Self::ExponentDigits)
     }
 
     fn step(self, byte: u8) -> Option<Self> {
@@ -86,9 +83,7 @@ impl Number {
             (Self::Point | Self::Fraction, b'0'..=b'9') => Self::Fraction,
             (Self::Zero | Self::Whole | Self::Fraction, b'e' | b'E') => Self::Exponent,
             (Self::Exponent, b'+' | b'-') => Self::ExponentSign,
-            (Self::Exponent | Self::ExponentSign | Self::ExponentDigits, b'0'..=b'9') => {
-                Self::ExponentDigits
-            }
+            (Self::Exponent | Self::ExponentSign | Self::ExponentDigits, b'0'..=b'9') => Self::ExponentDigits,
             _ => return None,
         })
     }
@@ -121,16 +116,9 @@ pub(crate) struct State {
 
 impl State {
     pub fn start() -> Self {
-        let start = Configuration {
-            open: Vec::new(),
-            at: At::Value,
-        };
+        let start = Configuration { open: Vec::new(), at: At::Value };
         let configurations = Some(vec![start]);
-        Self {
-            lexical: Lexical::Outside,
-            configurations,
-            proven: true,
-        }
+        Self { lexical: Lexical::Outside, configurations, proven: true }
     }
 
     /// Nothing is known any more but whether this is inside a string.
@@ -219,12 +207,8 @@ impl State {
         let Some(held) = &self.configurations else {
             return Role::Value;
         };
-        let name = held
-            .iter()
-            .any(|held| matches!(held.at, At::Name | At::FirstName));
-        let value = held
-            .iter()
-            .any(|held| matches!(held.at, At::Value | At::FirstItem));
+        let name = held.iter().any(|held| matches!(held.at, At::Name | At::FirstName));
+        let value = held.iter().any(|held| matches!(held.at, At::Value | At::FirstItem));
         match (name, value) {
             (true, true) => Role::Unclear,
             (true, false) => Role::Name,
@@ -235,10 +219,7 @@ impl State {
 
     /// What would have to come here instead of an output.
     pub fn wanted(&self) -> &'static str {
-        self.configurations
-            .as_ref()
-            .and_then(|held| held.first())
-            .map_or("something else", expected)
+        self.configurations.as_ref().and_then(|held| held.first()).map_or("something else", expected)
     }
 
     /// Goes past an output of the role [`role`](Self::role) told.
@@ -347,10 +328,7 @@ fn step(mut configuration: Configuration, byte: u8) -> Option<Configuration> {
         },
         At::Hex { name, left } if byte.is_ascii_hexdigit() => match left {
             1 => At::Text { name },
-            _ => At::Hex {
-                name,
-                left: left - 1,
-            },
+            _ => At::Hex { name, left: left - 1 },
         },
         At::Hex { .. } => return None,
         At::Word(rest) => match rest.as_bytes().first() {
@@ -385,11 +363,7 @@ fn value(configuration: &mut Configuration, byte: u8) -> Option<At> {
                 return None;
             }
             configuration.open.push(byte == b'{');
-            if byte == b'{' {
-                At::FirstName
-            } else {
-                At::FirstItem
-            }
+            if byte == b'{' { At::FirstName } else { At::FirstItem }
         }
         b'-' => At::Number(Number::Minus),
         b'0' => At::Number(Number::Zero),

@@ -69,10 +69,7 @@ impl<'r> From<Val<'r>> for Held<'r> {
             Val::Date { days } => Self::Date(days),
             Val::Time { micros } => Self::Time(micros),
             Val::DateTime { micros } => Self::DateTime(micros),
-            Val::Timestamp {
-                micros,
-                offset_minutes,
-            } => Self::Timestamp(micros, offset_minutes),
+            Val::Timestamp { micros, offset_minutes } => Self::Timestamp(micros, offset_minutes),
             Val::Uuid(uuid) => Self::Uuid(uuid),
             Val::Json(text) => Self::from_json(Text::Borrowed(text)),
             Val::Array(array) => Self::Array(array),
@@ -157,10 +154,7 @@ impl<'r> Held<'r> {
             Val::Date { days } => Held::Date(days),
             Val::Time { micros } => Held::Time(micros),
             Val::DateTime { micros } => Held::DateTime(micros),
-            Val::Timestamp {
-                micros,
-                offset_minutes,
-            } => Held::Timestamp(micros, offset_minutes),
+            Val::Timestamp { micros, offset_minutes } => Held::Timestamp(micros, offset_minutes),
             Val::Uuid(uuid) => Held::Uuid(uuid),
             Val::Json(text) => Held::from_json(Text::Own(text.into())),
             // Deeper than anything sensible: what is left out would only be looked at by hand.
@@ -174,8 +168,7 @@ impl<'r> Held<'r> {
             }
             Val::Object(object) => {
                 let entries = (0..object.len()).filter_map(|i| object.entry(i));
-                let copied =
-                    entries.map(|(name, val)| (Rc::from(name), Held::copy(val, depth + 1)));
+                let copied = entries.map(|(name, val)| (Rc::from(name), Held::copy(val, depth + 1)));
                 Held::Map(Rc::new(copied.collect()))
             }
         }
@@ -262,9 +255,7 @@ impl<'r> Held<'r> {
                 }
             }
             Self::List(items) if depth < DEPTH_MAX => {
-                items
-                    .iter()
-                    .for_each(|item| item.write_text(out, depth + 1));
+                items.iter().for_each(|item| item.write_text(out, depth + 1));
             }
             Self::Array(_) | Self::List(_) => {}
             Self::Range(from, to) => out.extend_from_slice(format!("{from}..{to}").as_bytes()),
@@ -295,10 +286,7 @@ impl<'r> Held<'r> {
             Self::Date(days) => Val::Date { days: *days },
             Self::Time(micros) => Val::Time { micros: *micros },
             Self::DateTime(micros) => Val::DateTime { micros: *micros },
-            Self::Timestamp(micros, offset) => Val::Timestamp {
-                micros: *micros,
-                offset_minutes: *offset,
-            },
+            Self::Timestamp(micros, offset) => Val::Timestamp { micros: *micros, offset_minutes: *offset },
             Self::Uuid(uuid) => Val::Uuid(*uuid),
             Self::Json(text) => Val::Json(text),
             Self::Written(text) => {

@@ -22,17 +22,9 @@ pub(crate) fn parse(text: &str) -> Option<Instant> {
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) && text.len() != 8 {
         let seconds: i64 = text.parse().ok()?;
-        return Some(Instant {
-            micros: seconds.checked_mul(1_000_000)?,
-            offset_minutes: 0,
-        });
+        return Some(Instant { micros: seconds.checked_mul(1_000_000)?, offset_minutes: 0 });
     }
-    let mut reader = Reader {
-        words: words(text),
-        date: Date::default(),
-        of_day: None,
-        offset: None,
-    };
+    let mut reader = Reader { words: words(text), date: Date::default(), of_day: None, offset: None };
     let mut at = 0;
     while at < reader.words.len() {
         at = reader.word(at)?;
@@ -52,11 +44,9 @@ fn words(text: &str) -> Vec<Word<'_>> {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let length = if c.is_ascii_digit() {
-            rest.find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(rest.len())
+            rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())
         } else if c.is_alphabetic() {
-            rest.find(|c: char| !c.is_alphabetic())
-                .unwrap_or(rest.len())
+            rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len())
         } else {
             c.len_utf8()
         };
@@ -112,9 +102,7 @@ impl<'t> Reader<'t> {
 
     fn letters(&mut self, letters: &str) -> bool {
         let lower = letters.to_lowercase();
-        let months = [
-            "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-        ];
+        let months = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
         let days = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
         let prefix = lower.get(..3);
         if let Some(month) = months.iter().position(|month| prefix == Some(month)) {
@@ -157,14 +145,9 @@ impl<'t> Reader<'t> {
         let number: i64 = digits.parse().ok()?;
         let date = &mut self.date;
         if digits.len() == 8 && date.year.is_none() {
-            (date.year, date.month, date.day) = (
-                Some(number / 10_000),
-                Some((number / 100 % 100) as u32),
-                Some((number % 100) as u32),
-            );
-        } else if date.year.is_none()
-            && (digits.len() > 2 || date.day.is_some() && date.month.is_some())
-        {
+            (date.year, date.month, date.day) =
+                (Some(number / 10_000), Some((number / 100 % 100) as u32), Some((number % 100) as u32));
+        } else if date.year.is_none() && (digits.len() > 2 || date.day.is_some() && date.month.is_some()) {
             // A year of two digits is one of the years around 2000.
             let short = digits.len() <= 2;
             date.year = Some(match number {
@@ -172,9 +155,7 @@ impl<'t> Reader<'t> {
                 69..=99 if short => number + 1900,
                 _ => number,
             });
-        } else if date.year.is_some() && date.month.is_none()
-            || date.month.is_none() && self.slashed(at)
-        {
+        } else if date.year.is_some() && date.month.is_none() || date.month.is_none() && self.slashed(at) {
             self.date.month = Some(u32::try_from(number).ok()?);
         } else if self.date.day.is_none() {
             self.date.day = Some(u32::try_from(number).ok()?);
@@ -190,8 +171,7 @@ impl<'t> Reader<'t> {
     }
 
     fn time(&mut self, at: usize) -> Option<usize> {
-        let part =
-            |digits: &str, most: i64| digits.parse::<i64>().ok().filter(|part| *part <= most);
+        let part = |digits: &str, most: i64| digits.parse::<i64>().ok().filter(|part| *part <= most);
         let hour = part(self.digits(at)?, 24)?;
         let minute = part(self.digits(at + 2)?, 59)?;
         let mut of_day = (hour * 60 + minute) * 60_000_000;
@@ -199,9 +179,7 @@ impl<'t> Reader<'t> {
         if let (Some(Word::Mark(':')), Some(second)) = (self.get(next), self.digits(next + 1)) {
             of_day += part(second, 60)? * 1_000_000;
             next += 2;
-            if let (Some(Word::Mark('.' | ',')), Some(fraction)) =
-                (self.get(next), self.digits(next + 1))
-            {
+            if let (Some(Word::Mark('.' | ',')), Some(fraction)) = (self.get(next), self.digits(next + 1)) {
                 let digits: String = fraction.chars().chain("000000".chars()).take(6).collect();
                 of_day += digits.parse::<i64>().ok()?;
                 next += 2;
@@ -220,8 +198,7 @@ impl<'t> Reader<'t> {
             (2, ..) => (digits, "0", at + 2),
             _ => return None,
         };
-        let minutes =
-            hours.parse::<i16>().ok()? * 60 + minutes.parse::<i16>().ok().filter(|m| *m < 60)?;
+        let minutes = hours.parse::<i16>().ok()? * 60 + minutes.parse::<i16>().ok().filter(|m| *m < 60)?;
         self.offset = Some(if sign == '-' { -minutes } else { minutes });
         Some(next)
     }
@@ -235,10 +212,7 @@ impl<'t> Reader<'t> {
         }
         let offset_minutes = self.offset.unwrap_or(0);
         let local = calendar::days(year, month, day) * DAY_MICROS + self.of_day.unwrap_or(0);
-        Some(Instant {
-            micros: local - i64::from(offset_minutes) * 60_000_000,
-            offset_minutes,
-        })
+        Some(Instant { micros: local - i64::from(offset_minutes) * 60_000_000, offset_minutes })
     }
 }
 
@@ -257,17 +231,9 @@ mod tests {
             ("March 5, 2024", midnight, 0),
             ("5 Mar 2024", midnight, 0),
             ("Mar 5th 2024", midnight, 0),
-            (
-                "Tue, 05 Mar 2024 07:08:09 +0200",
-                midnight + 5 * 3600 + 489,
-                120,
-            ),
+            ("Tue, 05 Mar 2024 07:08:09 +0200", midnight + 5 * 3600 + 489, 120),
             ("2024-03-05T07:08:09Z", midnight + 7 * 3600 + 489, 0),
-            (
-                "2024-03-05 07:08:09.5-05:30",
-                midnight + 12 * 3600 + 30 * 60 + 489,
-                -330,
-            ),
+            ("2024-03-05 07:08:09.5-05:30", midnight + 12 * 3600 + 30 * 60 + 489, -330),
             ("2024-03-05 7:08 pm", midnight + 19 * 3600 + 480, 0),
             ("2024-03-05 12 am", midnight, 0),
             ("March 2024", midnight - 4 * 86_400, 0),
@@ -285,17 +251,9 @@ mod tests {
 
     #[test]
     fn other_text_is_no_date() {
-        for text in [
-            "",
-            "hello",
-            "2024-02-30",
-            "2024-13-01",
-            "-1152098955",
-            "12:61",
-            "2024-03-05T25:00",
-            "é",
-            "5",
-        ] {
+        for text in
+            ["", "hello", "2024-02-30", "2024-13-01", "-1152098955", "12:61", "2024-03-05T25:00", "é", "5"]
+        {
             assert_eq!(parse(text).filter(|_| text != "5"), None, "{text}");
         }
     }

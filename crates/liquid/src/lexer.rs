@@ -70,8 +70,7 @@ pub(crate) fn lex<'t>(
     while let Some(c) = markup[at..].chars().next() {
         let start = at;
         let next = bytes.get(at + 1);
-        let fail =
-            |message: String| Err(sources.error(ErrorKind::Syntax, base.plus(start), message));
+        let fail = |message: String| Err(sources.error(ErrorKind::Syntax, base.plus(start), message));
         if c.is_whitespace() {
             at += c.len_utf8();
             continue;
@@ -102,14 +101,7 @@ pub(crate) fn lex<'t>(
             ('-', Some(b'0'..=b'9')) | ('0'..='9', _) => number(&markup[at..]),
             _ if c.is_alphabetic() || c == '_' => {
                 let word = name(&markup[at..]);
-                (
-                    if word == "contains" {
-                        Token::Contains
-                    } else {
-                        Token::Name(word)
-                    },
-                    word.len(),
-                )
+                (if word == "contains" { Token::Contains } else { Token::Name(word) }, word.len())
             }
             _ => return fail(format!("`{c}` has no meaning here")),
         };

@@ -32,13 +32,11 @@ pub(crate) fn at<'r>(held: &Held<'r>, i: usize) -> Held<'r> {
             item
         }
         Held::List(items) => items.get(i).cloned().unwrap_or(Held::Nil),
-        Held::Range(from, to) if i < range_len(*from, *to) => {
-            Held::Int(i128::from(*from) + i as i128)
+        Held::Range(from, to) if i < range_len(*from, *to) => Held::Int(i128::from(*from) + i as i128),
+        Held::Json(text) if json::kind(text) == Kind::Array => {
+            Held::json_part(text, |text| json::elements(text).nth(i).map(|(_, value)| value))
+                .unwrap_or(Held::Nil)
         }
-        Held::Json(text) if json::kind(text) == Kind::Array => Held::json_part(text, |text| {
-            json::elements(text).nth(i).map(|(_, value)| value)
-        })
-        .unwrap_or(Held::Nil),
         _ => Held::Nil,
     }
 }
@@ -70,9 +68,7 @@ pub(crate) fn entries<'r>(held: &Held<'r>) -> Vec<(Rc<str>, Held<'r>)> {
         Held::Object(object) => {
             let object = *object;
             let entries = (0..object.len()).filter_map(|i| object.entry(i));
-            entries
-                .map(|(name, val)| (Rc::from(name), Held::from(val)))
-                .collect()
+            entries.map(|(name, val)| (Rc::from(name), Held::from(val))).collect()
         }
         Held::Map(entries) => entries.to_vec(),
         Held::Json(text) if json::kind(text) == Kind::Object => parts(text),
@@ -84,19 +80,11 @@ pub(crate) fn entries<'r>(held: &Held<'r>) -> Vec<(Rc<str>, Held<'r>)> {
 fn parts<'r>(text: &Text<'r>) -> Vec<(Rc<str>, Held<'r>)> {
     match text {
         Text::Borrowed(text) => json::elements(text)
-            .map(|(name, value)| {
-                (
-                    Rc::from(&*json::unescape(name)),
-                    Held::from_json(Text::Borrowed(value)),
-                )
-            })
+            .map(|(name, value)| (Rc::from(&*json::unescape(name)), Held::from_json(Text::Borrowed(value))))
             .collect(),
         Text::Own(text) => json::elements(text)
             .map(|(name, value)| {
-                (
-                    Rc::from(&*json::unescape(name)),
-                    Held::from_json(Text::Own(Rc::from(value))),
-                )
+                (Rc::from(&*json::unescape(name)), Held::from_json(Text::Own(Rc::from(value))))
             })
             .collect(),
     }
@@ -114,10 +102,9 @@ pub(crate) fn member<'r>(held: &Held<'r>, name: &str) -> Option<Held<'r>> {
             let object = *object;
             object.get(name).map(Held::from)
         }
-        Held::Map(entries) => entries
-            .iter()
-            .find(|(held, _)| **held == *name)
-            .map(|(_, value)| value.clone()),
+        Held::Map(entries) => {
+            entries.iter().find(|(held, _)| **held == *name).map(|(_, value)| value.clone())
+        }
         Held::Json(text) => Held::json_part(text, |text| json::member(text, name)),
         _ => None,
     }
@@ -131,10 +118,9 @@ pub(crate) fn special<'r>(held: &Held<'r>, name: &str) -> Held<'r> {
             _ if held.is_array() || held.is_object() => Held::Int(len(held) as i128),
             _ => Held::Nil,
         },
-        "first" if held.is_object() => entries(held)
-            .into_iter()
-            .next()
-            .map_or(Held::Nil, |(name, value)| pair(name, value)),
+        "first" if held.is_object() => {
+            entries(held).into_iter().next().map_or(Held::Nil, |(name, value)| pair(name, value))
+        }
         "first" => index(held, 0),
         "last" => index(held, -1),
         _ => Held::Nil,

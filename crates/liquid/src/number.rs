@@ -44,11 +44,7 @@ impl Decimal {
             mantissa = mantissa.checked_mul(10_i128.checked_pow(scale.unsigned_abs())?)?;
         }
         let scale = u32::try_from(scale).unwrap_or(0);
-        (scale <= SCALE_MAX).then_some(Self {
-            mantissa,
-            scale,
-            exact,
-        })
+        (scale <= SCALE_MAX).then_some(Self { mantissa, scale, exact })
     }
 
     fn to_float(self) -> f64 {
@@ -62,15 +58,11 @@ impl Decimal {
         let width = self.scale as usize + 1;
         let digits = format!("{:0width$}", self.mantissa.unsigned_abs());
         let (whole, fraction) = digits.split_at(digits.len() - self.scale as usize);
-        format!(
-            "{}{whole}.{fraction}",
-            if self.mantissa < 0 { "-" } else { "" }
-        )
+        format!("{}{whole}.{fraction}", if self.mantissa < 0 { "-" } else { "" })
     }
 
     fn rescaled(self, scale: u32) -> Option<i128> {
-        self.mantissa
-            .checked_mul(10_i128.checked_pow(scale - self.scale)?)
+        self.mantissa.checked_mul(10_i128.checked_pow(scale - self.scale)?)
     }
 
     /// Rounded half away from zero to `scale` digits after the point, which may be negative.
@@ -79,32 +71,17 @@ impl Decimal {
         if drop <= 0 {
             return Some(self);
         }
-        let Some(unit) = u32::try_from(drop)
-            .ok()
-            .and_then(|drop| 10_i128.checked_pow(drop))
-        else {
-            return Some(Self {
-                mantissa: 0,
-                scale: 0,
-                exact: self.exact,
-            });
+        let Some(unit) = u32::try_from(drop).ok().and_then(|drop| 10_i128.checked_pow(drop)) else {
+            return Some(Self { mantissa: 0, scale: 0, exact: self.exact });
         };
         let (whole, rest) = (self.mantissa / unit, self.mantissa % unit);
         let away = rest.unsigned_abs() >= unit.unsigned_abs().div_ceil(2);
         let whole = whole.checked_add(if away { self.mantissa.signum() } else { 0 })?;
         if scale >= 0 {
-            return Some(Self {
-                mantissa: whole,
-                scale: scale.unsigned_abs(),
-                exact: self.exact,
-            });
+            return Some(Self { mantissa: whole, scale: scale.unsigned_abs(), exact: self.exact });
         }
         let mantissa = whole.checked_mul(10_i128.checked_pow(scale.unsigned_abs())?)?;
-        Some(Self {
-            mantissa,
-            scale: 0,
-            exact: self.exact,
-        })
+        Some(Self { mantissa, scale: 0, exact: self.exact })
     }
 }
 
@@ -115,15 +92,11 @@ impl Number {
         match held {
             Held::Int(int) => Self::Int(*int),
             Held::Float(float) => {
-                let decimal = float
-                    .is_finite()
-                    .then(|| Decimal::parse(&format!("{float:e}"), false));
+                let decimal = float.is_finite().then(|| Decimal::parse(&format!("{float:e}"), false));
                 decimal.flatten().map_or(Self::Float(*float), Self::Decimal)
             }
             Held::Decimal(digits) => match Decimal::parse(digits, true) {
-                Some(decimal) if decimal.scale > 0 || digits.contains('.') => {
-                    Self::Decimal(decimal)
-                }
+                Some(decimal) if decimal.scale > 0 || digits.contains('.') => Self::Decimal(decimal),
                 Some(decimal) => Self::Int(decimal.mantissa),
                 None => Self::Float(digits.trim().parse().unwrap_or(0.0)),
             },
@@ -135,8 +108,7 @@ impl Number {
     fn of_text(text: &str) -> Self {
         let text = text.trim();
         let unsigned = text.strip_prefix('-').unwrap_or(text);
-        let numeric =
-            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let numeric = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         if let Some((whole, fraction)) = unsigned.split_once('.')
             && numeric(whole)
             && numeric(fraction)
@@ -145,9 +117,7 @@ impl Number {
             return decimal.unwrap_or_else(|| Self::Float(text.parse().unwrap_or(0.0)));
         }
         let signed = text.strip_prefix(['-', '+']).unwrap_or(text);
-        let end = signed
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(signed.len());
+        let end = signed.find(|c: char| !c.is_ascii_digit()).unwrap_or(signed.len());
         let digits = &signed[..end];
         if digits.is_empty() {
             return Self::Int(0);
@@ -171,9 +141,7 @@ impl Number {
         match self {
             Self::Int(int) => Held::Int(int),
             Self::Float(float) => Held::Float(float),
-            Self::Decimal(decimal) if decimal.exact => {
-                Held::Decimal(Text::Own(decimal.digits().into()))
-            }
+            Self::Decimal(decimal) if decimal.exact => Held::Decimal(Text::Own(decimal.digits().into())),
             Self::Decimal(decimal) => Held::Float(decimal.to_float()),
         }
     }
@@ -188,11 +156,7 @@ impl Number {
 
     fn decimal(self) -> Option<Decimal> {
         match self {
-            Self::Int(mantissa) => Some(Decimal {
-                mantissa,
-                scale: 0,
-                exact: false,
-            }),
+            Self::Int(mantissa) => Some(Decimal { mantissa, scale: 0, exact: false }),
             Self::Decimal(decimal) => Some(decimal),
             Self::Float(_) => None,
         }
@@ -201,12 +165,7 @@ impl Number {
     fn aligned(self, other: Self) -> Option<(i128, i128, u32, bool)> {
         let (left, right) = (self.decimal()?, other.decimal()?);
         let scale = left.scale.max(right.scale);
-        Some((
-            left.rescaled(scale)?,
-            right.rescaled(scale)?,
-            scale,
-            left.exact || right.exact,
-        ))
+        Some((left.rescaled(scale)?, right.rescaled(scale)?, scale, left.exact || right.exact))
     }
 
     pub fn compare(self, other: Self) -> Option<std::cmp::Ordering> {
@@ -239,16 +198,9 @@ impl Number {
             return Ok(Self::Int(sum));
         }
         let sum = self.aligned(other).and_then(|(left, right, scale, exact)| {
-            Some(Self::Decimal(Decimal {
-                mantissa: left.checked_add(right)?,
-                scale,
-                exact,
-            }))
+            Some(Self::Decimal(Decimal { mantissa: left.checked_add(right)?, scale, exact }))
         });
-        sum.map_or_else(
-            || self.too_long(other, self.to_float() + other.to_float()),
-            Ok,
-        )
+        sum.map_or_else(|| self.too_long(other, self.to_float() + other.to_float()), Ok)
     }
 
     pub fn negated(self) -> Result<Self, Message> {
@@ -261,23 +213,13 @@ impl Number {
         {
             return Ok(Self::Int(product));
         }
-        let product = self
-            .decimal()
-            .zip(other.decimal())
-            .and_then(|(left, right)| {
-                let scale = left.scale + right.scale;
-                let mantissa = left.mantissa.checked_mul(right.mantissa)?;
-                let exact = left.exact || right.exact;
-                (scale <= SCALE_MAX).then_some(Self::Decimal(Decimal {
-                    mantissa,
-                    scale,
-                    exact,
-                }))
-            });
-        product.map_or_else(
-            || self.too_long(other, self.to_float() * other.to_float()),
-            Ok,
-        )
+        let product = self.decimal().zip(other.decimal()).and_then(|(left, right)| {
+            let scale = left.scale + right.scale;
+            let mantissa = left.mantissa.checked_mul(right.mantissa)?;
+            let exact = left.exact || right.exact;
+            (scale <= SCALE_MAX).then_some(Self::Decimal(Decimal { mantissa, scale, exact }))
+        });
+        product.map_or_else(|| self.too_long(other, self.to_float() * other.to_float()), Ok)
     }
 
     pub fn divided_by(self, other: Self) -> Result<Self, Message> {
@@ -290,18 +232,12 @@ impl Number {
                 .ok_or_else(|| "the result is too big".to_owned());
         }
         let quotient =
-            self.aligned(other)
-                .filter(|(.., exact)| *exact)
-                .and_then(|(left, right, _, exact)| {
-                    let mantissa = left.checked_mul(10_i128.pow(QUOTIENT_SCALE + 1))? / right;
-                    let rounded = Decimal {
-                        mantissa,
-                        scale: QUOTIENT_SCALE + 1,
-                        exact,
-                    }
-                    .rounded(QUOTIENT_SCALE as i32)?;
-                    Some(Self::Decimal(trimmed(rounded)))
-                });
+            self.aligned(other).filter(|(.., exact)| *exact).and_then(|(left, right, _, exact)| {
+                let mantissa = left.checked_mul(10_i128.pow(QUOTIENT_SCALE + 1))? / right;
+                let rounded =
+                    Decimal { mantissa, scale: QUOTIENT_SCALE + 1, exact }.rounded(QUOTIENT_SCALE as i32)?;
+                Some(Self::Decimal(trimmed(rounded)))
+            });
         Ok(quotient.unwrap_or_else(|| Self::Float(self.to_float() / other.to_float())))
     }
 
@@ -311,27 +247,17 @@ impl Number {
         }
         let modulo = |left: i128, right: i128| {
             let rest = left.checked_rem(right).unwrap_or(0);
-            if rest != 0 && (rest < 0) != (right < 0) {
-                rest + right
-            } else {
-                rest
-            }
+            if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest }
         };
         if let (Self::Int(left), Self::Int(right)) = (self, other) {
             return Ok(Self::Int(modulo(left, right)));
         }
-        Ok(
-            if let Some((left, right, scale, exact)) = self.aligned(other) {
-                Self::Decimal(Decimal {
-                    mantissa: modulo(left, right),
-                    scale,
-                    exact,
-                })
-            } else {
-                let (left, right) = (self.to_float(), other.to_float());
-                Self::Float(left - right * (left / right).floor())
-            },
-        )
+        Ok(if let Some((left, right, scale, exact)) = self.aligned(other) {
+            Self::Decimal(Decimal { mantissa: modulo(left, right), scale, exact })
+        } else {
+            let (left, right) = (self.to_float(), other.to_float());
+            Self::Float(left - right * (left / right).floor())
+        })
     }
 
     fn is_zero(self) -> bool {
@@ -346,10 +272,9 @@ impl Number {
         match self {
             Self::Int(int) => Self::Int(int.saturating_abs()),
             Self::Float(float) => Self::Float(float.abs()),
-            Self::Decimal(decimal) => Self::Decimal(Decimal {
-                mantissa: decimal.mantissa.saturating_abs(),
-                ..decimal
-            }),
+            Self::Decimal(decimal) => {
+                Self::Decimal(Decimal { mantissa: decimal.mantissa.saturating_abs(), ..decimal })
+            }
         }
     }
 
@@ -359,23 +284,12 @@ impl Number {
         match self {
             Self::Int(_) if scale >= 0 => Ok(self),
             Self::Int(mantissa) => {
-                let rounded = Decimal {
-                    mantissa,
-                    scale: 0,
-                    exact: true,
-                }
-                .rounded(scale);
-                rounded
-                    .map(|rounded| Self::Int(rounded.mantissa))
-                    .ok_or_else(too_big)
+                let rounded = Decimal { mantissa, scale: 0, exact: true }.rounded(scale);
+                rounded.map(|rounded| Self::Int(rounded.mantissa)).ok_or_else(too_big)
             }
             Self::Decimal(decimal) => {
                 let rounded = decimal.rounded(scale).ok_or_else(too_big)?;
-                Ok(if scale <= 0 {
-                    Self::Int(rounded.mantissa)
-                } else {
-                    Self::Decimal(rounded)
-                })
+                Ok(if scale <= 0 { Self::Int(rounded.mantissa) } else { Self::Decimal(rounded) })
             }
             Self::Float(float) if !float.is_finite() => Err(format!("cannot round {float}")),
             Self::Float(float) => whole(float.round()),
@@ -413,11 +327,7 @@ fn whole(float: f64) -> Result<Number, Message> {
 fn floor_divide(left: i128, right: i128) -> Option<i128> {
     let quotient = left.checked_div(right)?;
     let exact = left.checked_rem(right)? == 0;
-    Some(if !exact && (left < 0) != (right < 0) {
-        quotient - 1
-    } else {
-        quotient
-    })
+    Some(if !exact && (left < 0) != (right < 0) { quotient - 1 } else { quotient })
 }
 
 /// Without the zeros at the end, of which a quotient has many.

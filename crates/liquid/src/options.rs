@@ -75,11 +75,6 @@ impl From<BTreeMap<String, String>> for Partials {
 
 impl<N: Into<String>, T: Into<String>> FromIterator<(N, T)> for Partials {
     fn from_iter<I: IntoIterator<Item = (N, T)>>(texts: I) -> Self {
-        Self(Arc::new(
-            texts
-                .into_iter()
-                .map(|(name, text)| (name.into(), text.into()))
-                .collect(),
-        ))
+        Self(Arc::new(texts.into_iter().map(|(name, text)| (name.into(), text.into())).collect()))
     }
 }

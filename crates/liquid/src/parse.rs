@@ -59,38 +59,21 @@ pub(crate) struct Parsing<'o> {
 impl<'o> Parsing<'o> {
     pub fn new(options: &'o Options) -> Self {
         let sources = Sources::default();
-        Self {
-            options,
-            sources,
-            source_bytes: 0,
-            partials: Vec::new(),
-            blocks_open: 0,
-        }
+        Self { options, sources, source_bytes: 0, partials: Vec::new(), blocks_open: 0 }
     }
 
     /// Parses a whole text: the template, or a partial.
-    pub fn text(
-        &mut self,
-        name: &str,
-        source: &str,
-        used_at: Option<Place>,
-    ) -> Result<Block, Error> {
+    pub fn text(&mut self, name: &str, source: &str, used_at: Option<Place>) -> Result<Block, Error> {
         let (text, base) = self.sources.add(name, source);
         self.source_bytes = self.source_bytes.saturating_add(source.len());
         let bytes_max = self.options.limits.source_bytes_max.min(u32::MAX as usize);
         if self.source_bytes > bytes_max {
             let message = format!("the template with its partials has more than {bytes_max} bytes");
-            return Err(self
-                .sources
-                .error(ErrorKind::Limit, used_at.unwrap_or(base), message));
+            return Err(self.sources.error(ErrorKind::Limit, used_at.unwrap_or(base), message));
         }
         let pieces = scan(&text, base, &self.sources)?;
         let pieces = self.unfold_liquid(pieces)?;
-        let mut parser = Parser {
-            parsing: self,
-            pieces,
-            at: 0,
-        };
+        let mut parser = Parser { parsing: self, pieces, at: 0 };
         let (block, end) = parser.block(&[])?;
         assert!(end.is_none(), "a text has no closing tag");
         Ok(block)
@@ -101,11 +84,7 @@ impl<'o> Parsing<'o> {
         let mut unfolded = Vec::with_capacity(pieces.len());
         for piece in pieces {
             match piece {
-                Piece::Tag {
-                    markup,
-                    place,
-                    open,
-                } if tag_name(markup).0 == "liquid" => {
+                Piece::Tag { markup, place, open } if tag_name(markup).0 == "liquid" => {
                     let (_, rest, skipped) = tag_name(markup);
                     self.liquid_lines(rest, place.plus(skipped), open, &mut unfolded)?;
                 }
@@ -137,18 +116,12 @@ impl<'o> Parsing<'o> {
             match (name, hidden.last().copied()) {
                 ("comment", None | Some("comment")) => hidden.push("comment"),
                 ("doc" | "raw", None) => hidden.push(name),
-                ("endcomment", Some("comment"))
-                | ("enddoc", Some("doc"))
-                | ("endraw", Some("raw")) => {
+                ("endcomment", Some("comment")) | ("enddoc", Some("doc")) | ("endraw", Some("raw")) => {
                     hidden.pop();
                 }
                 (_, Some(_)) => {}
                 (_, None) if markup.trim_matches(is_space).is_empty() => {}
-                (_, None) => pieces.push(Piece::Tag {
-                    markup,
-                    place,
-                    open: place,
-                }),
+                (_, None) => pieces.push(Piece::Tag { markup, place, open: place }),
             }
         }
         match hidden.pop() {
@@ -168,9 +141,7 @@ fn tag_name(markup: &str) -> (&str, &str, usize) {
     if let Some(rest) = trimmed.strip_prefix('#') {
         return ("#", rest, before + 1);
     }
-    let end = trimmed
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(trimmed.len());
+    let end = trimmed.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(trimmed.len());
     (&trimmed[..end], &trimmed[end..], before + end)
 }
 
@@ -195,36 +166,17 @@ impl<'t> Parser<'t, '_, '_> {
         while let Some(piece) = self.pieces.get(self.at).copied() {
             self.at += 1;
             match piece {
-                Piece::Text { text, place } => block.push(Node::Text {
-                    text: text.to_owned(),
-                    place,
-                }),
-                Piece::Output {
-                    markup,
-                    place,
-                    open,
-                } => {
+                Piece::Text { text, place } => block.push(Node::Text { text: text.to_owned(), place }),
+                Piece::Output { markup, place, open } => {
                     if let Some(node) = self.output(markup, place, open)? {
                         block.push(node);
                     }
                 }
-                Piece::Tag {
-                    markup,
-                    place,
-                    open,
-                } => {
+                Piece::Tag { markup, place, open } => {
                     let (name, rest, skipped) = tag_name(markup);
                     let inside = place.plus(skipped);
                     if ends.contains(&name) {
-                        return Ok((
-                            block,
-                            Some(End {
-                                name,
-                                markup: rest,
-                                inside,
-                                open,
-                            }),
-                        ));
+                        return Ok((block, Some(End { name, markup: rest, inside, open })));
                     }
                     if let Some(node) = self.tag(name, rest, inside, open, ends)? {
                         block.push(node);
@@ -236,12 +188,7 @@ impl<'t> Parser<'t, '_, '_> {
     }
 
     /// A block that must be closed by one of `ends`; `opened` and `place` are for the error.
-    pub fn closed(
-        &mut self,
-        ends: &[&str],
-        opened: &str,
-        place: Place,
-    ) -> Result<(Block, End<'t>), Error> {
+    pub fn closed(&mut self, ends: &[&str], opened: &str, place: Place) -> Result<(Block, End<'t>), Error> {
         self.parsing.blocks_open += 1;
         let nesting_max = self.parsing.options.limits.nesting_max;
         if self.parsing.blocks_open > nesting_max {
@@ -255,45 +202,26 @@ impl<'t> Parser<'t, '_, '_> {
             None => Err(self
                 .parsing
                 .sources
-                .error(
-                    ErrorKind::Syntax,
-                    place,
-                    format!("`{opened}` is never closed"),
-                )
+                .error(ErrorKind::Syntax, place, format!("`{opened}` is never closed"))
                 .hinted(format!("add `{{% end{opened} %}}`"))),
         }
     }
 
     pub fn cursor(&self, markup: &'t str, place: Place) -> Result<Cursor<'t, '_>, Error> {
         let options = self.parsing.options;
-        Cursor::new(
-            markup,
-            place,
-            &self.parsing.sources,
-            options.lax,
-            options.limits.nesting_max.min(64),
-        )
+        Cursor::new(markup, place, &self.parsing.sources, options.lax, options.limits.nesting_max.min(64))
     }
 
     fn output(&self, markup: &'t str, place: Place, open: Place) -> Result<Option<Node>, Error> {
         let mut cursor = self.cursor(markup, place)?;
         if cursor.peek() == Token::End {
             // `{{ }}` writes nothing in the reference.
-            return if self.parsing.options.lax {
-                Ok(None)
-            } else {
-                cursor.fail("this output is empty")
-            };
+            return if self.parsing.options.lax { Ok(None) } else { cursor.fail("this output is empty") };
         }
         let mut value = cursor.filtered()?;
         cursor.end()?;
         let raw = take_raw(&mut value.filters);
-        Ok(Some(Node::Output {
-            value,
-            raw,
-            mode: Mode::Text,
-            place: open,
-        }))
+        Ok(Some(Node::Output { value, raw, mode: Mode::Text, place: open }))
     }
 
     fn tag(
@@ -338,11 +266,7 @@ impl<'t> Parser<'t, '_, '_> {
             if !line.is_empty() && !line.starts_with('#') {
                 let at = markup.split('\n').take(i).map(|line| line.len() + 1).sum();
                 let message = "each line of a `#` comment must begin with `#`";
-                return Err(self.parsing.sources.error(
-                    ErrorKind::Syntax,
-                    inside.plus(at),
-                    message,
-                ));
+                return Err(self.parsing.sources.error(ErrorKind::Syntax, inside.plus(at), message));
             }
         }
         Ok(())
@@ -361,24 +285,14 @@ impl<'t> Parser<'t, '_, '_> {
                 None => error,
             };
         }
-        let error = sources.error(
-            ErrorKind::UnknownTag,
-            open,
-            format!("there is no tag `{name}`"),
-        );
+        let error = sources.error(ErrorKind::UnknownTag, open, format!("there is no tag `{name}`"));
         match nearest(name, TAGS.iter().copied()) {
             Some(known) => error.hinted(format!("did you mean `{known}`?")),
             None => error,
         }
     }
 
-    fn if_tag(
-        &mut self,
-        name: &'t str,
-        markup: &'t str,
-        inside: Place,
-        open: Place,
-    ) -> Result<Node, Error> {
+    fn if_tag(&mut self, name: &'t str, markup: &'t str, inside: Place, open: Place) -> Result<Node, Error> {
         let end_name = if name == "if" { "endif" } else { "endunless" };
         let mut branches: Vec<Branch> = Vec::new();
         let mut test = Some(self.conditions(markup, inside)?);
@@ -390,18 +304,10 @@ impl<'t> Parser<'t, '_, '_> {
             let closed_by_else = test.is_none() && end.name != end_name;
             if closed_by_else && !self.parsing.options.lax {
                 let message = format!("`{}` after `else` can never run", end.name);
-                return Err(self
-                    .parsing
-                    .sources
-                    .error(ErrorKind::Syntax, end.open, message));
+                return Err(self.parsing.sources.error(ErrorKind::Syntax, end.open, message));
             }
             if !after_else {
-                branches.push(Branch {
-                    test,
-                    negated,
-                    body,
-                    place,
-                });
+                branches.push(Branch { test, negated, body, place });
             }
             negated = false;
             place = end.open;
@@ -416,17 +322,10 @@ impl<'t> Parser<'t, '_, '_> {
                 drop_texts(&mut branch.body);
             }
         }
-        Ok(Node::If {
-            branches,
-            place: open,
-        })
+        Ok(Node::If { branches, place: open })
     }
 
-    fn conditions(
-        &self,
-        markup: &'t str,
-        inside: Place,
-    ) -> Result<crate::expression::Conditions, Error> {
+    fn conditions(&self, markup: &'t str, inside: Place) -> Result<crate::expression::Conditions, Error> {
         let mut cursor = self.cursor(markup, inside)?;
         let conditions = cursor.conditions(Operands::Plain)?;
         cursor.end()?;
@@ -451,11 +350,7 @@ impl<'t> Parser<'t, '_, '_> {
                 _ => None,
             };
             let (body, next) = self.closed(&ends, "case", open)?;
-            arms.push(Arm {
-                values,
-                body,
-                place,
-            });
+            arms.push(Arm { values, body, place });
             end = next;
         }
         if arms.iter().all(|arm| is_blank(&arm.body)) {
@@ -463,18 +358,10 @@ impl<'t> Parser<'t, '_, '_> {
                 drop_texts(&mut arm.body);
             }
         }
-        Ok(Node::Case {
-            subject,
-            arms,
-            place: open,
-        })
+        Ok(Node::Case { subject, arms, place: open })
     }
 
-    fn when_values(
-        &self,
-        markup: &'t str,
-        inside: Place,
-    ) -> Result<Vec<crate::expression::Expr>, Error> {
+    fn when_values(&self, markup: &'t str, inside: Place) -> Result<Vec<crate::expression::Expr>, Error> {
         let mut cursor = self.cursor(markup, inside)?;
         let mut values = vec![cursor.expr()?];
         while cursor.take(Token::Comma) || cursor.take_word("or") {

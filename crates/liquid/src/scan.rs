@@ -27,11 +27,7 @@ pub(crate) enum Piece<'t> {
     },
 }
 
-pub(crate) fn scan<'t>(
-    text: &'t str,
-    base: Place,
-    sources: &Sources,
-) -> Result<Vec<Piece<'t>>, Error> {
+pub(crate) fn scan<'t>(text: &'t str, base: Place, sources: &Sources) -> Result<Vec<Piece<'t>>, Error> {
     let mut pieces = Vec::new();
     let mut at = 0;
     let mut trim_next = false;
@@ -57,22 +53,14 @@ pub(crate) fn scan<'t>(
         at = markup.end;
         trim_next = markup.trim_after;
         if text.as_bytes()[open + 1] == b'{' {
-            pieces.push(Piece::Output {
-                markup: inside,
-                place,
-                open: base.plus(open),
-            });
+            pieces.push(Piece::Output { markup: inside, place, open: base.plus(open) });
             continue;
         }
         let name = inside.trim_start_matches(is_space);
-        let name = name
-            .split(|c: char| !c.is_alphanumeric() && c != '_')
-            .next()
-            .unwrap_or("");
+        let name = name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
         match name {
             "raw" => {
-                let body =
-                    raw_end(text, at).ok_or_else(|| unclosed(sources, base.plus(open), "raw"))?;
+                let body = raw_end(text, at).ok_or_else(|| unclosed(sources, base.plus(open), "raw"))?;
                 let mut kept = &text[at..body.open];
                 let mut kept_at = at;
                 if trim_next {
@@ -87,15 +75,11 @@ pub(crate) fn scan<'t>(
                 (at, trim_next) = (body.after, body.trim_after);
             }
             "comment" | "doc" => {
-                let body = comment_end(text, at, name)
-                    .ok_or_else(|| unclosed(sources, base.plus(open), name))?;
+                let body =
+                    comment_end(text, at, name).ok_or_else(|| unclosed(sources, base.plus(open), name))?;
                 (at, trim_next) = (body.after, body.trim_after);
             }
-            _ => pieces.push(Piece::Tag {
-                markup: inside,
-                place,
-                open: base.plus(open),
-            }),
+            _ => pieces.push(Piece::Tag { markup: inside, place, open: base.plus(open) }),
         }
     }
 }
@@ -133,11 +117,7 @@ struct Cut {
 
 fn cut(text: &str, open: usize, base: Place, sources: &Sources) -> Result<Cut, Error> {
     let bytes = text.as_bytes();
-    let (close, what) = if bytes[open + 1] == b'{' {
-        ("}}", "output")
-    } else {
-        ("%}", "tag")
-    };
+    let (close, what) = if bytes[open + 1] == b'{' { ("}}", "output") } else { ("%}", "tag") };
     let trim_before = bytes.get(open + 2) == Some(&b'-');
     let from = open + 2 + usize::from(trim_before);
     let Some(found) = text[from..].find(close) else {
@@ -152,22 +132,12 @@ fn cut(text: &str, open: usize, base: Place, sources: &Sources) -> Result<Cut, E
     if trim_after {
         to -= 1;
     }
-    Ok(Cut {
-        from,
-        to,
-        end,
-        trim_before,
-        trim_after,
-    })
+    Ok(Cut { from, to, end, trim_before, trim_after })
 }
 
 fn unclosed(sources: &Sources, place: Place, name: &str) -> Error {
     sources
-        .error(
-            ErrorKind::Syntax,
-            place,
-            format!("`{name}` is never closed"),
-        )
+        .error(ErrorKind::Syntax, place, format!("`{name}` is never closed"))
         .hinted(format!("add `{{% end{name} %}}`"))
 }
 
@@ -189,16 +159,9 @@ fn next_tag(text: &str, from: usize) -> Option<(&str, End)> {
         let close = inside + text[inside..].find("%}")?;
         let trim_after = close > inside && text.as_bytes()[close - 1] == b'-';
         let markup = text[inside..close - usize::from(trim_after)].trim_matches(is_space);
-        let name_end = markup
-            .find(|c: char| !c.is_alphanumeric() && c != '_')
-            .unwrap_or(markup.len());
+        let name_end = markup.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(markup.len());
         if name_end > 0 {
-            let end = End {
-                open,
-                after: close + 2,
-                trim_before,
-                trim_after,
-            };
+            let end = End { open, after: close + 2, trim_before, trim_after };
             return Some((&markup[..name_end], end));
         }
         at = open + 2;

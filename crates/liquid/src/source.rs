@@ -13,10 +13,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub fn plus(self, bytes: usize) -> Self {
-        Self {
-            text: self.text,
-            at: self.at + bytes as u32,
-        }
+        Self { text: self.text, at: self.at + bytes as u32 }
     }
 }
 
@@ -27,27 +24,11 @@ pub(crate) struct Sources(Vec<(Arc<str>, Arc<str>)>);
 impl Sources {
     /// The text of that name, and the place of its first byte.
     pub fn add(&mut self, name: &str, text: &str) -> (Arc<str>, Place) {
-        if let Some(i) = self
-            .0
-            .iter()
-            .position(|(held, kept)| **held == *name && **kept == *text)
-        {
-            return (
-                self.0[i].1.clone(),
-                Place {
-                    text: i as u32,
-                    at: 0,
-                },
-            );
+        if let Some(i) = self.0.iter().position(|(held, kept)| **held == *name && **kept == *text) {
+            return (self.0[i].1.clone(), Place { text: i as u32, at: 0 });
         }
         self.0.push((Arc::from(name), Arc::from(text)));
-        (
-            self.0[self.0.len() - 1].1.clone(),
-            Place {
-                text: self.0.len() as u32 - 1,
-                at: 0,
-            },
-        )
+        (self.0[self.0.len() - 1].1.clone(), Place { text: self.0.len() as u32 - 1, at: 0 })
     }
 
     /// Line and column of a place, both from 1.
@@ -57,11 +38,7 @@ impl Sources {
         };
         let before = text.get(..place.at as usize).unwrap_or(text);
         let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .map_or(0, |last| last.chars().count())
-            + 1;
+        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
         (line, column)
     }
 
@@ -83,20 +60,7 @@ impl Sources {
             Some((name, text)) => (name.clone(), &**text),
             None => (Arc::from(""), ""),
         };
-        let source_line = text
-            .split('\n')
-            .nth(line - 1)
-            .unwrap_or("")
-            .trim_end()
-            .to_owned();
-        Error {
-            kind,
-            message: message.into(),
-            line,
-            column,
-            source_line,
-            hint: None,
-            name,
-        }
+        let source_line = text.split('\n').nth(line - 1).unwrap_or("").trim_end().to_owned();
+        Error { kind, message: message.into(), line, column, source_line, hint: None, name }
     }
 }

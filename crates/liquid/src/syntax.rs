@@ -7,60 +7,19 @@ pub(crate) type Block = Vec<Node>;
 
 #[derive(Debug)]
 pub(crate) enum Node {
-    Text {
-        text: String,
-        place: Place,
-    },
-    Output {
-        value: Filtered,
-        raw: bool,
-        mode: Mode,
-        place: Place,
-    },
-    Assign {
-        name: String,
-        value: Filtered,
-        place: Place,
-    },
-    Capture {
-        name: String,
-        body: Block,
-        place: Place,
-    },
-    If {
-        branches: Vec<Branch>,
-        place: Place,
-    },
-    Case {
-        subject: Expr,
-        arms: Vec<Arm>,
-        place: Place,
-    },
+    Text { text: String, place: Place },
+    Output { value: Filtered, raw: bool, mode: Mode, place: Place },
+    Assign { name: String, value: Filtered, place: Place },
+    Capture { name: String, body: Block, place: Place },
+    If { branches: Vec<Branch>, place: Place },
+    Case { subject: Expr, arms: Vec<Arm>, place: Place },
     Loop(Box<Loop>),
-    Cycle {
-        group: Option<Filtered>,
-        items: Vec<Expr>,
-        site: String,
-        mode: Mode,
-        place: Place,
-    },
-    Counter {
-        name: String,
-        step: i8,
-        mode: Mode,
-        place: Place,
-    },
-    IfChanged {
-        body: Block,
-        place: Place,
-    },
+    Cycle { group: Option<Filtered>, items: Vec<Expr>, site: String, mode: Mode, place: Place },
+    Counter { name: String, step: i8, mode: Mode, place: Place },
+    IfChanged { body: Block, place: Place },
     Partial(Box<Partial>),
-    Break {
-        place: Place,
-    },
-    Continue {
-        place: Place,
-    },
+    Break { place: Place },
+    Continue { place: Place },
 }
 
 /// How an output is written; decided by where it stands.

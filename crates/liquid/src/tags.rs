@@ -9,12 +9,7 @@ use crate::source::Place;
 use crate::syntax::{Loop, LoopKind, Mode, Node, Offset, Partial, drop_texts, is_blank};
 
 impl<'t> Parser<'t, '_, '_> {
-    pub(crate) fn assign(
-        &self,
-        markup: &'t str,
-        inside: Place,
-        open: Place,
-    ) -> Result<Node, Error> {
+    pub(crate) fn assign(&self, markup: &'t str, inside: Place, open: Place) -> Result<Node, Error> {
         let mut cursor = self.cursor(markup, inside)?;
         let name = cursor.name("the name of a variable")?.to_owned();
         cursor.expect(Token::Assign, "after the name of the variable")?;
@@ -22,23 +17,12 @@ impl<'t> Parser<'t, '_, '_> {
         cursor.end()?;
         if let Some(call) = value.filters.iter().find(|call| call.name == "raw") {
             let message = "`raw` is a way of writing an output, it cannot be assigned";
-            return Err(cursor
-                .sources
-                .error(ErrorKind::Arguments, call.place, message));
+            return Err(cursor.sources.error(ErrorKind::Arguments, call.place, message));
         }
-        Ok(Node::Assign {
-            name,
-            value,
-            place: open,
-        })
+        Ok(Node::Assign { name, value, place: open })
     }
 
-    pub(crate) fn capture(
-        &mut self,
-        markup: &'t str,
-        inside: Place,
-        open: Place,
-    ) -> Result<Node, Error> {
+    pub(crate) fn capture(&mut self, markup: &'t str, inside: Place, open: Place) -> Result<Node, Error> {
         let name = {
             let mut cursor = self.cursor(markup, inside)?;
             let name = match cursor.peek() {
@@ -53,19 +37,10 @@ impl<'t> Parser<'t, '_, '_> {
             name.to_owned()
         };
         let (body, _) = self.closed(&["endcapture"], "capture", open)?;
-        Ok(Node::Capture {
-            name,
-            body,
-            place: open,
-        })
+        Ok(Node::Capture { name, body, place: open })
     }
 
-    pub(crate) fn for_tag(
-        &mut self,
-        markup: &'t str,
-        inside: Place,
-        open: Place,
-    ) -> Result<Node, Error> {
+    pub(crate) fn for_tag(&mut self, markup: &'t str, inside: Place, open: Place) -> Result<Node, Error> {
         let mut looped = self.loop_head(markup, inside, open, LoopKind::For)?;
         let (body, end) = self.closed(&["else", "endfor"], "for", open)?;
         looped.body = body;
@@ -79,28 +54,14 @@ impl<'t> Parser<'t, '_, '_> {
         Ok(Node::Loop(Box::new(looped)))
     }
 
-    pub(crate) fn table_row(
-        &mut self,
-        markup: &'t str,
-        inside: Place,
-        open: Place,
-    ) -> Result<Node, Error> {
-        let kind = LoopKind::TableRow {
-            columns: None,
-            mode: Mode::Text,
-        };
+    pub(crate) fn table_row(&mut self, markup: &'t str, inside: Place, open: Place) -> Result<Node, Error> {
+        let kind = LoopKind::TableRow { columns: None, mode: Mode::Text };
         let mut looped = self.loop_head(markup, inside, open, kind)?;
         looped.body = self.closed(&["endtablerow"], "tablerow", open)?.0;
         Ok(Node::Loop(Box::new(looped)))
     }
 
-    fn loop_head(
-        &self,
-        markup: &'t str,
-        inside: Place,
-        open: Place,
-        kind: LoopKind,
-    ) -> Result<Loop, Error> {
+    fn loop_head(&self, markup: &'t str, inside: Place, open: Place, kind: LoopKind) -> Result<Loop, Error> {
         let mut cursor = self.cursor(markup, inside)?;
         let variable = cursor.name("the name of the loop's variable")?.to_owned();
         cursor.expect(Token::Name("in"), "after the loop's variable")?;
@@ -156,10 +117,7 @@ impl<'t> Parser<'t, '_, '_> {
         let mut group = None;
         let mut items = vec![first];
         if cursor.take(Token::Colon) {
-            group = items.pop().map(|expr| Filtered {
-                expr,
-                filters: Vec::new(),
-            });
+            group = items.pop().map(|expr| Filtered { expr, filters: Vec::new() });
             items.push(cursor.expr()?);
         }
         while cursor.take(Token::Comma) {
@@ -176,13 +134,7 @@ impl<'t> Parser<'t, '_, '_> {
         } else {
             format!("{}:{}", open.text, open.at)
         };
-        Ok(Node::Cycle {
-            group,
-            items,
-            site,
-            mode: Mode::Text,
-            place: open,
-        })
+        Ok(Node::Cycle { group, items, site, mode: Mode::Text, place: open })
     }
 
     pub(crate) fn counter(
@@ -195,12 +147,7 @@ impl<'t> Parser<'t, '_, '_> {
         let mut cursor = self.cursor(markup, inside)?;
         let name = cursor.name("the name of a counter")?.to_owned();
         cursor.end()?;
-        Ok(Node::Counter {
-            name,
-            step,
-            mode: Mode::Text,
-            place: open,
-        })
+        Ok(Node::Counter { name, step, mode: Mode::Text, place: open })
     }
 
     pub(crate) fn partial(
@@ -217,11 +164,7 @@ impl<'t> Parser<'t, '_, '_> {
             let Some(Literal::Str(name)) = named.literal() else {
                 return Err(cursor
                     .sources
-                    .error(
-                        ErrorKind::Syntax,
-                        place,
-                        "the name of a partial must be quoted",
-                    )
+                    .error(ErrorKind::Syntax, place, "the name of a partial must be quoted")
                     .hinted("which partial is used must be known before any row is"));
             };
             let partial = partial_head(&mut cursor, name, isolated, open)?;
@@ -264,13 +207,8 @@ impl<'t> Parser<'t, '_, '_> {
 /// What was written between two bytes of a text, `inside` being where `markup` begins.
 fn written(markup: &str, inside: Place, from: u32, to: u32) -> &str {
     let range = (from - inside.at) as usize..(to - inside.at) as usize;
-    let text = markup
-        .get(range)
-        .unwrap_or(markup)
-        .trim_end_matches(is_space);
-    text.strip_suffix(',')
-        .unwrap_or(text)
-        .trim_end_matches(is_space)
+    let text = markup.get(range).unwrap_or(markup).trim_end_matches(is_space);
+    text.strip_suffix(',').unwrap_or(text).trim_end_matches(is_space)
 }
 
 fn partial_head(
@@ -279,14 +217,8 @@ fn partial_head(
     isolated: bool,
     place: Place,
 ) -> Result<Partial, Error> {
-    let mut partial = Partial {
-        isolated,
-        bound: None,
-        each: false,
-        arguments: Vec::new(),
-        body: Vec::new(),
-        place,
-    };
+    let mut partial =
+        Partial { isolated, bound: None, each: false, arguments: Vec::new(), body: Vec::new(), place };
     let with = cursor.take_word("with");
     let each = !with && cursor.take_word("for");
     if with || each {

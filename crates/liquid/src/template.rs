@@ -36,9 +36,7 @@ impl Template {
     /// else all places that cannot be JSON and all unknown filters. Never an empty list.
     pub fn parse_all(source: &str, options: &Options) -> Result<Self, Vec<Error>> {
         let mut parsing = Parsing::new(options);
-        let mut block = parsing
-            .text(&options.name, source, None)
-            .map_err(|error| vec![error])?;
+        let mut block = parsing.text(&options.name, source, None).map_err(|error| vec![error])?;
         let sources = parsing.sources;
         let mut faults = Vec::new();
         let mut checked = false;
@@ -49,11 +47,9 @@ impl Template {
             }
         }
         match Compiler::new(options, sources).template(&block, checked) {
-            Ok((program, mentions)) if faults.is_empty() => Ok(Self(Arc::new(Compiled {
-                program,
-                mentions,
-                lax: options.lax,
-            }))),
+            Ok((program, mentions)) if faults.is_empty() => {
+                Ok(Self(Arc::new(Compiled { program, mentions, lax: options.lax })))
+            }
             Ok(_) => Err(sorted(faults)),
             Err(found) => {
                 faults.extend(found);
@@ -87,16 +83,9 @@ impl Template {
         result
     }
 
-    fn render_from(
-        &self,
-        globals: &dyn Globals,
-        out: &mut Vec<u8>,
-        start: usize,
-    ) -> Result<(), Error> {
+    fn render_from(&self, globals: &dyn Globals, out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
         let program = &self.0.program;
-        Machine::new(program, globals, start)
-            .run(out, None)
-            .map_err(|error| *error)?;
+        Machine::new(program, globals, start).run(out, None).map_err(|error| *error)?;
         if !program.checked {
             return Ok(());
         }
@@ -124,28 +113,19 @@ impl Template {
             return *error;
         }
         // The last operation that began at or before the byte wrote it, or the end is what is missing.
-        let wrote = trace
-            .iter()
-            .rev()
-            .find(|(length, _)| *length - start <= fault.offset);
+        let wrote = trace.iter().rev().find(|(length, _)| *length - start <= fault.offset);
         let place = wrote.map_or_else(Place::default, |(_, place)| *place);
         let message = format!(
             "what this writes makes the result no JSON: {} (line {}, column {} of the result)",
             fault.message, fault.line, fault.column
         );
-        program
-            .sources
-            .error(ErrorKind::InvalidJson, place, message)
+        program.sources.error(ErrorKind::InvalidJson, place, message)
     }
 }
 
 impl Compiled {
     fn check(&self, names: &Names<'_>) -> Vec<Error> {
-        if self.lax {
-            Vec::new()
-        } else {
-            self.mentions.check(names, &self.program.sources)
-        }
+        if self.lax { Vec::new() } else { self.mentions.check(names, &self.program.sources) }
     }
 }
 
@@ -170,11 +150,7 @@ impl Condition {
         drop(cursor);
         let compiled = Compiler::new(options, sources).condition(&conditions, place);
         let (program, mentions) = compiled.map_err(first)?;
-        Ok(Self(Arc::new(Compiled {
-            program,
-            mentions,
-            lax: options.lax,
-        })))
+        Ok(Self(Arc::new(Compiled { program, mentions, lax: options.lax })))
     }
 
     /// Tells every name the condition refers to and that does not exist. With `lax` there are none.
@@ -188,18 +164,13 @@ impl Condition {
 
     /// Whether the condition holds for a row.
     pub fn test(&self, globals: &dyn Globals) -> Result<bool, Error> {
-        Machine::new(&self.0.program, globals, 0)
-            .test_only()
-            .map_err(|error| *error)
+        Machine::new(&self.0.program, globals, 0).test_only().map_err(|error| *error)
     }
 }
 
 /// Every tag and every filter there is, for completion and documentation.
 pub fn vocabulary() -> (Vec<&'static str>, Vec<&'static str>) {
-    (
-        crate::parse::TAGS.to_vec(),
-        crate::filters::Filter::names().collect(),
-    )
+    (crate::parse::TAGS.to_vec(), crate::filters::Filter::names().collect())
 }
 
 fn first(faults: Vec<Error>) -> Error {
@@ -216,8 +187,5 @@ fn sorted(mut faults: Vec<Error>) -> Vec<Error> {
 }
 
 fn end_of(source: &str) -> Place {
-    Place {
-        text: 0,
-        at: source.trim_end().len() as u32,
-    }
+    Place { text: 0, at: source.trim_end().len() as u32 }
 }

@@ -102,9 +102,7 @@ impl Array for Vec<Val<'_>> {
 
 impl Object for [(&str, Val<'_>)] {
     fn get(&self, name: &str) -> Option<Val<'_>> {
-        self.iter()
-            .find(|(held, _)| *held == name)
-            .map(|(_, val)| *val)
+        self.iter().find(|(held, _)| *held == name).map(|(_, val)| *val)
     }
     fn len(&self) -> usize {
         <[(&str, Val<'_>)]>::len(self)

@@ -214,7 +214,7 @@ pub fn within(files: &Files, node: &Node, line: usize, column: usize) -> Within 
             let start = node.span.start + (raw.len() - inner.len());
             let escaped =
                 inner.contains(['\\', '\n', '\r']) || (raw.starts_with('\'') && inner.contains("''"));
-            if !escaped { exactly(files, node.span, start + offset) } else { whole }
+            if escaped { whole } else { exactly(files, node.span, start + offset) }
         }
         Style::Folded => whole,
     }

@@ -3,9 +3,9 @@
 //! | stage | module |
 //! |---|---|
 //! | files and places in them | [`text`], [`gather`] |
-//! | YAML as a tree with places, variables filled in | [`tree`], [`fill`] |
+//! | YAML as a tree with places, variables filled in | [`tree`], [`node`], [`fill`] |
 //! | what may be written, with a comment on every key | [`raw`], [`schema`], [`reference`](mod@reference) |
-//! | the tree checked, and read by serde | [`walk`], [`de`] |
+//! | the tree checked, and read by serde | [`walk`], [`wants`], [`de`] |
 //! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`] |
 //! | all of it, with the place of every subject | [`project`], [`places`] |
 //! | what is wrong, for people and programs | [`faults`] |
@@ -19,6 +19,7 @@ pub mod faults;
 pub mod fill;
 pub mod gather;
 pub mod model;
+pub mod node;
 pub mod places;
 pub mod plan;
 pub mod project;
@@ -30,6 +31,7 @@ pub mod text;
 pub mod tree;
 pub mod trigger;
 pub mod walk;
+pub mod wants;
 
 pub use faults::{Colours, Fault, Faults};
 pub use fill::Environment;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, SchemaGenerator};
 use warren_engine::change::Op;
-use warren_engine::sync::plan::{CompareChoice, Guard, GuardLimit, Initial, SyncPlan, Trigger};
+use warren_engine::sync::plan::{
+    BATCH_MESSAGES, BATCHES_IN_FLIGHT, CompareChoice, Guard, GuardLimit, Initial, SyncPlan, Trigger,
+};
 
 use super::de;
 use super::faults::Fault;
@@ -22,11 +24,6 @@ use super::trigger::{KeptRows, TriggerReader, overlaid};
 
 /// How long a broker is waited for, unless the sync says otherwise: longer than a restart, shorter than nobody noticing.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10 * 60);
-/// Messages of one batch: enough that waiting for the slowest answer costs little, few enough that a kill repeats little.
-const BATCH_MESSAGES: usize = 500;
-/// Batches under way at once, so that rendering and recording go on while the broker writes.
-const BATCHES_IN_FLIGHT: usize = 4;
-
 /// Names that are written down, also of what is broken.
 pub struct Known {
     /// Under `models`.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::walk::{expects, is_value};
+use super::wants::{expects, is_value};
 
 /// What stands before the keys.
 const INTRODUCTION: &str = "\

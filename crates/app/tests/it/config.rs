@@ -17,7 +17,7 @@ fn crate_folder() -> &'static Path {
 }
 
 /// Compares a text with a file, or writes the file where `WARREN_BLESS` is set.
-fn compare(path: &Path, text: &str) {
+pub fn compare(path: &Path, text: &str) {
     if std::env::var_os("WARREN_BLESS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();

@@ -47,6 +47,11 @@ impl Program {
         Program { config: path }
     }
 
+    /// The configuration's file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
         command.arg("-c").arg(&self.config).args(arguments);
@@ -173,7 +178,8 @@ impl Running {
 
     /// Waits for its end, at most so long.
     pub fn end_within(&mut self, deadline: Duration) -> Ended {
-        let text = |events: &[Event]| events.iter().map(|event| format!("{}\n", event.json)).collect::<String>();
+        let text =
+            |events: &[Event]| events.iter().map(|event| format!("{}\n", event.json)).collect::<String>();
         let began = Instant::now();
         while !self.is_over() {
             assert!(began.elapsed() < deadline, "not over after {deadline:?}:\n{}", text(&self.events()));
@@ -185,7 +191,9 @@ impl Running {
     /// Waits for its end.
     pub fn end(&mut self) -> Ended {
         let code = self.child.wait().unwrap().code();
-        let text = |thread: Option<JoinHandle<String>>| thread.map(|thread| thread.join().unwrap()).unwrap_or_default();
+        let text = |thread: Option<JoinHandle<String>>| {
+            thread.map(|thread| thread.join().unwrap()).unwrap_or_default()
+        };
         Ended { code, stdout: text(self.out.take()), stderr: text(self.err.take()) }
     }
 

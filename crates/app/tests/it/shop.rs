@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
 use warren_testkit::pg::{self, Database};
+use warren_testkit::python::python;
 use warren_testkit::rabbit::Vhost;
 use warren_testkit::{Scratch, scratch};
 
@@ -18,17 +19,17 @@ pub const CUSTOMERS: &str = "customers";
 pub struct Shop {
     pub program: Program,
     pub database: Database,
-    _folder: Scratch,
+    folder: Scratch,
 }
 
 impl Shop {
-    /// A table of so many rows, and a sync of it to the queue `customers`, which is declared.
+    /// A table of so many rows, and a sync of it to the queue `customers` of this virtual host, which is declared.
     pub fn open(vhost: &Vhost, rows: u32) -> Shop {
-        Shop::open_with(vhost, rows, "", "")
+        Shop::open_at(vhost, &vhost.url(), rows, "", "")
     }
 
-    /// With further lines for the broker and the sync, each with four spaces before it.
-    pub fn open_with(vhost: &Vhost, rows: u32, broker: &str, sync: &str) -> Shop {
+    /// The broker at this address, with further lines for it and for the sync, each with four spaces before it.
+    pub fn open_at(vhost: &Vhost, url: &str, rows: u32, broker: &str, sync: &str) -> Shop {
         vhost.queue(CUSTOMERS);
         let (database, folder) = (pg::database(), scratch("shop"));
         database.sql(&format!(
@@ -36,32 +37,14 @@ impl Shop {
              INSERT INTO customers SELECT id, {NAME}, id % 4 FROM generate_series(1, {rows}) AS id;
              ANALYZE customers"
         ));
-        let config = format!(
-            r#"
-sources:
-  shop: {{type: postgres, url: "{}"}}
-models:
-  customers: {{source: shop, primary_key: id, table: customers}}
-brokers:
-  rabbit:
-    type: rabbitmq
-    url: "{}"
-{broker}
-syncs:
-  customers:
-    model: customers
-    to: rabbit
-    queue: customers
-    headers: {{run: {{template: "{{{{ run }}}}", type: int}}}}
-    message:
-      template: '{{"op": {{{{ op }}}}, "id": {{{{ row.id }}}}, "name": "{{{{ row.name }}}}", "seats": {{{{ row.seats }}}}}}'
-{sync}
-"#,
-            database.url(),
-            vhost.url(),
-        );
-        let program = Program::configured(folder.path(), &config);
-        Shop { program, database, _folder: folder }
+        let program = Program::configured(folder.path(), &config(&database, url, broker, sync));
+        Shop { program, database, folder }
+    }
+
+    /// The same shop with the broker at another address, and other lines for it.
+    pub fn reconfigured(self, url: &str, broker: &str) -> Shop {
+        let program = Program::configured(self.folder.path(), &config(&self.database, url, broker, ""));
+        Shop { program, ..self }
     }
 
     /// Changes about a share of the rows; of the others a few hundred go, and as many come, keys that went before among
@@ -90,6 +73,32 @@ syncs:
 /// Names with what breaks a careless JSON.
 const NAME: &str = r#"'Zoë "' || id || '" \ 東' || chr(10) || repeat('x', id % 50)"#;
 
+fn config(database: &Database, url: &str, broker: &str, sync: &str) -> String {
+    let source = database.url();
+    format!(
+        r#"
+sources:
+  shop: {{type: postgres, url: "{source}"}}
+models:
+  customers: {{source: shop, primary_key: id, table: customers}}
+brokers:
+  rabbit:
+    type: rabbitmq
+    url: "{url}"
+{broker}
+syncs:
+  customers:
+    model: customers
+    to: rabbit
+    queue: customers
+    headers: {{run: {{template: "{{{{ run }}}}", type: int}}}}
+    message:
+      template: '{{"op": {{{{ op }}}}, "id": {{{{ row.id }}}}, "name": "{{{{ row.name }}}}", "seats": {{{{ row.seats }}}}}}'
+{sync}
+"#
+    )
+}
+
 /// All that a consumer of the queue was told.
 #[derive(Default)]
 pub struct Heard {
@@ -114,34 +123,29 @@ struct First {
 /// The newest message of a key.
 struct Last {
     run: u64,
-    body: Vec<u8>,
+    body: String,
 }
 
 impl Heard {
     /// Takes all that is in the queue.
     pub fn listen(&mut self, vhost: &Vhost) {
-        loop {
-            let batch = vhost.take(CUSTOMERS, 5_000);
-            if batch.is_empty() {
-                return;
-            }
-            for message in batch {
-                let id = message.properties["message_id"].as_str().unwrap().to_owned();
-                let run = message.properties["headers"]["run"].as_u64().unwrap();
-                self.hear(id, run, message.body);
-            }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shop/listen.py");
+        for line in python(script, &[&vhost.url(), CUSTOMERS]).lines() {
+            let (id, rest) = line.split_once('\t').unwrap();
+            let (run, body) = rest.split_once('\t').unwrap();
+            self.hear(id, run.parse().unwrap(), body);
         }
     }
 
-    fn hear(&mut self, id: String, run: u64, body: Vec<u8>) {
+    fn hear(&mut self, id: &str, run: u64, body: &str) {
         self.messages += 1;
         *self.by_run.entry(run).or_default() += 1;
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
         let hash = hasher.finish();
-        match self.first.get_mut(&id) {
+        match self.first.get_mut(id) {
             None => {
-                self.first.insert(id, First { run, body: hash });
+                self.first.insert(id.to_owned(), First { run, body: hash });
             }
             Some(first) => {
                 *self.repeated.entry(first.run).or_default() += 1;
@@ -151,14 +155,14 @@ impl Heard {
                 }
             }
         }
-        let key = parsed(&body)["id"].as_u64().unwrap();
+        let key = parsed(body)["id"].as_u64().unwrap();
         match self.last.get_mut(&key) {
             Some(last) if last.run > run => {
                 self.faults.push(format!("key {key}: run {run} came after run {}", last.run));
             }
-            Some(last) => *last = Last { run, body },
+            Some(last) => *last = Last { run, body: body.to_owned() },
             None => {
-                self.last.insert(key, Last { run, body });
+                self.last.insert(key, Last { run, body: body.to_owned() });
             }
         }
     }
@@ -190,8 +194,7 @@ impl Heard {
         }
         for (key, last) in &self.last {
             if !rows.contains_key(key) && parsed(&last.body)["op"] != "removed" {
-                let told = String::from_utf8_lossy(&last.body);
-                lost.push(format!("key {key} is gone: last told {told} in run {}", last.run));
+                lost.push(format!("key {key} is gone: last told {} in run {}", last.body, last.run));
             }
         }
         lost
@@ -206,6 +209,6 @@ impl Heard {
     }
 }
 
-fn parsed(body: &[u8]) -> Value {
-    serde_json::from_slice(body).unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(body)))
+fn parsed(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or_else(|_| panic!("not JSON: {body}"))
 }

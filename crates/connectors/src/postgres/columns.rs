@@ -153,9 +153,9 @@ mod tests {
             (Cell::Array(Box::new(Cell::Numeric)), Some("numeric[]".into()))
         );
         assert_eq!(reading(&Type::RECORD), (Cell::Text, Some("text".into())));
-        let addresses =
-            Type::new("addresses".into(), 90_001, Kind::Domain(Type::INET_ARRAY), "public".into());
-        let lists = Type::new("_addresses".into(), 90_002, Kind::Array(addresses), "public".into());
+        let ranges =
+            Type::new("ranges".into(), 90_001, Kind::Domain(Type::INT4_RANGE_ARRAY), "public".into());
+        let lists = Type::new("_ranges".into(), 90_002, Kind::Array(ranges), "public".into());
         assert_eq!(reading(&lists), (Cell::Text, Some("text".into())));
     }
 }

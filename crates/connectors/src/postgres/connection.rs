@@ -1,13 +1,14 @@
 //! One connection for one query: opened, put into a read-only transaction, and closed or cancelled.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{CancelToken, Client, Connection, Error, NoTls, Socket};
+use tokio_postgres::{CancelToken, Client, Connection, Error, NoTls, Socket, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use warren_engine::failure::Failure;
 
@@ -17,12 +18,21 @@ use super::fault;
 /// A connection in use. Dropping it closes the socket; a server that is busy computing notices only when it next sends
 /// something, which is what [`cancel`](Session::cancel) is for.
 pub(super) struct Session {
-    pub(super) client: Client,
-    /// The one task that moves bytes; it ends with the session.
-    task: JoinSet<Result<(), Error>>,
+    client: Client,
+    wire: Wire,
     token: CancelToken,
     tls: Option<Tls>,
 }
+
+/// The half of the driver that moves bytes. It is polled by the task that waits for the answer, not by one of its own: handing
+/// each 8 KiB of rows to another thread and waking it costs more than taking the rows apart.
+struct Wire {
+    connection: Option<Moving>,
+    /// Why the connection ended, if it did so badly.
+    error: Option<Error>,
+}
+
+type Moving = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// How long a farewell may take: a cancel request, or the end of a connection in good order.
 const FAREWELL_MAX: Duration = Duration::from_secs(5);
@@ -50,14 +60,13 @@ impl Session {
     {
         let (client, connection) = settings.driver.connect(tls).await?;
         let token = client.cancel_token();
-        let mut task = JoinSet::new();
-        task.spawn(connection);
-        Ok(Session { client, task, token, tls: settings.tls.clone() })
+        let wire = Wire { connection: Some(Box::pin(connection)), error: None };
+        Ok(Session { client, wire, token, tls: settings.tls.clone() })
     }
 
     /// Begins the one transaction this connection is for. All settings are `LOCAL`: behind a pooler the next user of the server's
     /// connection finds none of them.
-    pub(super) async fn begin(&self, limit: Option<Duration>) -> Result<(), Error> {
+    pub(super) async fn begin(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let limit = match limit {
             // 0 would mean no limit.
             Some(limit) => {
@@ -65,29 +74,39 @@ impl Session {
             }
             None => String::new(),
         };
-        self.client.batch_execute(&format!("{BEGIN}{limit}")).await
+        self.wire.drive(self.client.batch_execute(&format!("{BEGIN}{limit}"))).await
+    }
+
+    /// Has the server parse a query.
+    pub(super) async fn prepare(&mut self, sql: &str) -> Result<Statement, Error> {
+        self.wire.drive(self.client.prepare(sql)).await
+    }
+
+    /// Does `work` with the client; the connection moves only meanwhile.
+    pub(super) async fn work<'a, F: Future>(&'a mut self, work: impl FnOnce(&'a Client) -> F) -> F::Output {
+        self.wire.drive(work(&self.client)).await
     }
 
     /// Ends the transaction. Fails if it did not stay whole, so that a copy that broke after its last row is noticed.
-    pub(super) async fn end(self) -> Result<(), Error> {
+    pub(super) async fn end(&mut self) -> Result<(), Error> {
         // In a transaction that failed this is refused, whereas COMMIT would quietly roll back.
-        self.client.batch_execute("SELECT 1").await?;
-        self.client.batch_execute("COMMIT").await?;
-        self.close().await;
-        Ok(())
+        self.wire.drive(self.client.batch_execute("SELECT 1")).await?;
+        self.wire.drive(self.client.batch_execute("COMMIT")).await
     }
 
     /// Says goodbye. What is open is rolled back by the server.
-    pub(super) async fn close(mut self) {
-        drop(self.client);
-        // The result stands already; a connection that does not end well has nothing left to tell.
-        timeout(FAREWELL_MAX, self.task.join_next()).await.ok();
+    pub(super) async fn close(self) {
+        let Session { client, wire, .. } = self;
+        drop(client);
+        if let Some(connection) = wire.connection {
+            // The result stands already; a connection that does not end well has nothing left to tell.
+            timeout(FAREWELL_MAX, connection).await.ok();
+        }
     }
 
     /// Why the connection is gone, where that is more than "closed".
-    pub(super) async fn why_closed(mut self) -> Option<Error> {
-        drop(self.client);
-        timeout(FAREWELL_MAX, self.task.join_next()).await.ok()??.ok()?.err()
+    pub(super) fn why_closed(self) -> Option<Error> {
+        self.wire.error
     }
 
     /// Ends what the server is doing for this connection, and the connection.
@@ -100,6 +119,27 @@ impl Session {
         };
         // If the server cannot be asked, it sees the closed socket when it next sends something.
         timeout(FAREWELL_MAX, asked).await.ok();
+    }
+}
+
+impl Wire {
+    /// Moves bytes until `work` is done. If the connection ends meanwhile, `work` hears that it is closed.
+    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(done);
+            }
+            if let Some(connection) = &mut self.connection
+                && let Poll::Ready(end) = connection.as_mut().poll(context)
+            {
+                self.connection = None;
+                self.error = end.err();
+            }
+            // What came just now is worked on at once.
+            work.as_mut().poll(context)
+        })
+        .await
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::Error;
+use tokio_postgres::{Client, Error};
 use tokio_util::task::TaskTracker;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
@@ -91,22 +91,21 @@ fn deadline(limit: Option<Duration>) -> Option<Instant> {
 /// Begins the transaction and has the server parse the query, which tells its columns and finds its faults, in the places
 /// they have in the text as written.
 async fn prepare(
-    session: Session,
+    mut session: Session,
     limit: Option<Duration>,
     query: &Query,
 ) -> Result<(Session, Columns), Failure> {
     if let Err(error) = session.begin(limit).await {
-        return Err(lost(session, error, query).await);
+        return Err(lost(session, error, query));
     }
-    match session.client.prepare(&query.sql).await {
+    match session.prepare(&query.sql).await {
         Ok(statement) => Columns::of(&statement, &query.what).map(|columns| (session, columns)),
-        Err(error) => Err(lost(session, error, query).await),
+        Err(error) => Err(lost(session, error, query)),
     }
 }
 
-async fn lost(session: Session, error: Error, query: &Query) -> Failure {
-    let why = if error.is_closed() { session.why_closed().await } else { None };
-    fault::query(error, why, query)
+fn lost(session: Session, error: Error, query: &Query) -> Failure {
+    fault::query(error, session.why_closed(), query)
 }
 
 async fn within<T>(
@@ -142,6 +141,7 @@ struct Reading {
 /// Why reading ended before the result did.
 enum Stop {
     Gone,
+    Silent,
     Lost(Error),
     Broken(Broken),
 }
@@ -153,52 +153,66 @@ impl Reading {
         Reading { session, copy: copy.text, reader: Reader::new(columns.cells), query }
     }
 
-    async fn run(mut self, feeder: Feeder, deadline: Option<Instant>) {
+    async fn run(self, feeder: Feeder, deadline: Option<Instant>) {
+        let Reading { mut session, copy, mut reader, mut query } = self;
         let end = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
                 None => std::future::pending().await,
             }
         };
+        let rows_came = &mut query.rows_came;
+        let reading = session.work(async |client| read(client, &copy, &mut reader, rows_came, &feeder).await);
         // Each branch that is dropped half-way is one whose work nobody wants any more.
         let read = tokio::select! {
-            read = self.read(&feeder) => read,
+            read = reading => read,
             () = feeder.closed() => Err(Stop::Gone),
-            () = end => {
-                self.session.cancel().await;
-                return feeder.finish(Err(silent(&self.query.what))).await;
-            }
+            () = end => Err(Stop::Silent),
         };
         let result = match read {
-            Ok(()) => match self.session.end().await {
-                Ok(()) => Ok(()),
-                Err(error) => Err(fault::query(error, None, &self.query)),
+            Ok(()) => match session.end().await {
+                Ok(()) => {
+                    session.close().await;
+                    Ok(())
+                }
+                Err(error) => Err(lost(session, error, &query)),
             },
-            Err(Stop::Gone) => return self.session.cancel().await,
-            Err(Stop::Lost(error)) => Err(lost(self.session, error, &self.query).await),
+            Err(Stop::Gone) => return session.cancel().await,
+            Err(Stop::Silent) => {
+                session.cancel().await;
+                Err(silent(&query.what))
+            }
+            Err(Stop::Lost(error)) => Err(lost(session, error, &query)),
             Err(Stop::Broken(broken)) => {
-                self.session.cancel().await;
-                Err(Failure::new(FailureKind::Internal, codes::QUERY_INTERRUPTED, &self.query.what)
+                session.cancel().await;
+                Err(Failure::new(FailureKind::Internal, codes::QUERY_INTERRUPTED, &query.what)
                     .detail(broken.to_string())
                     .remedy("Look whether something between Warren and PostgreSQL changes what is sent; if nothing is, report it."))
             }
         };
         feeder.finish(result).await;
     }
+}
 
-    async fn read(&mut self, feeder: &Feeder) -> Result<(), Stop> {
-        let mut batch = Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 8);
-        let mut copy = pin!(self.session.client.copy_out(&self.copy).await.map_err(Stop::Lost)?);
-        while let Some(message) = copy.next().await {
-            let message = message.map_err(Stop::Lost)?;
-            self.reader.take(&message, &mut batch).map_err(Stop::Broken)?;
-            self.query.rows_came |= !batch.is_empty();
-            if batch.size() >= BATCH_BYTES {
-                let full = std::mem::replace(&mut batch, Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 8));
-                feeder.rows(full).await.map_err(|Gone| Stop::Gone)?;
-            }
+/// Reads the copy to its end and feeds its rows.
+async fn read(
+    client: &Client,
+    copy: &str,
+    reader: &mut Reader,
+    rows_came: &mut bool,
+    feeder: &Feeder,
+) -> Result<(), Stop> {
+    let mut batch = Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 8);
+    let mut messages = pin!(client.copy_out(copy).await.map_err(Stop::Lost)?);
+    while let Some(message) = messages.next().await {
+        let message = message.map_err(Stop::Lost)?;
+        reader.take(&message, &mut batch).map_err(Stop::Broken)?;
+        *rows_came |= !batch.is_empty();
+        if batch.size() >= BATCH_BYTES {
+            let full = std::mem::replace(&mut batch, Batch::with_capacity(BATCH_BYTES + BATCH_BYTES / 8));
+            feeder.rows(full).await.map_err(|Gone| Stop::Gone)?;
         }
-        self.reader.finish().map_err(Stop::Broken)?;
-        feeder.rows(batch).await.map_err(|Gone| Stop::Gone)
     }
+    reader.finish().map_err(Stop::Broken)?;
+    feeder.rows(batch).await.map_err(|Gone| Stop::Gone)
 }

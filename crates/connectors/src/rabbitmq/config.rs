@@ -265,7 +265,7 @@ struct Address {
 
 fn heartbeat(span: Option<Span>) -> Result<Duration, Failure> {
     let heartbeat = span.map_or(HEARTBEAT, |span| span.0);
-    let whole = heartbeat.subsec_nanos() == 0 && heartbeat.as_secs() <= u64::from(u16::MAX);
+    let whole = heartbeat.subsec_nanos() == 0 && u16::try_from(heartbeat.as_secs()).is_ok();
     if whole {
         Ok(heartbeat)
     } else {

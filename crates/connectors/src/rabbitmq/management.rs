@@ -156,12 +156,9 @@ impl<'a> Api<'a> {
     async fn get<T: DeserializeOwned>(&self, path: &str, what: &str) -> Result<T, Failure> {
         let failed =
             |kind| Failure::new(kind, codes::MANAGEMENT_FAILED, what).at(self.management.base.clone());
-        let answer = match tokio::time::timeout(TIMEOUT, self.request(path)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                return Err(failed(FailureKind::Timeout)
-                    .detail(format!("the management API did not answer within {TIMEOUT:?}")));
-            }
+        let Ok(answer) = tokio::time::timeout(TIMEOUT, self.request(path)).await else {
+            return Err(failed(FailureKind::Timeout)
+                .detail(format!("the management API did not answer within {TIMEOUT:?}")));
         };
         let (status, body) = answer.map_err(|cause| {
             failed(FailureKind::Disconnected)

@@ -63,7 +63,7 @@ impl Rabbit {
     /// The user may not, or the broker cannot be reached.
     pub async fn delete_queue(&self, queue: &str) -> Result<u32, Failure> {
         let what = || format!("delete queue `{queue}`");
-        count(self.ask(Call::QueueDelete { queue }, what).await?, what)
+        count(&self.ask(Call::QueueDelete { queue }, what).await?, what)
     }
 
     /// Throws away the messages of a queue that are ready; yields how many.
@@ -72,7 +72,7 @@ impl Rabbit {
     /// It is not there, the user may not, or the broker cannot be reached.
     pub async fn purge_queue(&self, queue: &str) -> Result<u32, Failure> {
         let what = || format!("purge queue `{queue}`");
-        count(self.ask(Call::QueuePurge { queue }, what).await?, what)
+        count(&self.ask(Call::QueuePurge { queue }, what).await?, what)
     }
 
     /// Declares an exchange. One that is there with the same settings stays as it is.
@@ -187,9 +187,9 @@ fn queue_state(answer: Answer, what: impl Fn() -> String) -> Result<QueueState, 
     }
 }
 
-fn count(answer: Answer, what: impl Fn() -> String) -> Result<u32, Failure> {
+fn count(answer: &Answer, what: impl Fn() -> String) -> Result<u32, Failure> {
     match answer {
-        Answer::Count(count) => Ok(count),
+        Answer::Count(count) => Ok(*count),
         Answer::Ok | Answer::QueueDeclared { .. } | Answer::ConsumeOk { .. } | Answer::GetEmpty => {
             Err(CallFault::Unexpected.failure(what()))
         }

@@ -211,8 +211,7 @@ async fn a_query_that_takes_too_long_is_ended() {
     let (_, failure) =
         count(&mut *source.rows(&limited("SELECT sleep(60) AS id", limit)).await.unwrap()).await;
     assert_eq!(failure.unwrap().code, codes::QUERY_TIMEOUT);
-    let (rows, failure) = count(&mut *source.rows(&limited(ENDLESS, limit)).await.unwrap()).await;
-    assert!(rows > 0);
+    let (_, failure) = count(&mut *source.rows(&limited(ENDLESS, limit)).await.unwrap()).await;
     assert_eq!(failure.unwrap().code, codes::QUERY_TIMEOUT);
 }
 

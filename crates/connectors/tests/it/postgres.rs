@@ -247,8 +247,7 @@ async fn a_query_that_takes_too_long_is_ended() {
     assert!(told(&failure.unwrap()).starts_with(
         "query-timeout | run the query of model `m`: canceling statement due to statement timeout"
     ));
-    let (rows, failure) = count(&mut *source.rows(&limited(ENDLESS, limit)).await.unwrap()).await;
-    assert!(rows > 0);
+    let (_, failure) = count(&mut *source.rows(&limited(ENDLESS, limit)).await.unwrap()).await;
     assert_eq!(failure.unwrap().code, codes::QUERY_TIMEOUT);
     let config = Config {
         url: Some(Secret::new(database.url())),

@@ -35,6 +35,8 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether the broker holds publishers back, while an answer is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the run's record is written while it goes.
 const RECORD_EVERY: Duration = Duration::from_secs(1);
 
@@ -294,7 +296,7 @@ impl Sender<'_> {
         progress.touch();
         loop {
             delivered.counts.possible_duplicates += items.iter().filter(|item| item.unknown).count() as u64;
-            let receipts = self.broker.publish(&outbounds).await;
+            let receipts = self.publish(&outbounds).await;
             assert_eq!(receipts.len(), items.len(), "a broker answers for each message");
             let before = items.len();
             let waiting;
@@ -317,6 +319,23 @@ impl Sender<'_> {
             delivered.stop.get_or_insert(failure);
         }
         delivered
+    }
+
+    /// Publishes a batch once. While the broker holds publishers back that is told, long before a publish times out.
+    async fn publish(&self, outbounds: &[Outbound]) -> Vec<Receipt> {
+        let publish = self.broker.publish(outbounds);
+        tokio::pin!(publish);
+        loop {
+            // The publish is polled on after each look; only the wait for the next look is dropped.
+            tokio::select! {
+                receipts = &mut publish => return receipts,
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    if let Some(reason) = self.broker.blocked() {
+                        self.watch.event(Event::Waiting(Some(format!("the broker holds publishers back: {reason}"))));
+                    }
+                }
+            }
+        }
     }
 
     /// Sorts a batch by its receipts; what is to be tried again comes back, with the failure that stands for it.

@@ -19,13 +19,11 @@ impl Compiler<'_> {
     pub(super) fn looped(&mut self, looped: &Loop) {
         let (table, mode) = match &looped.kind {
             LoopKind::For => (None, None),
-            LoopKind::TableRow { columns, mode } => (
-                Some((columns.as_ref().map(|columns| self.expr(columns)), *mode)),
-                Some(*mode),
-            ),
+            LoopKind::TableRow { columns, mode } => {
+                (Some((columns.as_ref().map(|columns| self.expr(columns)), *mode)), Some(*mode))
+            }
         };
-        self.mentions.reads.can_fail |=
-            looped.limit.is_some() || looped.offset.is_some() || table.is_some();
+        self.mentions.reads.can_fail |= looped.limit.is_some() || looped.offset.is_some() || table.is_some();
         let items = self.expr(&looped.items);
         let limit = looped.limit.as_ref().map(|limit| self.expr(limit));
         let (offset, resumed) = match &looped.offset {
@@ -34,14 +32,10 @@ impl Compiler<'_> {
             None => (None, false),
         };
         let resumes = &mut self.program.resumes;
-        let resume = *self
-            .scope
-            .resumes
-            .entry(looped.name.clone())
-            .or_insert_with(|| {
-                *resumes += 1;
-                *resumes - 1
-            });
+        let resume = *self.scope.resumes.entry(looped.name.clone()).or_insert_with(|| {
+            *resumes += 1;
+            *resumes - 1
+        });
         let head = Looped {
             items,
             slot: self.slot(),
@@ -56,11 +50,7 @@ impl Compiler<'_> {
         let rounds = Rounds {
             head,
             variable: &looped.variable,
-            object: Some(if mode.is_some() {
-                "tablerowloop"
-            } else {
-                "forloop"
-            }),
+            object: Some(if mode.is_some() { "tablerowloop" } else { "forloop" }),
             table: mode,
             place: looped.place,
         };
@@ -77,32 +67,12 @@ impl Compiler<'_> {
     /// A loop around what `body` compiles; returns the jump that is taken when there is nothing to go
     /// through.
     fn rounds(&mut self, rounds: Rounds<'_>, body: impl FnOnce(&mut Self)) -> usize {
-        let Rounds {
-            head,
-            variable,
-            object,
-            table,
-            place,
-        } = rounds;
-        let level = self
-            .frames
-            .iter()
-            .filter(|frame| matches!(frame, Frame::Loop { .. }))
-            .count();
+        let Rounds { head, variable, object, table, place } = rounds;
+        let level = self.frames.iter().filter(|frame| matches!(frame, Frame::Loop { .. })).count();
         let bound = self.scope.bound.len();
-        self.scope
-            .bound
-            .extend(object.map(|name| Bound::Loop { name, level }));
-        self.scope
-            .bound
-            .push(Bound::Variable(variable.to_owned(), head.slot));
-        let begin = self.push(
-            Op::LoopBegin {
-                looped: Box::new(head),
-                none: 0,
-            },
-            place,
-        );
+        self.scope.bound.extend(object.map(|name| Bound::Loop { name, level }));
+        self.scope.bound.push(Bound::Variable(variable.to_owned(), head.slot));
+        let begin = self.push(Op::LoopBegin { looped: Box::new(head), none: 0 }, place);
         if let Some(mode) = table {
             self.push(Op::TableBegin { mode }, place);
         }
@@ -110,16 +80,9 @@ impl Compiler<'_> {
         if let Some(mode) = table {
             self.push(Op::CellBegin { mode }, place);
         }
-        self.frames.push(Frame::Loop {
-            breaks: Vec::new(),
-            continues: Vec::new(),
-            cell: table,
-        });
+        self.frames.push(Frame::Loop { breaks: Vec::new(), continues: Vec::new(), cell: table });
         body(self);
-        let Some(Frame::Loop {
-            breaks, continues, ..
-        }) = self.frames.pop()
-        else {
+        let Some(Frame::Loop { breaks, continues, .. }) = self.frames.pop() else {
             unreachable!("frames are closed in order");
         };
         self.scope.bound.truncate(bound);
@@ -159,10 +122,7 @@ impl Compiler<'_> {
                         self.push(Op::CellBreak { mode }, place);
                     }
                     let jump = self.push(Op::Jump { to: 0 }, place);
-                    if let Frame::Loop {
-                        breaks, continues, ..
-                    } = &mut self.frames[i]
-                    {
+                    if let Frame::Loop { breaks, continues, .. } = &mut self.frames[i] {
                         if breaks_out { breaks } else { continues }.push(jump);
                     }
                     return;
@@ -176,10 +136,7 @@ impl Compiler<'_> {
         // Arguments are worked out where the partial is used, before its own scope begins.
         let mut arguments = Vec::new();
         for (name, value) in &partial.arguments {
-            let value = Chain {
-                expr: self.expr(value),
-                filters: Vec::new(),
-            };
+            let value = Chain { expr: self.expr(value), filters: Vec::new() };
             let slot = self.slot();
             self.push(Op::Assign { slot, value }, place);
             arguments.push((name.clone(), slot));
@@ -187,10 +144,7 @@ impl Compiler<'_> {
         let names = partial.arguments.iter().map(|(name, _)| name);
         let names = names.chain(partial.bound.iter().map(|(name, _)| name));
         self.mentions.parameters.extend(names.cloned());
-        let bound = partial
-            .bound
-            .as_ref()
-            .map(|(name, value)| (name, self.expr(value)));
+        let bound = partial.bound.as_ref().map(|(name, value)| (name, self.expr(value)));
         match bound {
             Some((name, items)) if partial.each => {
                 let slot = self.slot();
@@ -206,13 +160,7 @@ impl Compiler<'_> {
                     single: true,
                 };
                 let object = partial.isolated.then_some("forloop");
-                let rounds = Rounds {
-                    head,
-                    variable: name,
-                    object,
-                    table: None,
-                    place,
-                };
+                let rounds = Rounds { head, variable: name, object, table: None, place };
                 if partial.isolated {
                     arguments.push((name.clone(), slot));
                 }
@@ -223,16 +171,7 @@ impl Compiler<'_> {
             }
             Some((name, expr)) => {
                 let slot = self.slot();
-                self.push(
-                    Op::Assign {
-                        slot,
-                        value: Chain {
-                            expr,
-                            filters: Vec::new(),
-                        },
-                    },
-                    place,
-                );
+                self.push(Op::Assign { slot, value: Chain { expr, filters: Vec::new() } }, place);
                 arguments.push((name.clone(), slot));
                 self.partial_body(partial, arguments);
             }
@@ -243,9 +182,7 @@ impl Compiler<'_> {
     fn partial_body(&mut self, partial: &Partial, arguments: Vec<(String, Slot)>) {
         if !partial.isolated {
             let bound = self.scope.bound.len();
-            let variables = arguments
-                .into_iter()
-                .map(|(name, slot)| Bound::Variable(name, slot));
+            let variables = arguments.into_iter().map(|(name, slot)| Bound::Variable(name, slot));
             self.scope.bound.extend(variables);
             self.block(&partial.body);
             self.scope.bound.truncate(bound);
@@ -254,16 +191,9 @@ impl Compiler<'_> {
         let first = (self.program.slots, self.program.resumes, self.sites);
         let mut inner = self.scope_of(&partial.body);
         // The loop of `render … for` is the only one seen inside.
-        let level = self
-            .frames
-            .iter()
-            .filter(|frame| matches!(frame, Frame::Loop { .. }))
-            .count();
+        let level = self.frames.iter().filter(|frame| matches!(frame, Frame::Loop { .. })).count();
         if partial.each {
-            inner.bound.push(Bound::Loop {
-                name: "forloop",
-                level: level - 1,
-            });
+            inner.bound.push(Bound::Loop { name: "forloop", level: level - 1 });
         }
         for (name, slot) in arguments {
             inner.definite.push(slot);

@@ -66,11 +66,7 @@ impl<'o> Compiler<'o> {
         }
     }
 
-    pub fn template(
-        mut self,
-        block: &Block,
-        checked: bool,
-    ) -> Result<(Program, Mentions), Vec<Error>> {
+    pub fn template(mut self, block: &Block, checked: bool) -> Result<(Program, Mentions), Vec<Error>> {
         self.program.checked = checked;
         self.mentions.reads.can_fail |= checked;
         self.scope = self.scope_of(block);
@@ -84,22 +80,13 @@ impl<'o> Compiler<'o> {
         place: Place,
     ) -> Result<(Program, Mentions), Vec<Error>> {
         let test = self.tests(conditions);
-        self.push(
-            Op::Test {
-                test,
-                when: true,
-                to: 0,
-            },
-            place,
-        );
+        self.push(Op::Test { test, when: true, to: 0 }, place);
         self.finish()
     }
 
     fn finish(mut self) -> Result<(Program, Mentions), Vec<Error>> {
         if self.faults.is_empty() {
-            self.mentions
-                .own
-                .extend(self.scope.assigned.keys().cloned());
+            self.mentions.own.extend(self.scope.assigned.keys().cloned());
             return Ok((self.program, self.mentions));
         }
         Err(self.faults)
@@ -185,9 +172,7 @@ impl<'o> Compiler<'o> {
                 let to = self.program.text.len();
                 self.push(Op::Text { from, to }, *place);
             }
-            Node::Output {
-                value, mode, place, ..
-            } => {
+            Node::Output { value, mode, place, .. } => {
                 let value = self.chain(value);
                 self.push(emission(value, *mode), *place);
             }
@@ -207,19 +192,9 @@ impl<'o> Compiler<'o> {
                 self.scope.definite.push(slot);
             }
             Node::If { branches, place } => self.branches(branches, *place),
-            Node::Case {
-                subject,
-                arms,
-                place,
-            } => self.case(subject, arms, *place),
+            Node::Case { subject, arms, place } => self.case(subject, arms, *place),
             Node::Loop(looped) => self.looped(looped),
-            Node::Cycle {
-                group,
-                items,
-                site,
-                mode,
-                place,
-            } => {
+            Node::Cycle { group, items, site, mode, place } => {
                 let sites = &mut self.sites;
                 let site = *self.scope.sites.entry(site.clone()).or_insert_with(|| {
                     *sites += 1;
@@ -227,34 +202,14 @@ impl<'o> Compiler<'o> {
                 });
                 let group = group.as_ref().map(|group| self.chain(group));
                 let items = items.iter().map(|item| self.expr(item)).collect();
-                self.push(
-                    Op::Cycle {
-                        group,
-                        site,
-                        items,
-                        mode: *mode,
-                    },
-                    *place,
-                );
+                self.push(Op::Cycle { group, site, items, mode: *mode }, *place);
             }
-            Node::Counter {
-                name,
-                step,
-                mode,
-                place,
-            } => {
+            Node::Counter { name, step, mode, place } => {
                 let slot = match self.scope.counters.get(name) {
                     Some(slot) => *slot,
                     None => unreachable!("`{name}` was collected with its scope"),
                 };
-                self.push(
-                    Op::Counter {
-                        slot,
-                        step: *step,
-                        mode: *mode,
-                    },
-                    *place,
-                );
+                self.push(Op::Counter { slot, step: *step, mode: *mode }, *place);
             }
             Node::IfChanged { body, place } => {
                 self.push(Op::ChangedBegin, *place);
@@ -281,14 +236,7 @@ impl<'o> Compiler<'o> {
         for branch in branches {
             let skip = branch.test.as_ref().map(|test| {
                 let test = self.tests(test);
-                self.push(
-                    Op::Test {
-                        test,
-                        when: !branch.negated,
-                        to: 0,
-                    },
-                    branch.place,
-                )
+                self.push(Op::Test { test, when: !branch.negated, to: 0 }, branch.place)
             });
             self.optional(&branch.body);
             if let Some(skip) = skip {
@@ -312,14 +260,7 @@ impl<'o> Compiler<'o> {
                 (Some(values), _) => {
                     let subject = self.expr(subject);
                     let values = values.iter().map(|value| self.expr(value)).collect();
-                    Some(self.push(
-                        Op::TestCase {
-                            subject,
-                            values,
-                            to: 0,
-                        },
-                        arm.place,
-                    ))
+                    Some(self.push(Op::TestCase { subject, values, to: 0 }, arm.place))
                 }
                 (None, Some(slot)) => Some(self.push(Op::TestSlot { slot, to: 0 }, arm.place)),
                 (None, None) => None,

@@ -56,10 +56,7 @@ impl Assigned {
                 Node::Case { arms, .. } => arms.iter().for_each(|arm| self.block(&arm.body)),
                 Node::Loop(looped) => {
                     self.block(&looped.body);
-                    looped
-                        .otherwise
-                        .iter()
-                        .for_each(|otherwise| self.block(otherwise));
+                    looped.otherwise.iter().for_each(|otherwise| self.block(otherwise));
                 }
                 Node::IfChanged { body, .. } => self.block(body),
                 Node::Partial(partial) if !partial.isolated => self.block(&partial.body),

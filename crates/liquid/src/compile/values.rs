@@ -10,11 +10,7 @@ use crate::program::{Applied, Base, Chain, Expr, Key, Slot, Test, Tests};
 impl Compiler<'_> {
     pub(super) fn chain(&mut self, filtered: &ast::Filtered) -> Chain {
         let expr = self.expr(&filtered.expr);
-        let filters = filtered
-            .filters
-            .iter()
-            .filter_map(|call| self.call(call))
-            .collect();
+        let filters = filtered.filters.iter().filter_map(|call| self.call(call)).collect();
         Chain { expr, filters }
     }
 
@@ -29,42 +25,22 @@ impl Compiler<'_> {
         let (least, most) = filter.arguments();
         let given = call.positional.len();
         if given < least || given > most {
-            let count = if least == most {
-                least.to_string()
-            } else {
-                format!("{least} to {most}")
-            };
+            let count = if least == most { least.to_string() } else { format!("{least} to {most}") };
             let noun = if most == 1 { "argument" } else { "arguments" };
             let message = format!("`{}` takes {count} {noun}, here it has {given}", call.name);
-            self.faults.push(
-                self.program
-                    .sources
-                    .error(ErrorKind::Arguments, call.place, message),
-            );
+            self.faults.push(self.program.sources.error(ErrorKind::Arguments, call.place, message));
         }
         for (name, expr) in &call.named {
             if !filter.named_arguments().contains(&name.as_str()) && !self.options.lax {
                 let message = format!("`{}` takes no argument `{name}:`", call.name);
-                self.faults.push(self.program.sources.error(
-                    ErrorKind::Arguments,
-                    expr.place,
-                    message,
-                ));
+                self.faults.push(self.program.sources.error(ErrorKind::Arguments, expr.place, message));
             }
         }
         self.mentions.reads.can_fail |= filter.can_fail();
         Some(Applied {
             filter,
-            positional: call
-                .positional
-                .iter()
-                .map(|argument| self.expr(argument))
-                .collect(),
-            named: call
-                .named
-                .iter()
-                .map(|(name, argument)| (name.clone(), self.expr(argument)))
-                .collect(),
+            positional: call.positional.iter().map(|argument| self.expr(argument)).collect(),
+            named: call.named.iter().map(|(name, argument)| (name.clone(), self.expr(argument))).collect(),
             place: call.place,
         })
     }
@@ -72,16 +48,10 @@ impl Compiler<'_> {
     fn unknown_filter(&self, call: &ast::Call) -> Error {
         if call.name == "raw" {
             let message = "`raw` must be the last filter of an output";
-            return self
-                .program
-                .sources
-                .error(ErrorKind::Arguments, call.place, message);
+            return self.program.sources.error(ErrorKind::Arguments, call.place, message);
         }
         let message = format!("there is no filter `{}`", call.name);
-        let error = self
-            .program
-            .sources
-            .error(ErrorKind::UnknownFilter, call.place, message);
+        let error = self.program.sources.error(ErrorKind::UnknownFilter, call.place, message);
         match nearest(&call.name, Filter::names()) {
             Some(known) => error.hinted(format!("did you mean `{known}`?")),
             None => error,
@@ -91,11 +61,7 @@ impl Compiler<'_> {
     pub(super) fn tests(&mut self, conditions: &ast::Conditions) -> Tests {
         Tests {
             first: self.test(&conditions.first),
-            rest: conditions
-                .rest
-                .iter()
-                .map(|(logic, comparison)| (*logic, self.test(comparison)))
-                .collect(),
+            rest: conditions.rest.iter().map(|(logic, comparison)| (*logic, self.test(comparison))).collect(),
         }
     }
 
@@ -128,15 +94,10 @@ impl Compiler<'_> {
         let mut keys = &expr.keys[..];
         let base = match &expr.base {
             ast::Base::Literal(literal) => Base::Literal(literal.clone()),
-            ast::Base::Range(from, to) => {
-                Base::Range(Box::new(self.expr(from)), Box::new(self.expr(to)))
-            }
+            ast::Base::Range(from, to) => Base::Range(Box::new(self.expr(from)), Box::new(self.expr(to))),
             ast::Base::Named(name) => {
                 self.mentions.note_any();
-                Base::Named {
-                    name: Box::new(self.expr(name)),
-                    known: self.known(),
-                }
+                Base::Named { name: Box::new(self.expr(name)), known: self.known() }
             }
             ast::Base::Name(name) => {
                 let (base, passed) = self.resolve(name, expr);
@@ -153,11 +114,7 @@ impl Compiler<'_> {
                 ast::Key::Expr(expr) => Key::Expr(Box::new(self.expr(expr))),
             })
             .collect();
-        Expr {
-            base,
-            keys,
-            place: expr.place,
-        }
+        Expr { base, keys, place: expr.place }
     }
 
     /// What a name means here, and how many of its keys that answers already (`parentloop`).
@@ -178,28 +135,13 @@ impl Compiler<'_> {
         let counter = self.scope.counters.get(name).copied();
         let slot = self.scope.assigned.get(name).copied();
         if let Some(slot) = slot.filter(|slot| self.scope.definite.contains(slot)) {
-            return (
-                Base::Local {
-                    slot,
-                    counter: None,
-                    global: None,
-                },
-                0,
-            );
+            return (Base::Local { slot, counter: None, global: None }, 0);
         }
         self.mentions.note(name, expr, slot.or(counter).is_some());
         let global = self.global(name);
         let base = match (slot, counter) {
-            (Some(slot), counter) => Base::Local {
-                slot,
-                counter,
-                global: Some(global),
-            },
-            (None, Some(slot)) => Base::Local {
-                slot,
-                counter: None,
-                global: Some(global),
-            },
+            (Some(slot), counter) => Base::Local { slot, counter, global: Some(global) },
+            (None, Some(slot)) => Base::Local { slot, counter: None, global: Some(global) },
             (None, None) => Base::Global(global),
         };
         (base, 0)
@@ -223,28 +165,14 @@ impl Compiler<'_> {
             Bound::Loop { .. } => None,
         });
         let local = |(name, slot): (&String, &Slot)| {
-            (
-                name.clone(),
-                Base::Local {
-                    slot: *slot,
-                    counter: None,
-                    global: None,
-                },
-            )
+            (name.clone(), Base::Local { slot: *slot, counter: None, global: None })
         };
-        bound
-            .chain(scope.assigned.iter().map(local))
-            .chain(scope.counters.iter().map(local))
-            .collect()
+        bound.chain(scope.assigned.iter().map(local)).chain(scope.counters.iter().map(local)).collect()
     }
 }
 
 fn named_key(name: &str, dotted: bool) -> Key {
-    Key::Name {
-        name: name.to_owned(),
-        dotted,
-        hint: u32::MAX.into(),
-    }
+    Key::Name { name: name.to_owned(), dotted, hint: u32::MAX.into() }
 }
 
 /// Follows `.parentloop` outwards, as far as it is written.
@@ -257,17 +185,10 @@ fn parent_loop(level: usize, outer: &[Bound], keys: &[ast::Key]) -> (Base, usize
             break;
         }
         passed += 1;
-        let parent = outer
-            .iter()
-            .enumerate()
-            .rev()
-            .find_map(|(i, bound)| match bound {
-                Bound::Loop {
-                    name: "forloop",
-                    level,
-                } => Some((i, *level)),
-                Bound::Loop { .. } | Bound::Variable(..) => None,
-            });
+        let parent = outer.iter().enumerate().rev().find_map(|(i, bound)| match bound {
+            Bound::Loop { name: "forloop", level } => Some((i, *level)),
+            Bound::Loop { .. } | Bound::Variable(..) => None,
+        });
         let Some((i, found)) = parent else {
             return (Base::Literal(ast::Literal::Nil), passed);
         };

@@ -66,10 +66,7 @@ pub(super) fn reverse<'r>(input: &Held<'r>, _: &Given<'r>, work: &mut Work<'_>) 
 pub(super) fn concat<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>) -> Result<'r> {
     let other = given.get(0).unwrap_or(&Held::Nil);
     if !other.is_array() {
-        return Err(Refusal::Arguments(format!(
-            "`concat` takes an array, not {}",
-            kind_of(other)
-        )));
+        return Err(Refusal::Arguments(format!("`concat` takes an array, not {}", kind_of(other))));
     }
     let mut all = items(input, work)?;
     all.extend(items(other, work)?);
@@ -106,10 +103,7 @@ fn cannot_select(name: &Held<'_>) -> Refusal {
 
 /// The items a `where`, `find` or the like selects: one answer each. `None` as a whole when an item
 /// has no properties.
-fn selected<'r>(
-    items: &[Held<'r>],
-    given: &Given<'r>,
-) -> std::result::Result<Option<Vec<bool>>, Refusal> {
+fn selected<'r>(items: &[Held<'r>], given: &Given<'r>) -> std::result::Result<Option<Vec<bool>>, Refusal> {
     let name = given.get(0).unwrap_or(&Held::Nil);
     let mut answers = Vec::with_capacity(items.len());
     for item in items {
@@ -124,20 +118,12 @@ fn selected<'r>(
     Ok(Some(answers))
 }
 
-fn filtered<'r>(
-    input: &Held<'r>,
-    given: &Given<'r>,
-    work: &mut Work<'_>,
-    keep: bool,
-) -> Result<'r> {
+fn filtered<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>, keep: bool) -> Result<'r> {
     let items = items(input, work)?;
     let Some(answers) = selected(&items, given)? else {
         return Ok(Held::Nil);
     };
-    let kept = items
-        .into_iter()
-        .zip(answers)
-        .filter(|(_, answer)| *answer == keep);
+    let kept = items.into_iter().zip(answers).filter(|(_, answer)| *answer == keep);
     Ok(Held::list(kept.map(|(item, _)| item).collect()))
 }
 
@@ -149,10 +135,7 @@ pub(super) fn reject<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_
     filtered(input, given, work, false)
 }
 
-fn position<'r>(
-    items: &[Held<'r>],
-    given: &Given<'r>,
-) -> std::result::Result<Option<usize>, Refusal> {
+fn position<'r>(items: &[Held<'r>], given: &Given<'r>) -> std::result::Result<Option<usize>, Refusal> {
     Ok(selected(items, given)?.and_then(|answers| answers.iter().position(|answer| *answer)))
 }
 
@@ -161,11 +144,7 @@ pub(super) fn find<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>)
     Ok(position(&items, given)?.map_or(Held::Nil, |i| items[i].clone()))
 }
 
-pub(super) fn find_index<'r>(
-    input: &Held<'r>,
-    given: &Given<'r>,
-    work: &mut Work<'_>,
-) -> Result<'r> {
+pub(super) fn find_index<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>) -> Result<'r> {
     let items = items(input, work)?;
     Ok(position(&items, given)?.map_or(Held::Nil, |i| Held::Int(i as i128)))
 }
@@ -247,22 +226,15 @@ pub(super) fn uniq<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>)
 pub(super) fn sort<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>) -> Result<'r> {
     let mut keyed = keyed(input, given, work)?;
     let mut refused = None;
-    merge_sort(
-        &mut keyed,
-        &mut |(left, _), (right, _)| match (left, right) {
-            (Held::Nil, Held::Nil) => Ordering::Equal,
-            (Held::Nil, _) => Ordering::Greater,
-            (_, Held::Nil) => Ordering::Less,
-            _ => order(left, right).ok().flatten().unwrap_or_else(|| {
-                refused = Some(format!(
-                    "cannot sort {} among {}",
-                    kind_of(right),
-                    kind_of(left)
-                ));
-                Ordering::Equal
-            }),
-        },
-    );
+    merge_sort(&mut keyed, &mut |(left, _), (right, _)| match (left, right) {
+        (Held::Nil, Held::Nil) => Ordering::Equal,
+        (Held::Nil, _) => Ordering::Greater,
+        (_, Held::Nil) => Ordering::Less,
+        _ => order(left, right).ok().flatten().unwrap_or_else(|| {
+            refused = Some(format!("cannot sort {} among {}", kind_of(right), kind_of(left)));
+            Ordering::Equal
+        }),
+    });
     match refused {
         Some(message) if !work.lax => Err(Refusal::Cannot(message)),
         _ => Ok(unkeyed(keyed)),
@@ -270,14 +242,9 @@ pub(super) fn sort<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>)
 }
 
 /// By text, capitals and small letters alike; nil comes last.
-pub(super) fn sort_natural<'r>(
-    input: &Held<'r>,
-    given: &Given<'r>,
-    work: &mut Work<'_>,
-) -> Result<'r> {
+pub(super) fn sort_natural<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>) -> Result<'r> {
     let mut keyed = keyed(input, given, work)?;
-    keyed
-        .sort_by_cached_key(|(key, _)| (matches!(key, Held::Nil), key.text().to_ascii_lowercase()));
+    keyed.sort_by_cached_key(|(key, _)| (matches!(key, Held::Nil), key.text().to_ascii_lowercase()));
     Ok(unkeyed(keyed))
 }
 

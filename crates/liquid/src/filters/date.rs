@@ -29,26 +29,14 @@ pub(super) fn date<'r>(
 
 /// `None` when the value is no date, which is then handed on as it is.
 fn instant(input: &Held<'_>, work: &Work<'_>) -> Result<Option<Instant>, Refusal> {
-    let utc = |micros| {
-        Some(Instant {
-            micros,
-            offset_minutes: 0,
-        })
-    };
+    let utc = |micros| Some(Instant { micros, offset_minutes: 0 });
     Ok(match input {
         Held::Date(days) => i64::from(*days).checked_mul(DAY_MICROS).and_then(utc),
         Held::DateTime(micros) | Held::Time(micros) => utc(*micros),
-        Held::Timestamp(micros, offset) => Some(Instant {
-            micros: *micros,
-            offset_minutes: *offset,
-        }),
+        Held::Timestamp(micros, offset) => Some(Instant { micros: *micros, offset_minutes: *offset }),
         Held::Int(_) | Held::Float(_) | Held::Decimal(_) => {
             let micros = Number::of(input).to_float() * 1e6;
-            if micros.abs() < 9e18 {
-                utc(micros as i64)
-            } else {
-                None
-            }
+            if micros.abs() < 9e18 { utc(micros as i64) } else { None }
         }
         Held::Str(text) => match text.trim() {
             "now" | "today" => {
@@ -80,15 +68,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// How a directive is padded.
 #[derive(Clone, Copy, Default)]
@@ -115,9 +95,7 @@ struct Fields {
 }
 
 fn fields(instant: Instant) -> Fields {
-    let local = instant
-        .micros
-        .saturating_add(i64::from(instant.offset_minutes) * 60_000_000);
+    let local = instant.micros.saturating_add(i64::from(instant.offset_minutes) * 60_000_000);
     let days = local.div_euclid(DAY_MICROS);
     let of_day = local.rem_euclid(DAY_MICROS);
     let (year, month, day) = calendar::civil(days);
@@ -157,8 +135,7 @@ fn strftime(format: &str, instant: Instant, out: &mut String, depth: usize) {
                 other => break other,
             }
         };
-        if !directive.is_some_and(|directive| field(directive, style, &fields, instant, out, depth))
-        {
+        if !directive.is_some_and(|directive| field(directive, style, &fields, instant, out, depth)) {
             // What is no directive is written as it stands.
             out.push('%');
             chars = whole.chars();
@@ -174,11 +151,7 @@ fn field(
     out: &mut String,
     depth: usize,
 ) -> bool {
-    let hour12 = if fields.hour % 12 == 0 {
-        12
-    } else {
-        fields.hour % 12
-    };
+    let hour12 = if fields.hour % 12 == 0 { 12 } else { fields.hour % 12 };
     let (iso_year, iso_week) = iso_week(fields);
     let from_monday = (fields.weekday + 6) % 7;
     let mut number = |value: i64, width, pad| push_number(value, width, pad, style, out);
@@ -205,10 +178,7 @@ fn field(
         'g' => number(iso_year.rem_euclid(100), 2, '0'),
         's' => number(instant.micros.div_euclid(1_000_000), 1, '0'),
         'L' | 'N' => {
-            let width = style
-                .width
-                .unwrap_or(if directive == 'L' { 3 } else { 9 })
-                .clamp(1, 24);
+            let width = style.width.unwrap_or(if directive == 'L' { 3 } else { 9 }).clamp(1, 24);
             let digits = format!("{:06}{}", fields.micros, "0".repeat(18));
             out.push_str(&digits[..width]);
         }
@@ -294,11 +264,7 @@ fn iso_week(fields: &Fields) -> (i64, i64) {
     let week = (fields.year_day - weekday + 10) / 7;
     let weeks_in = |year: i64| {
         let first = (calendar::days(year, 1, 1) + 4).rem_euclid(7);
-        if first == 4 || (first == 3 && calendar::is_leap(year)) {
-            53
-        } else {
-            52
-        }
+        if first == 4 || (first == 3 && calendar::is_leap(year)) { 53 } else { 52 }
     };
     if week < 1 {
         (fields.year - 1, weeks_in(fields.year - 1))
@@ -329,10 +295,7 @@ mod tests {
             ("%j %U %W %V %G %g %u %w", "065 09 10 10 2024 24 2 2"),
             ("%L %N %3N %6N", "012 012345000 012 012345"),
             ("%z %:z %s %%", "+0200 +02:00 1709615289 %"),
-            (
-                "%D %F %T %R %r %c",
-                "03/05/24 2024-03-05 07:08:09 07:08 07:08:09 AM Tue Mar  5 07:08:09 2024",
-            ),
+            ("%D %F %T %R %r %c", "03/05/24 2024-03-05 07:08:09 07:08 07:08:09 AM Tue Mar  5 07:08:09 2024"),
             ("%10Y %03d %_5m %-H %q %", "0000002024 005     3 7 %q %"),
         ];
         for (directives, expected) in cases {

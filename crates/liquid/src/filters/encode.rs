@@ -25,31 +25,21 @@ fn bytes<'h>(held: &'h Held<'_>) -> Cow<'h, [u8]> {
 
 fn hex<'r>(digest: &[u8]) -> Held<'r> {
     let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    Held::own_str(
-        digits
-            .map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0'))
-            .collect::<String>(),
-    )
+    Held::own_str(digits.map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')).collect::<String>())
 }
 
 fn utf8<'r>(bytes: Vec<u8>, what: &str) -> Result<'r> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Held::own_str(text)),
-        Err(_) => Err(Refusal::Cannot(format!(
-            "the decoded {what} is not UTF-8 text"
-        ))),
+        Err(_) => Err(Refusal::Cannot(format!("the decoded {what} is not UTF-8 text"))),
     }
 }
 
 /// JSON text of a value; where a value stands it is embedded, not quoted again.
 pub(super) fn json<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
     let mut out = Vec::new();
-    input
-        .write_json(&mut out)
-        .map_err(|error| Refusal::NoJson(error.to_string()))?;
-    Ok(Held::Written(Text::Own(
-        String::from_utf8_lossy(&out).into(),
-    )))
+    input.write_json(&mut out).map_err(|error| Refusal::NoJson(error.to_string()))?;
+    Ok(Held::Written(Text::Own(String::from_utf8_lossy(&out).into())))
 }
 
 pub(super) fn base64<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
@@ -62,22 +52,12 @@ pub(super) fn base64_url_safe<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
 
 pub(super) fn base64_decode<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
     let decoded = STANDARD.decode(input.text().as_bytes());
-    utf8(
-        decoded.map_err(|_| Refusal::Cannot("the text is not base64".to_owned()))?,
-        "base64",
-    )
+    utf8(decoded.map_err(|_| Refusal::Cannot("the text is not base64".to_owned()))?, "base64")
 }
 
-pub(super) fn base64_url_safe_decode<'r>(
-    input: &Held<'r>,
-    _: &Given<'r>,
-    _: &mut Work<'_>,
-) -> Result<'r> {
+pub(super) fn base64_url_safe_decode<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
     let decoded = URL_SAFE.decode(input.text().as_bytes());
-    utf8(
-        decoded.map_err(|_| Refusal::Cannot("the text is not URL-safe base64".to_owned()))?,
-        "base64",
-    )
+    utf8(decoded.map_err(|_| Refusal::Cannot("the text is not URL-safe base64".to_owned()))?, "base64")
 }
 
 pub(super) fn sha256<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
@@ -106,11 +86,7 @@ pub(super) fn url_encode<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
             other => {
                 out.push('%');
                 for digit in [other >> 4, other & 15] {
-                    out.push(
-                        char::from_digit(digit.into(), 16)
-                            .unwrap_or('0')
-                            .to_ascii_uppercase(),
-                    );
+                    out.push(char::from_digit(digit.into(), 16).unwrap_or('0').to_ascii_uppercase());
                 }
             }
         }
@@ -124,11 +100,7 @@ pub(super) fn url_decode<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) 
     }
     let text = input.text();
     let bytes = text.as_bytes();
-    let digit = |at: usize| {
-        bytes
-            .get(at)
-            .and_then(|byte| char::from(*byte).to_digit(16))
-    };
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {

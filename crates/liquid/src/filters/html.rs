@@ -48,11 +48,7 @@ fn begins_entity(text: &str) -> bool {
         None => (false, text),
     };
     let part = |c: &char| {
-        if digits {
-            c.is_ascii_digit()
-        } else {
-            c.is_ascii_alphabetic()
-        }
+        if digits { c.is_ascii_digit() } else { c.is_ascii_alphabetic() }
     };
     let length = rest.chars().take_while(part).count();
     length > 0 && rest[length..].starts_with(';')
@@ -60,11 +56,7 @@ fn begins_entity(text: &str) -> bool {
 
 /// Scripts, comments and styles with what is in them, then every tag.
 pub(super) fn strip_html<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
-    const BLOCKS: &[(&str, &str)] = &[
-        ("<script", "</script>"),
-        ("<!--", "-->"),
-        ("<style", "</style>"),
-    ];
+    const BLOCKS: &[(&str, &str)] = &[("<script", "</script>"), ("<!--", "-->"), ("<style", "</style>")];
     let text = input.text();
     let mut kept = String::with_capacity(text.len());
     let mut rest = &*text;
@@ -76,9 +68,7 @@ pub(super) fn strip_html<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
         let mut end = None;
         for (i, (open, close)) in BLOCKS.iter().enumerate() {
             if !endless[i] && rest.starts_with(open) {
-                end = rest[open.len()..]
-                    .find(close)
-                    .map(|found| open.len() + found + close.len());
+                end = rest[open.len()..].find(close).map(|found| open.len() + found + close.len());
                 endless[i] = end.is_none();
                 break;
             }

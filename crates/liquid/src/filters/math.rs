@@ -57,20 +57,12 @@ pub(super) fn floor<'r>(input: &Held<'r>, _: &Given<'r>, _: &mut Work<'_>) -> Re
 
 pub(super) fn at_least<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     let (number, least) = (Number::of(input), operand(given));
-    let chosen = if number.compare(least) == Some(Ordering::Less) {
-        least
-    } else {
-        number
-    };
+    let chosen = if number.compare(least) == Some(Ordering::Less) { least } else { number };
     chosen.held()
 }
 
 pub(super) fn at_most<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
     let (number, most) = (Number::of(input), operand(given));
-    let chosen = if number.compare(most) == Some(Ordering::Greater) {
-        most
-    } else {
-        number
-    };
+    let chosen = if number.compare(most) == Some(Ordering::Greater) { most } else { number };
     chosen.held()
 }

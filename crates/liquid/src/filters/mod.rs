@@ -67,9 +67,7 @@ impl Work<'_> {
                 self.steps_left = left;
                 Ok(())
             }
-            None => Err(Refusal::TooMuch(
-                "rendering takes too many steps".to_owned(),
-            )),
+            None => Err(Refusal::TooMuch("rendering takes too many steps".to_owned())),
         }
     }
 
@@ -77,10 +75,7 @@ impl Work<'_> {
         if bytes <= self.bytes_max {
             return Ok(());
         }
-        Err(Refusal::TooMuch(format!(
-            "a text gets longer than {} bytes",
-            self.bytes_max
-        )))
+        Err(Refusal::TooMuch(format!("a text gets longer than {} bytes", self.bytes_max)))
     }
 }
 
@@ -126,11 +121,7 @@ impl Filter {
     }
 
     pub fn named_arguments(self) -> &'static [&'static str] {
-        if self.0.name == "default" {
-            &["allow_false"]
-        } else {
-            &[]
-        }
+        if self.0.name == "default" { &["allow_false"] } else { &[] }
     }
 
     pub fn can_fail(self) -> bool {
@@ -151,33 +142,15 @@ impl Filter {
 }
 
 const fn plain(name: &'static str, least: usize, most: usize, apply: Plain) -> Entry {
-    Entry {
-        name,
-        least,
-        most,
-        can_fail: false,
-        apply: Apply::Plain(apply),
-    }
+    Entry { name, least, most, can_fail: false, apply: Apply::Plain(apply) }
 }
 
 const fn sure(name: &'static str, least: usize, most: usize, apply: Working) -> Entry {
-    Entry {
-        name,
-        least,
-        most,
-        can_fail: false,
-        apply: Apply::Working(apply),
-    }
+    Entry { name, least, most, can_fail: false, apply: Apply::Working(apply) }
 }
 
 const fn unsure(name: &'static str, least: usize, most: usize, apply: Working) -> Entry {
-    Entry {
-        name,
-        least,
-        most,
-        can_fail: true,
-        apply: Apply::Working(apply),
-    }
+    Entry { name, least, most, can_fail: true, apply: Apply::Working(apply) }
 }
 
 static TABLE: &[Entry] = &[
@@ -188,12 +161,7 @@ static TABLE: &[Entry] = &[
     plain("base64", 0, 0, encode::base64),
     unsure("base64_decode", 0, 0, encode::base64_decode),
     plain("base64_encode", 0, 0, encode::base64),
-    unsure(
-        "base64_url_safe_decode",
-        0,
-        0,
-        encode::base64_url_safe_decode,
-    ),
+    unsure("base64_url_safe_decode", 0, 0, encode::base64_url_safe_decode),
     plain("base64_url_safe_encode", 0, 0, encode::base64_url_safe),
     plain("capitalize", 0, 0, text::capitalize),
     unsure("ceil", 0, 0, math::ceil),

@@ -29,10 +29,7 @@ pub(super) fn downcase<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
 pub(super) fn capitalize<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     let text = input.text();
     let mut chars = text.chars();
-    let first: String = chars
-        .next()
-        .map(|first| first.to_uppercase().collect())
-        .unwrap_or_default();
+    let first: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
     own(first + &chars.as_str().to_lowercase())
 }
 
@@ -56,11 +53,7 @@ pub(super) fn squish<'r>(input: &Held<'r>, _: &Given<'r>) -> Held<'r> {
     if matches!(input, Held::Nil) {
         return Held::Nil;
     }
-    own(input
-        .text()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" "))
+    own(input.text().split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 pub(super) fn default<'r>(input: &Held<'r>, given: &Given<'r>) -> Held<'r> {
@@ -85,11 +78,7 @@ pub(super) fn remove<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_
 
 fn replace_all<'r>(text: &str, pattern: &str, with: &str, work: &mut Work<'_>) -> Result<'r> {
     // The length is known before the text is made, so that a long replacement cannot fill the memory.
-    let count = if with.len() > pattern.len() {
-        text.matches(pattern).count()
-    } else {
-        0
-    };
+    let count = if with.len() > pattern.len() { text.matches(pattern).count() } else { 0 };
     work.charge(count / 8)?;
     work.bytes(text.len().saturating_add(count.saturating_mul(with.len())))?;
     Ok(own(text.replace(pattern, with)))
@@ -132,21 +121,13 @@ pub(super) fn slice<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>
     }
     let text = input.text();
     let range = window(text.chars().count(), offset, length);
-    Ok(own(text
-        .chars()
-        .skip(range.start)
-        .take(range.len())
-        .collect::<String>()))
+    Ok(own(text.chars().skip(range.start).take(range.len()).collect::<String>()))
 }
 
 /// The items from `offset` on (from the end when negative), as far as there are any.
 fn window(count: usize, offset: i64, length: i64) -> std::ops::Range<usize> {
     let count_signed = i64::try_from(count).unwrap_or(i64::MAX);
-    let start = if offset < 0 {
-        count_signed.saturating_add(offset)
-    } else {
-        offset
-    };
+    let start = if offset < 0 { count_signed.saturating_add(offset) } else { offset };
     if start < 0 || start > count_signed || length < 0 {
         return 0..0;
     }
@@ -164,9 +145,7 @@ pub(super) fn split<'r>(input: &Held<'r>, given: &Given<'r>, work: &mut Work<'_>
     match &*pattern {
         // One space means any run of white space.
         " " => text.split_whitespace().try_for_each(&mut push)?,
-        "" => text
-            .char_indices()
-            .try_for_each(|(at, c)| push(&text[at..at + c.len_utf8()]))?,
+        "" => text.char_indices().try_for_each(|(at, c)| push(&text[at..at + c.len_utf8()]))?,
         pattern => text.split(pattern).try_for_each(&mut push)?,
     }
     // Nothing at the end is not handed out, however often.
@@ -188,18 +167,10 @@ pub(super) fn truncate<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>
         return Ok(own(&*text));
     }
     let kept = length.saturating_sub(tail.chars().count() as i64).max(0) as usize;
-    Ok(own(text
-        .chars()
-        .take(kept)
-        .chain(tail.chars())
-        .collect::<String>()))
+    Ok(own(text.chars().take(kept).chain(tail.chars()).collect::<String>()))
 }
 
-pub(super) fn truncatewords<'r>(
-    input: &Held<'r>,
-    given: &Given<'r>,
-    _: &mut Work<'_>,
-) -> Result<'r> {
+pub(super) fn truncatewords<'r>(input: &Held<'r>, given: &Given<'r>, _: &mut Work<'_>) -> Result<'r> {
     if matches!(input, Held::Nil) {
         return Ok(Held::Nil);
     }

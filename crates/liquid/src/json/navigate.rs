@@ -35,10 +35,7 @@ pub(crate) fn member<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     if kind(text) != Kind::Object {
         return None;
     }
-    elements(text)
-        .filter(|(held, _)| unescape(held) == name)
-        .last()
-        .map(|(_, value)| value)
+    elements(text).filter(|(held, _)| unescape(held) == name).last().map(|(_, value)| value)
 }
 
 /// The elements of an array (with empty names) or the members of an object, the names still quoted.
@@ -96,10 +93,7 @@ fn value_end(bytes: &[u8], at: usize) -> usize {
             }
             _ if depth > 0 => at += 1,
             _ => {
-                while bytes
-                    .get(at)
-                    .is_some_and(|byte| !b",]} \n\r\t:".contains(byte))
-                {
+                while bytes.get(at).is_some_and(|byte| !b",]} \n\r\t:".contains(byte)) {
                     at += 1;
                 }
             }
@@ -150,32 +144,15 @@ mod tests {
         assert_eq!(member(text, "c\n"), Some("null"));
         assert_eq!(member(text, "d"), Some("-1.50"));
         assert_eq!(member(text, "e"), None);
-        let all: Vec<_> = elements("[1, [2,3] ,\"a,b\"]")
-            .map(|(_, value)| value)
-            .collect();
+        let all: Vec<_> = elements("[1, [2,3] ,\"a,b\"]").map(|(_, value)| value).collect();
         assert_eq!(all, ["1", "[2,3]", "\"a,b\""]);
-        assert_eq!(
-            elements("[]").count() + elements("{}").count() + elements("3").count(),
-            0
-        );
+        assert_eq!(elements("[]").count() + elements("{}").count() + elements("3").count(), 0);
     }
 
     #[test]
     fn text_that_is_not_json_ends_too() {
-        for text in [
-            "[",
-            "{\"a",
-            "[1,",
-            "{\"a\":",
-            "[\"\\",
-            "{]",
-            "[}",
-            "{\"a\" \"b\"",
-            "]",
-            "",
-            "[é",
-            "[:",
-        ] {
+        for text in ["[", "{\"a", "[1,", "{\"a\":", "[\"\\", "{]", "[}", "{\"a\" \"b\"", "]", "", "[é", "[:"]
+        {
             assert!(elements(text).count() <= text.len(), "{text}");
         }
     }

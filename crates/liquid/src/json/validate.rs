@@ -19,11 +19,7 @@ pub struct Fault {
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} at line {} column {}",
-            self.message, self.line, self.column
-        )
+        write!(f, "{} at line {} column {}", self.message, self.line, self.column)
     }
 }
 
@@ -44,17 +40,8 @@ pub fn validate(bytes: &[u8]) -> Result<(), Fault> {
 fn fault(bytes: &[u8], offset: usize, message: &str) -> Fault {
     let before = String::from_utf8_lossy(&bytes[..offset.min(bytes.len())]);
     let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .map_or(0, |last| last.chars().count())
-        + 1;
-    Fault {
-        line,
-        column,
-        offset,
-        message: message.to_owned(),
-    }
+    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    Fault { line, column, offset, message: message.to_owned() }
 }
 
 /// Whether this is JSON, told as fast as it can be: answers are numbers that stay in registers, and
@@ -185,10 +172,7 @@ impl Open {
 }
 
 fn document(bytes: &[u8]) -> Result<(), Place> {
-    let mut open = Open {
-        words: [0; DEPTH_MAX / 64],
-        depth: 0,
-    };
+    let mut open = Open { words: [0; DEPTH_MAX / 64], depth: 0 };
     let mut at = space(bytes, 0);
     'value: loop {
         // A value must stand here.
@@ -345,10 +329,7 @@ fn word(bytes: &[u8], at: usize, expected: &'static [u8]) -> Result<usize, Place
     if bytes[at..].starts_with(expected) {
         Ok(at + expected.len())
     } else {
-        Err((
-            at,
-            "expected a value (`true`, `false` and `null` are the only bare words)",
-        ))
+        Err((at, "expected a value (`true`, `false` and `null` are the only bare words)"))
     }
 }
 
@@ -404,11 +385,7 @@ mod tests {
             ("tru e", 0),
         ];
         for (text, offset) in bad {
-            assert_eq!(
-                validate(text.as_bytes()).map_err(|f| f.offset),
-                Err(offset),
-                "{text}"
-            );
+            assert_eq!(validate(text.as_bytes()).map_err(|f| f.offset), Err(offset), "{text}");
         }
     }
 
@@ -416,21 +393,13 @@ mod tests {
     fn faults_carry_line_and_column_in_characters() {
         let fault = validate("{\n  \"é\": x\n}".as_bytes()).expect_err("it is refused");
         assert_eq!((fault.line, fault.column, fault.offset), (2, 8, 10));
-        assert_eq!(
-            validate(b"\"\xff\"").expect_err("it is refused").message,
-            "invalid UTF-8"
-        );
+        assert_eq!(validate(b"\"\xff\"").expect_err("it is refused").message, "invalid UTF-8");
     }
 
     #[test]
     fn depth_is_bounded() {
         let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert_eq!(validate(deep(512).as_bytes()), Ok(()));
-        assert_eq!(
-            validate(deep(513).as_bytes())
-                .expect_err("it is refused")
-                .offset,
-            512
-        );
+        assert_eq!(validate(deep(513).as_bytes()).expect_err("it is refused").offset, 512);
     }
 }

@@ -91,10 +91,7 @@ fn write_nested(val: Val<'_>, depth: usize, out: &mut Vec<u8>) -> Result<(), Val
         Val::Date { days } => quoted(out, |out| calendar::write_date(i64::from(days), out)),
         Val::Time { micros } => quoted(out, |out| calendar::write_time(micros, out)),
         Val::DateTime { micros } => quoted(out, |out| calendar::write_date_time(micros, out)),
-        Val::Timestamp {
-            micros,
-            offset_minutes,
-        } => {
+        Val::Timestamp { micros, offset_minutes } => {
             quoted(out, |out| {
                 calendar::write_timestamp(micros, offset_minutes, out);
             });
@@ -215,11 +212,7 @@ pub(crate) fn write_decimal(digits: &str, out: &mut Vec<u8>) -> Result<(), Value
     }
     out.extend_from_slice(sign.as_bytes());
     let whole = whole.trim_start_matches('0');
-    out.extend_from_slice(if whole.is_empty() {
-        b"0"
-    } else {
-        whole.as_bytes()
-    });
+    out.extend_from_slice(if whole.is_empty() { b"0" } else { whole.as_bytes() });
     if !fraction.is_empty() {
         out.push(b'.');
         out.extend_from_slice(fraction.as_bytes());
@@ -259,25 +252,11 @@ mod tests {
             (Val::Decimal("1E+5"), "1e+5"),
             (Val::Bytes(b"hello"), "\"aGVsbG8=\""),
             (Val::Date { days: 19_782 }, "\"2024-02-29\""),
-            (
-                Val::Time {
-                    micros: 3_723_000_000,
-                },
-                "\"01:02:03\"",
-            ),
-            (
-                Val::DateTime { micros: 1_500_000 },
-                "\"1970-01-01T00:00:01.500\"",
-            ),
-            (
-                Val::Uuid([0xab; 16]),
-                "\"abababab-abab-abab-abab-abababababab\"",
-            ),
+            (Val::Time { micros: 3_723_000_000 }, "\"01:02:03\""),
+            (Val::DateTime { micros: 1_500_000 }, "\"1970-01-01T00:00:01.500\""),
+            (Val::Uuid([0xab; 16]), "\"abababab-abab-abab-abab-abababababab\""),
             (Val::Json("{\"a\": [1]}"), "{\"a\": [1]}"),
-            (
-                Val::Object(&object),
-                "{\"k\":[1,null,\"a\\\"b\"],\"d\":12.50}",
-            ),
+            (Val::Object(&object), "{\"k\":[1,null,\"a\\\"b\"],\"d\":12.50}"),
         ];
         for (val, expected) in cases {
             assert_eq!(json(val).expect("a form"), expected);
@@ -296,16 +275,11 @@ mod tests {
     #[test]
     fn strings_are_escaped_at_every_offset() {
         for length in 0..20 {
-            for special in [
-                '"', '\\', '\n', '\u{1}', '\u{1f}', '\u{7f}', 'é', '\u{2028}',
-            ] {
+            for special in ['"', '\\', '\n', '\u{1}', '\u{1f}', '\u{7f}', 'é', '\u{2028}'] {
                 let text = format!("{}{special}{}", "x".repeat(length), "y".repeat(9));
                 let mut out = Vec::new();
                 write_string(&text, &mut out);
-                assert_eq!(
-                    serde_json::from_slice::<String>(&out).expect("a string"),
-                    text
-                );
+                assert_eq!(serde_json::from_slice::<String>(&out).expect("a string"), text);
             }
         }
     }

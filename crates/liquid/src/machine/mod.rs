@@ -68,11 +68,7 @@ impl<'r> Machine<'r> {
     }
 
     /// Runs the program to its end. `trace` is told how long the buffer was before each operation.
-    pub fn run(
-        &mut self,
-        out: &mut Vec<u8>,
-        mut trace: Option<&mut Vec<(usize, Place)>>,
-    ) -> Outcome<()> {
+    pub fn run(&mut self, out: &mut Vec<u8>, mut trace: Option<&mut Vec<(usize, Place)>>) -> Outcome<()> {
         let program = self.program;
         let mut at = 0;
         while let Some(op) = program.ops.get(at) {
@@ -86,10 +82,7 @@ impl<'r> Machine<'r> {
             self.work.steps_left -= 1;
             at = self.step(op, place, at + 1, out)?;
             if out.len() - self.start > program.limits.output_bytes_max {
-                let message = format!(
-                    "the result has more than {} bytes",
-                    program.limits.output_bytes_max
-                );
+                let message = format!("the result has more than {} bytes", program.limits.output_bytes_max);
                 return self.fail(ErrorKind::Limit, place, message);
             }
         }
@@ -121,9 +114,7 @@ impl<'r> Machine<'r> {
     }
 
     fn charge(&mut self, steps: usize, place: Place) -> Outcome<()> {
-        self.work
-            .charge(steps)
-            .or_else(|refusal| self.refused(refusal, place))
+        self.work.charge(steps).or_else(|refusal| self.refused(refusal, place))
     }
 
     /// Counts what going through a value costs.
@@ -181,11 +172,7 @@ impl<'r> Machine<'r> {
                     return Ok(*to);
                 }
             }
-            Op::TestCase {
-                subject,
-                values,
-                to,
-            } => {
+            Op::TestCase { subject, values, to } => {
                 let subject = self.expr(subject)?;
                 self.charge_for(&subject, place)?;
                 let mut found = false;
@@ -222,10 +209,7 @@ impl<'r> Machine<'r> {
             }
             Op::TableBegin { mode } => html("<tr class=\"row1\">\n", *mode, out),
             Op::CellBegin { mode } => {
-                let column = self
-                    .loops
-                    .last()
-                    .map_or(0, |rounds| rounds.round % rounds.columns.max(1));
+                let column = self.loops.last().map_or(0, |rounds| rounds.round % rounds.columns.max(1));
                 html(&format!("<td class=\"col{}\">", column + 1), *mode, out);
             }
             Op::CellEnd { mode } => {
@@ -240,30 +224,19 @@ impl<'r> Machine<'r> {
             }
             Op::CellBreak { mode } => html("</td>", *mode, out),
             Op::TableEnd { mode } => html("</tr>\n", *mode, out),
-            Op::Cycle {
-                group,
-                site,
-                items,
-                mode,
-            } => {
+            Op::Cycle { group, site, items, mode } => {
                 let turn = match group {
                     Some(group) => Turn::Group(self.group(group)?),
                     None => Turn::Site(*site),
                 };
-                let i = self
-                    .cycles
-                    .iter()
-                    .position(|(held, _)| *held == turn)
-                    .unwrap_or_else(|| {
-                        self.cycles.push((turn, 0));
-                        self.cycles.len() - 1
-                    });
+                let i = self.cycles.iter().position(|(held, _)| *held == turn).unwrap_or_else(|| {
+                    self.cycles.push((turn, 0));
+                    self.cycles.len() - 1
+                });
                 self.charge(i / 16, place)?;
                 let at = self.cycles[i].1;
                 self.cycles[i].1 = if at + 1 >= items.len() { 0 } else { at + 1 };
-                let held = items
-                    .get(at)
-                    .map_or(Ok(Held::Nil), |item| self.expr(item))?;
+                let held = items.get(at).map_or(Ok(Held::Nil), |item| self.expr(item))?;
                 self.emit(&held, *mode, place, out)?;
             }
             Op::Counter { slot, step, mode } => {
@@ -277,31 +250,17 @@ impl<'r> Machine<'r> {
                 let shown = if *step > 0 { count } else { next };
                 self.emit(&Held::Int(shown), *mode, place, out)?;
             }
-            Op::Clear {
-                slots,
-                resumes,
-                sites,
-            } => {
-                self.charge(
-                    (slots.len() + resumes.len() + self.cycles.len()) / 16,
-                    place,
-                )?;
+            Op::Clear { slots, resumes, sites } => {
+                self.charge((slots.len() + resumes.len() + self.cycles.len()) / 16, place)?;
                 self.slots[slots.clone()].fill(None);
                 self.resumes[resumes.clone()].fill(0);
-                self.cycles
-                    .retain(|(turn, _)| !matches!(turn, Turn::Site(site) if sites.contains(site)));
+                self.cycles.retain(|(turn, _)| !matches!(turn, Turn::Site(site) if sites.contains(site)));
             }
         }
         Ok(next)
     }
 
-    fn emit(
-        &mut self,
-        held: &Held<'r>,
-        mode: Mode,
-        place: Place,
-        out: &mut Vec<u8>,
-    ) -> Outcome<()> {
+    fn emit(&mut self, held: &Held<'r>, mode: Mode, place: Place, out: &mut Vec<u8>) -> Outcome<()> {
         self.charge_for(held, place)?;
         match mode {
             Mode::Value => {

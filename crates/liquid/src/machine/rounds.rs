@@ -29,17 +29,12 @@ enum Items<'r> {
 
 impl<'r> Rounds<'r> {
     pub(super) fn item(&self) -> Held<'r> {
-        let i = self.from
-            + if self.reversed {
-                self.len - 1 - self.round
-            } else {
-                self.round
-            };
+        let i = self.from + if self.reversed { self.len - 1 - self.round } else { self.round };
         match &self.items {
             Items::Of(held) => list::at(held, i),
-            Items::Pairs(pairs) => pairs.get(i).map_or(Held::Nil, |(name, value)| {
-                list::pair(name.clone(), value.clone())
-            }),
+            Items::Pairs(pairs) => {
+                pairs.get(i).map_or(Held::Nil, |(name, value)| list::pair(name.clone(), value.clone()))
+            }
         }
     }
 
@@ -65,12 +60,7 @@ impl<'r> Rounds<'r> {
 }
 impl<'r> Machine<'r> {
     /// Sets a loop up; false when there is nothing to go through.
-    pub(super) fn begin(
-        &mut self,
-        looped: &'r Looped,
-        place: Place,
-        out: &mut Vec<u8>,
-    ) -> Outcome<bool> {
+    pub(super) fn begin(&mut self, looped: &'r Looped, place: Place, out: &mut Vec<u8>) -> Outcome<bool> {
         let held = self.expr(&looped.items)?;
         self.charge_for(&held, place).or_else(|error| match held {
             // A range is gone through one by one, and may be left early.
@@ -123,15 +113,7 @@ impl<'r> Machine<'r> {
         }
         let slot = looped.slot;
         let reversed = looped.reversed;
-        self.loops.push(Rounds {
-            items,
-            slot,
-            from,
-            len,
-            round: 0,
-            reversed,
-            columns,
-        });
+        self.loops.push(Rounds { items, slot, from, len, round: 0, reversed, columns });
         self.turn(place)?;
         Ok(true)
     }
@@ -169,11 +151,7 @@ impl<'r> Machine<'r> {
 
 /// `forloop` as a whole.
 pub(super) fn loop_object<'r>(rounds: &Rounds<'r>) -> Held<'r> {
-    let names = [
-        "length", "index", "index0", "rindex", "rindex0", "first", "last",
-    ];
-    let entries = names
-        .iter()
-        .map(|name| (Rc::from(*name), rounds.member(name)));
+    let names = ["length", "index", "index0", "rindex", "rindex0", "first", "last"];
+    let entries = names.iter().map(|name| (Rc::from(*name), rounds.member(name)));
     Held::Map(Rc::new(entries.collect()))
 }

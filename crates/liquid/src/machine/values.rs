@@ -59,11 +59,8 @@ impl<'r> Machine<'r> {
 
     fn apply(&mut self, input: &Held<'r>, applied: &'r Applied) -> Outcome<Held<'r>> {
         let place = applied.place;
-        let mut given = Given {
-            arguments: [const { Held::Nil }; ARGUMENTS_MAX],
-            count: 0,
-            allow_false: false,
-        };
+        let mut given =
+            Given { arguments: [const { Held::Nil }; ARGUMENTS_MAX], count: 0, allow_false: false };
         for argument in applied.positional.iter().take(ARGUMENTS_MAX) {
             let held = self.expr(argument)?;
             self.charge_for(&held, place)?;
@@ -84,9 +81,7 @@ impl<'r> Machine<'r> {
         };
         self.charge_for(&output, place)?;
         if let Held::Str(text) | Held::Written(text) = &output {
-            self.work
-                .bytes(text.len())
-                .or_else(|refusal| self.refused(refusal, place))?;
+            self.work.bytes(text.len()).or_else(|refusal| self.refused(refusal, place))?;
         }
         Ok(output)
     }
@@ -131,11 +126,7 @@ impl<'r> Machine<'r> {
         match base {
             Base::Global(global) => Some(Held::from(self.global(*global))),
             Base::Bound(slot) => self.slots[*slot].clone(),
-            Base::Local {
-                slot,
-                counter,
-                global,
-            } => {
+            Base::Local { slot, counter, global } => {
                 let counted = || counter.and_then(|counter| self.slots[counter].clone());
                 match self.slots[*slot].clone().or_else(counted) {
                     None => global.map(|global| Held::from(self.global(global))),
@@ -150,11 +141,7 @@ impl<'r> Machine<'r> {
         if let Some(Some(val)) = self.globals.get(global) {
             return *val;
         }
-        let val = self
-            .work
-            .globals
-            .get(&self.program.globals[global])
-            .unwrap_or(Val::Nil);
+        let val = self.work.globals.get(&self.program.globals[global]).unwrap_or(Val::Nil);
         if let Some(kept) = self.globals.get_mut(global) {
             *kept = Some(val);
         }
@@ -165,9 +152,7 @@ impl<'r> Machine<'r> {
         for (end, held) in ends.iter_mut().zip([from, to]) {
             let whole = Number::of(held).floor().map(Number::held);
             *end = match whole {
-                Ok(Held::Int(int)) => {
-                    i64::try_from(int).unwrap_or(if int < 0 { i64::MIN } else { i64::MAX })
-                }
+                Ok(Held::Int(int)) => i64::try_from(int).unwrap_or(if int < 0 { i64::MIN } else { i64::MAX }),
                 _ => {
                     return self.fail(ErrorKind::Compute, place, "a range needs whole numbers");
                 }

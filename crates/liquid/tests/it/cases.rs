@@ -26,15 +26,8 @@ fn parse(text: &str) -> Vec<Case> {
     let mut part = 0;
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("=== ") {
-            let options = Options {
-                format: Format::Text,
-                ..Options::default()
-            };
-            cases.push(Case {
-                name: name.to_owned(),
-                options,
-                ..Case::default()
-            });
+            let options = Options { format: Format::Text, ..Options::default() };
+            cases.push(Case { name: name.to_owned(), options, ..Case::default() });
             partials.clear();
             part = 0;
             continue;
@@ -95,11 +88,7 @@ fn every_case_comes_out_as_written() {
     let mut wrong = Vec::new();
     for entry in std::fs::read_dir(folder).expect("the folder of cases") {
         let path = entry.expect("an entry").path();
-        let file = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
+        let file = path.file_name().expect("a name").to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).expect("a readable file");
         for case in parse(&text) {
             count += 1;
@@ -118,10 +107,5 @@ fn every_case_comes_out_as_written() {
         }
     }
     assert!(count > 300, "only {count} cases were found");
-    assert!(
-        wrong.is_empty(),
-        "{} of {count} cases:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
 }

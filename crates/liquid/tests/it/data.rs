@@ -42,18 +42,13 @@ impl Array for Items {
 
 impl Object for Entries {
     fn get(&self, name: &str) -> Option<Val<'_>> {
-        self.0
-            .iter()
-            .find(|(held, _)| held == name)
-            .map(|(_, data)| data.val())
+        self.0.iter().find(|(held, _)| held == name).map(|(_, data)| data.val())
     }
     fn len(&self) -> usize {
         self.0.len()
     }
     fn entry(&self, i: usize) -> Option<(&str, Val<'_>)> {
-        self.0
-            .get(i)
-            .map(|(name, data)| (name.as_str(), data.val()))
+        self.0.get(i).map(|(name, data)| (name.as_str(), data.val()))
     }
 }
 
@@ -83,10 +78,7 @@ impl Data {
             Self::Date(days) => Val::Date { days: *days },
             Self::Time(micros) => Val::Time { micros: *micros },
             Self::DateTime(micros) => Val::DateTime { micros: *micros },
-            Self::Timestamp(micros, offset) => Val::Timestamp {
-                micros: *micros,
-                offset_minutes: *offset,
-            },
+            Self::Timestamp(micros, offset) => Val::Timestamp { micros: *micros, offset_minutes: *offset },
             Self::Uuid(uuid) => Val::Uuid(*uuid),
             Self::Json(text) => Val::Json(text),
             Self::List(items) => Val::Array(items),
@@ -113,13 +105,9 @@ impl Data {
             Value::String(text) => Self::Str(text.clone()),
             Value::Array(items) => Self::List(Items(items.iter().map(Self::from_json).collect())),
             Value::Object(map) => match map.iter().next() {
-                Some((kind, value)) if kind.starts_with('$') && kind != "$now" => {
-                    special(kind, value)
-                }
+                Some((kind, value)) if kind.starts_with('$') && kind != "$now" => special(kind, value),
                 _ => {
-                    let entries = map
-                        .iter()
-                        .map(|(name, value)| (name.clone(), Self::from_json(value)));
+                    let entries = map.iter().map(|(name, value)| (name.clone(), Self::from_json(value)));
                     Self::Map(Entries(entries.collect()))
                 }
             },

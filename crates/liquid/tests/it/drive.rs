@@ -8,11 +8,7 @@ pub fn options(format: Format, lax: bool) -> Options {
     Options {
         format,
         lax,
-        limits: Limits {
-            steps_max: 20_000,
-            output_bytes_max: 1 << 16,
-            ..Limits::default()
-        },
+        limits: Limits { steps_max: 20_000, output_bytes_max: 1 << 16, ..Limits::default() },
         partials: Partials::from_iter([("value", "{{ row.b }}"), ("text", "x{{ y }}")]),
         name: String::new(),
     }
@@ -28,25 +24,15 @@ pub fn drive(source: &str, globals: &Entries, json: bool, lax: bool) {
             match template.render(globals, &mut out) {
                 Ok(()) => {
                     let result = &out[6..];
-                    assert!(
-                        result.len() <= options.limits.output_bytes_max,
-                        "the limit holds"
-                    );
+                    assert!(result.len() <= options.limits.output_bytes_max, "the limit holds");
                     assert!(std::str::from_utf8(result).is_ok(), "templates write UTF-8");
-                    assert!(
-                        !json || json::validate(result).is_ok(),
-                        "{source:?} wrote no JSON"
-                    );
+                    assert!(!json || json::validate(result).is_ok(), "{source:?} wrote no JSON");
                 }
-                Err(error) => assert!(
-                    out == b"before" && error.line > 0,
-                    "nothing is left of a row that failed"
-                ),
+                Err(error) => {
+                    assert!(out == b"before" && error.line > 0, "nothing is left of a row that failed")
+                }
             }
-            template.check(&Names {
-                tops: &["row"],
-                columns: &["a"],
-            });
+            template.check(&Names { tops: &["row"], columns: &["a"] });
         }
         Err(error) => assert!(error.line > 0 && error.column > 0 && !error.to_string().is_empty()),
     }
@@ -59,20 +45,14 @@ pub fn drive(source: &str, globals: &Entries, json: bool, lax: bool) {
 pub fn drive_bytes(bytes: &[u8]) {
     let (flags, rest) = bytes.split_first().unwrap_or((&0, &[]));
     let text = String::from_utf8_lossy(rest);
-    let (source, text) = text
-        .split_once('\0')
-        .unwrap_or((&text, "[1, {\"a\": \"x\"}]"));
+    let (source, text) = text.split_once('\0').unwrap_or((&text, "[1, {\"a\": \"x\"}]"));
     let row = vec![
         ("a".to_owned(), Data::Str(text.to_owned())),
         ("b".to_owned(), Data::Decimal("12.50".to_owned())),
         ("c".to_owned(), Data::Json(text.to_owned())),
         (
             "list".to_owned(),
-            Data::List(Items(vec![
-                Data::Str(text.to_owned()),
-                Data::Float(f64::NAN),
-                Data::Nil,
-            ])),
+            Data::List(Items(vec![Data::Str(text.to_owned()), Data::Float(f64::NAN), Data::Nil])),
         ),
     ];
     let globals = Entries(vec![

@@ -5,10 +5,7 @@ use warren_liquid::{Error, ErrorKind, Format, Limits, Options, Partials, Templat
 use crate::data::Entries;
 
 fn text() -> Options {
-    Options {
-        format: Format::Text,
-        ..Options::default()
-    }
+    Options { format: Format::Text, ..Options::default() }
 }
 
 fn render(source: &str, options: &Options) -> Result<String, Error> {
@@ -25,17 +22,11 @@ fn limited(source: &str, options: &Options) {
 
 #[test]
 fn steps_are_bounded() {
-    limited(
-        "{% for a in (1..100000) %}{% for b in (1..100000) %}x{% endfor %}{% endfor %}",
-        &text(),
-    );
+    limited("{% for a in (1..100000) %}{% for b in (1..100000) %}x{% endfor %}{% endfor %}", &text());
     limited("{% for a in (1..9000000000) %}{% endfor %}", &text());
     limited("{{ (1..9000000000) | json }}", &text());
     limited("{{ (1..9000000000) | reverse | size }}", &text());
-    limited(
-        "{% assign a = (1..99999) %}{% for i in (1..99999) %}{{ a | join }}{% endfor %}",
-        &text(),
-    );
+    limited("{% assign a = (1..99999) %}{% for i in (1..99999) %}{{ a | join }}{% endfor %}", &text());
     limited(
         "{% assign a = (1..9000) %}{% for i in (1..900) %}{% if a contains 'x' %}{% endif %}{% assign b = a | uniq %}{% endfor %}",
         &text(),
@@ -44,43 +35,21 @@ fn steps_are_bounded() {
 
 #[test]
 fn a_range_may_be_left_early() {
-    let source =
-        "{% for a in (1..9000000000) %}{% if a > 3 %}{% break %}{% endif %}{{ a }}{% endfor %}";
+    let source = "{% for a in (1..9000000000) %}{% if a > 3 %}{% break %}{% endif %}{{ a }}{% endfor %}";
     assert_eq!(render(source, &text()).as_deref(), Ok("123"));
 }
 
 #[test]
 fn bytes_are_bounded() {
-    let options = Options {
-        limits: Limits {
-            output_bytes_max: 100,
-            ..Limits::default()
-        },
-        ..text()
-    };
+    let options = Options { limits: Limits { output_bytes_max: 100, ..Limits::default() }, ..text() };
     limited(&"x".repeat(101), &options);
     limited("{% for a in (1..60) %}xx{% endfor %}", &options);
-    limited(
-        "{% assign a = 'x' %}{% for i in (1..60) %}{% assign a = a | append: a %}{% endfor %}",
-        &options,
-    );
-    limited(
-        "{% assign a = 'xxxxxxxxxxxxxxxxxxxx' | replace: 'x', 'yyyyyyyyyyyyyyyyyyyyyyyy' %}",
-        &options,
-    );
-    limited(
-        "{% capture a %}{% for i in (1..60) %}xx{% endfor %}{% endcapture %}",
-        &options,
-    );
-    assert_eq!(
-        render(&"x".repeat(100), &options).map(|text| text.len()),
-        Ok(100)
-    );
+    limited("{% assign a = 'x' %}{% for i in (1..60) %}{% assign a = a | append: a %}{% endfor %}", &options);
+    limited("{% assign a = 'xxxxxxxxxxxxxxxxxxxx' | replace: 'x', 'yyyyyyyyyyyyyyyyyyyyyyyy' %}", &options);
+    limited("{% capture a %}{% for i in (1..60) %}xx{% endfor %}{% endcapture %}", &options);
+    assert_eq!(render(&"x".repeat(100), &options).map(|text| text.len()), Ok(100));
     // Doubling reaches the limit long before it reaches the memory.
-    limited(
-        "{% assign a = 'x' %}{% for i in (1..60) %}{% assign a = a | append: a %}{% endfor %}",
-        &text(),
-    );
+    limited("{% assign a = 'x' %}{% for i in (1..60) %}{% assign a = a | append: a %}{% endfor %}", &text());
     limited(
         "{% assign a = 'xx' %}{% for i in (1..60) %}{% assign a = a | replace: 'x', a %}{% endfor %}",
         &text(),
@@ -96,10 +65,7 @@ fn nesting_is_bounded() {
         limited(&deep("{% capture a %}", "{% endcapture %}", n), &text());
     }
     limited(&format!("{{{{ {} }}}}", deep("a[", "]", 100_000)), &text());
-    limited(
-        &format!("{{{{ {} }}}}", deep("(1..", ")", 100_000)),
-        &text(),
-    );
+    limited(&format!("{{{{ {} }}}}", deep("(1..", ")", 100_000)), &text());
     assert!(render(&deep("{% if true %}", "{% endif %}", 64), &text()).is_ok());
 }
 
@@ -108,67 +74,29 @@ fn nested_loops_of_json_are_analysed_in_time() {
     let deep = "[{% for a in (1..2) %}{% if a == 1 %}1{% else %},{% endif %}".repeat(60);
     let closed = deep + &"{% endfor %}]".repeat(60);
     // Walked to the end for every way into every loop this would never finish.
-    let options = Options {
-        limits: Limits {
-            nesting_max: 200,
-            ..Limits::default()
-        },
-        ..Options::default()
-    };
+    let options = Options { limits: Limits { nesting_max: 200, ..Limits::default() }, ..Options::default() };
     let template = Template::parse(&closed, &options).expect("a template");
     assert!(!template.is_proven_json());
 }
 
 #[test]
 fn partials_are_bounded() {
-    let cycle: Partials = [("a", "{% render 'b' %}"), ("b", "{% include 'a' %}")]
-        .into_iter()
-        .collect();
-    limited(
-        "{% render 'a' %}",
-        &Options {
-            partials: cycle,
-            ..text()
-        },
-    );
-    let chain: Partials = (0..40)
-        .map(|i| (format!("p{i}"), format!("{{% render 'p{}' %}}", i + 1)))
-        .collect();
-    limited(
-        "{% render 'p0' %}",
-        &Options {
-            partials: chain,
-            ..text()
-        },
-    );
+    let cycle: Partials = [("a", "{% render 'b' %}"), ("b", "{% include 'a' %}")].into_iter().collect();
+    limited("{% render 'a' %}", &Options { partials: cycle, ..text() });
+    let chain: Partials =
+        (0..40).map(|i| (format!("p{i}"), format!("{{% render 'p{}' %}}", i + 1))).collect();
+    limited("{% render 'p0' %}", &Options { partials: chain, ..text() });
     // Each partial uses the next twice: the source counts each time.
     let doubling: Partials = (0..15)
-        .map(|i| {
-            (
-                format!("p{i}"),
-                format!("{{% render 'p{0}' %}}{{% render 'p{0}' %}}", i + 1),
-            )
-        })
+        .map(|i| (format!("p{i}"), format!("{{% render 'p{0}' %}}{{% render 'p{0}' %}}", i + 1)))
         .chain([("p15".to_owned(), "x".repeat(100))])
         .collect();
-    limited(
-        "{% render 'p0' %}",
-        &Options {
-            partials: doubling,
-            ..text()
-        },
-    );
+    limited("{% render 'p0' %}", &Options { partials: doubling, ..text() });
 }
 
 #[test]
 fn sources_are_bounded() {
-    let options = Options {
-        limits: Limits {
-            source_bytes_max: 10,
-            ..Limits::default()
-        },
-        ..text()
-    };
+    let options = Options { limits: Limits { source_bytes_max: 10, ..Limits::default() }, ..text() };
     limited("01234567890", &options);
     assert_eq!(render("0123456789", &options).as_deref(), Ok("0123456789"));
 }

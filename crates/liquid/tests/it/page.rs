@@ -34,10 +34,7 @@ fn blocks(page: &str) -> Vec<(String, String)> {
 }
 
 fn row(page: &str) -> Entries {
-    let (_, text) = blocks(page)
-        .into_iter()
-        .find(|(kind, _)| kind == "row")
-        .expect("a row");
+    let (_, text) = blocks(page).into_iter().find(|(kind, _)| kind == "row").expect("a row");
     match Data::parse(&text) {
         Data::Map(entries) => entries,
         other => panic!("the row is no object: {other:?}"),
@@ -46,27 +43,9 @@ fn row(page: &str) -> Entries {
 
 fn render(source: &str, options: &Options, globals: &Entries) -> Result<String, Error> {
     let template = Template::parse(source, options)?;
-    let tops = [
-        "row",
-        "previous",
-        "changed",
-        "op",
-        "key",
-        "sync",
-        "run",
-        "change_id",
-    ];
-    let columns = [
-        "id", "name", "email", "age", "price", "tags", "note", "born", "seen", "file", "payload",
-    ];
-    if let Some(error) = template
-        .check(&Names {
-            tops: &tops,
-            columns: &columns,
-        })
-        .into_iter()
-        .next()
-    {
+    let tops = ["row", "previous", "changed", "op", "key", "sync", "run", "change_id"];
+    let columns = ["id", "name", "email", "age", "price", "tags", "note", "born", "seen", "file", "payload"];
+    if let Some(error) = template.check(&Names { tops: &tops, columns: &columns }).into_iter().next() {
         return Err(error);
     }
     let mut out = Vec::new();
@@ -87,23 +66,11 @@ fn every_example_of_the_page_is_right() {
             Some("row") => {}
             Some("partial") => partials.push((words.next().expect("a name").to_owned(), text)),
             Some("liquid") => {
-                assert!(
-                    example.is_none(),
-                    "an example without a result before:\n{text}"
-                );
+                assert!(example.is_none(), "an example without a result before:\n{text}");
                 let words: Vec<_> = words.collect();
-                let format = if words.contains(&"text") {
-                    Format::Text
-                } else {
-                    Format::Json
-                };
+                let format = if words.contains(&"text") { Format::Text } else { Format::Json };
                 let partials = partials.iter().cloned().collect::<Partials>();
-                let options = Options {
-                    format,
-                    lax: words.contains(&"lax"),
-                    partials,
-                    ..Options::default()
-                };
+                let options = Options { format, lax: words.contains(&"lax"), partials, ..Options::default() };
                 example = Some((options, text));
             }
             Some(kind @ ("result" | "error")) => {
@@ -113,10 +80,7 @@ fn every_example_of_the_page_is_right() {
                         assert_eq!(result.trim_end_matches('\n'), text, "{source}");
                     }
                     (Err(error), "error") => {
-                        assert!(
-                            error.to_string().contains(&text),
-                            "{source}\n{error}\n{text}"
-                        );
+                        assert!(error.to_string().contains(&text), "{source}\n{error}\n{text}");
                     }
                     (other, _) => panic!("{source}\n{other:?}"),
                 }
@@ -131,9 +95,7 @@ fn every_example_of_the_page_is_right() {
 /// The cells of a table's row; `\|` is no border.
 fn cells(line: &str) -> Vec<String> {
     let line = line.trim().trim_matches('|').replace("\\|", "\u{1}");
-    line.split('|')
-        .map(|cell| cell.trim().replace('\u{1}', "|"))
-        .collect()
+    line.split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect()
 }
 
 fn code(cell: &str) -> Option<&str> {
@@ -144,37 +106,23 @@ fn code(cell: &str) -> Option<&str> {
 fn every_filter_is_on_the_page_with_an_example_that_is_right() {
     let page = page();
     let globals = row(&page);
-    let options = Options {
-        format: Format::Text,
-        ..Options::default()
-    };
+    let options = Options { format: Format::Text, ..Options::default() };
     let mut shown = Vec::new();
     for line in page.lines().filter(|line| line.starts_with("| `")) {
         let cells = cells(line);
         let [name, _, example, result] = &cells[..] else {
             continue;
         };
-        let (Some(name), Some(example), Some(result)) = (code(name), code(example), code(result))
-        else {
+        let (Some(name), Some(example), Some(result)) = (code(name), code(example), code(result)) else {
             continue;
         };
-        assert!(
-            example.contains(name),
-            "the example of `{name}` is of something else"
-        );
-        assert_eq!(
-            render(example, &options, &globals).as_deref(),
-            Ok(result),
-            "{example}"
-        );
+        assert!(example.contains(name), "the example of `{name}` is of something else");
+        assert_eq!(render(example, &options, &globals).as_deref(), Ok(result), "{example}");
         shown.push(name.to_owned());
     }
     let (_, filters) = vocabulary();
     for filter in filters {
-        assert!(
-            shown.iter().any(|shown| shown == filter),
-            "`{filter}` is not on the page"
-        );
+        assert!(shown.iter().any(|shown| shown == filter), "`{filter}` is not on the page");
     }
 }
 
@@ -183,8 +131,7 @@ fn every_tag_is_on_the_page() {
     let page = page();
     for tag in vocabulary().0 {
         let found = page.match_indices(tag).any(|(at, _)| {
-            page[..at].ends_with(['`', ' ', ','])
-                && page[at + tag.len()..].starts_with(['`', ' ', ','])
+            page[..at].ends_with(['`', ' ', ',']) && page[at + tag.len()..].starts_with(['`', ' ', ','])
         });
         assert!(found, "`{tag}` is not on the page");
     }

@@ -35,15 +35,13 @@ fn data() -> impl Strategy<Value = Data> {
         any::<i64>().prop_map(Data::DateTime),
         (any::<i64>(), -900..900_i16).prop_map(|(micros, offset)| Data::Timestamp(micros, offset)),
         any::<[u8; 16]>().prop_map(Data::Uuid),
-        text()
-            .prop_map(|text| Data::Json(serde_json::json!({"a": [text, 1.50, null]}).to_string())),
+        text().prop_map(|text| Data::Json(serde_json::json!({"a": [text, 1.50, null]}).to_string())),
         text().prop_map(Data::Json),
     ];
     leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(|items| Data::List(Items(items))),
-            prop::collection::vec((text(), inner), 0..4)
-                .prop_map(|entries| Data::Map(Entries(entries))),
+            prop::collection::vec((text(), inner), 0..4).prop_map(|entries| Data::Map(Entries(entries))),
         ]
     })
 }
@@ -56,10 +54,7 @@ fn globals() -> impl Strategy<Value = Entries> {
             ("c".to_owned(), c),
             ("list".to_owned(), Data::List(Items(list))),
         ]);
-        Entries(vec![
-            ("row".to_owned(), Data::Map(row)),
-            ("op".to_owned(), Data::Str("added".to_owned())),
-        ])
+        Entries(vec![("row".to_owned(), Data::Map(row)), ("op".to_owned(), Data::Str("added".to_owned()))])
     })
 }
 
@@ -132,15 +127,11 @@ const FILTERS: &[&str] = &[
 ];
 
 fn chain() -> impl Strategy<Value = String> {
-    (
-        prop::sample::select(EXPRESSIONS),
-        prop::collection::vec(prop::sample::select(FILTERS), 0..3),
+    (prop::sample::select(EXPRESSIONS), prop::collection::vec(prop::sample::select(FILTERS), 0..3)).prop_map(
+        |(expression, filters)| {
+            filters.iter().fold(expression.to_owned(), |chain, filter| format!("{chain} | {filter}"))
+        },
     )
-        .prop_map(|(expression, filters)| {
-            filters.iter().fold(expression.to_owned(), |chain, filter| {
-                format!("{chain} | {filter}")
-            })
-        })
 }
 
 fn condition() -> impl Strategy<Value = String> {
@@ -164,15 +155,12 @@ fn inside() -> BoxedStrategy<String> {
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
-            (condition(), inner.clone(), inner.clone()).prop_map(|(test, a, b)| format!(
-                "{{% if {test} %}}{a}{{% else %}}{b}{{% endif %}}"
-            )),
+            (condition(), inner.clone(), inner.clone())
+                .prop_map(|(test, a, b)| format!("{{% if {test} %}}{a}{{% else %}}{b}{{% endif %}}")),
+            inner.clone().prop_map(|body| format!("{{% for x in row.list %}}{body}{{% endfor %}}")),
             inner
                 .clone()
-                .prop_map(|body| format!("{{% for x in row.list %}}{body}{{% endfor %}}")),
-            inner.clone().prop_map(|body| format!(
-                "{{% tablerow y in row.list cols:2 %}}{body}{{% endtablerow %}}"
-            )),
+                .prop_map(|body| format!("{{% tablerow y in row.list cols:2 %}}{body}{{% endtablerow %}}")),
             (inner.clone(), inner).prop_map(|(a, b)| a + &b),
         ]
     })
@@ -332,9 +320,8 @@ fn is_same(data: &Data, parsed: &serde_json::Value) -> bool {
         Data::Float(float) => parsed.as_f64() == Some(*float),
         // Leading zeros are no part of a number; every other digit is kept.
         Data::Decimal(digits) => {
-            let (sign, digits) = digits
-                .strip_prefix('-')
-                .map_or(("", digits.as_str()), |digits| ("-", digits));
+            let (sign, digits) =
+                digits.strip_prefix('-').map_or(("", digits.as_str()), |digits| ("-", digits));
             let whole = digits.split('.').next().unwrap_or("");
             let zeros = (whole.len() - whole.trim_start_matches('0').len()).min(whole.len() - 1);
             parsed.is_number() && format!("{parsed}") == format!("{sign}{}", &digits[zeros..])
@@ -346,11 +333,7 @@ fn is_same(data: &Data, parsed: &serde_json::Value) -> bool {
         Data::List(items) => {
             let parsed = parsed.as_array().map(Vec::as_slice).unwrap_or_default();
             parsed.len() == items.0.len()
-                && items
-                    .0
-                    .iter()
-                    .zip(parsed)
-                    .all(|(data, parsed)| is_same(data, parsed))
+                && items.0.iter().zip(parsed).all(|(data, parsed)| is_same(data, parsed))
         }
         // Of a name that occurs twice the last stays.
         Data::Map(entries) => entries.0.iter().enumerate().all(|(i, (name, data))| {
@@ -380,9 +363,7 @@ fn a_borrowed_value_costs_no_copy() {
         let text = format!("row {i}");
         let row = vec![("a", Val::Str(&text))];
         out.clear();
-        template
-            .render(&vec![("row", Val::Object(&row))], &mut out)
-            .expect("a result");
+        template.render(&vec![("row", Val::Object(&row))], &mut out).expect("a result");
         assert_eq!(out, format!("\"row {i}\"").into_bytes());
     }
 }

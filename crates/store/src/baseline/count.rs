@@ -40,7 +40,7 @@ pub(crate) struct Different {
     pub(crate) differences: Option<Vec<Difference>>,
 }
 
-/// Differences that are kept from the first pass to the second, about 15 MB. Of more than these the rest is found again,
+/// Differences that are kept from the first pass to the second, 8 MiB. Of more than these the rest is found again,
 /// which costs little beside sending so many.
 const DIFFERENCES_KEPT_MAX: usize = 128 << 10;
 
@@ -122,6 +122,7 @@ fn count_some(keys: Option<&KeysFile>, spill: &Spill, rules: Rules, turn: &Turn)
         });
         if !differences.is_empty() {
             let kept = turn.kept.fetch_add(differences.len(), Ordering::Relaxed) + differences.len();
+            differences.shrink_to_fit();
             let differences = (kept <= DIFFERENCES_KEPT_MAX).then_some(differences);
             counted.partitions.push(Different { partition: partition as u16, differences });
         }

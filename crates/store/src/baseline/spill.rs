@@ -133,6 +133,7 @@ impl Fresh {
 }
 
 /// Goes through the packed rows of one partition, in the order of their ordinals.
+#[derive(Default)]
 pub(crate) struct RowWalk {
     partition: usize,
     /// The chunk that is decoded next; past the last is the buffer.
@@ -198,10 +199,10 @@ impl Spill {
         fresh.keys.clear();
         fresh.prints.clear();
         fresh.width = self.prints;
-        let mut raw = Vec::new();
+        // Prints are not compressed, so one buffer is enough.
         for &chunk in &self.partitions[partition].print_chunks {
-            self.read(chunk, &mut raw, scratch)?;
-            self.take_prints(&raw, fresh);
+            self.read(chunk, scratch, &mut Vec::new())?;
+            self.take_prints(scratch, fresh);
         }
         let begin = self.begin(partition) + self.sizes.rows_bytes;
         self.take_prints(&self.buffers[begin..begin + self.partitions[partition].prints], fresh);
@@ -313,8 +314,13 @@ impl Spill {
 impl RowWalk {
     /// Begins before the first row of a partition.
     pub(crate) fn of(partition: usize) -> RowWalk {
-        let (rows, scratch) = (Vec::new(), Vec::new());
-        RowWalk { partition, next_chunk: 0, rows, at: 0, ordinal: 0, end: 0, scratch }
+        RowWalk { partition, ..RowWalk::default() }
+    }
+
+    /// Begins again before the first row of another partition.
+    pub(crate) fn begin(&mut self, partition: usize) {
+        let (rows, scratch) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.scratch));
+        *self = RowWalk { partition, rows, scratch, ..RowWalk::default() };
     }
 
     /// The packed row of an ordinal; ordinals asked for ascend.

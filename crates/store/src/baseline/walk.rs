@@ -23,38 +23,50 @@ use super::spill::{Fresh, RowWalk};
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Where a run is in its changes.
+///
+/// Room that a partition takes is kept for the next one: rooms of some megabytes that come and go on several threads
+/// leave holes in the heap of each, which was 30 MiB at 10⁷ rows.
 #[derive(Default)]
 pub(crate) struct Walk {
     /// The next of the partitions with changes.
     next: usize,
-    current: Option<PartitionWalk>,
+    current: PartitionWalk,
     rows: Option<RowStore>,
+    finding: Finding,
+}
+
+/// Room to compare a partition again.
+#[derive(Default)]
+struct Finding {
+    base: Vec<Entry>,
+    fresh: Fresh,
+    scratch: Vec<u8>,
+    wanted: Vec<Entry>,
 }
 
 impl Walk {
     /// The next changes, at most `max`; none at the end.
     pub(crate) fn next(&mut self, found: &Found, max: usize) -> Result<Vec<Change>, Failure> {
         loop {
-            if let Some(current) = &mut self.current {
-                let changes = current.take(found, self.rows.as_ref(), max.max(1))?;
-                if !changes.is_empty() {
-                    return Ok(changes);
-                }
-                self.current = None;
+            let changes = self.current.take(found, self.rows.as_ref(), max.max(1))?;
+            if !changes.is_empty() {
+                return Ok(changes);
             }
             let Some(different) = found.partitions.get(self.next) else {
                 return Ok(Vec::new());
             };
-            if self.rows.is_none() {
-                self.rows = Some(RowStore::open(&found.folder, &found.manifest)?);
-            }
-            self.current = Some(PartitionWalk::open(found, self.rows.as_ref(), different)?);
+            let rows = match &self.rows {
+                Some(rows) => rows,
+                None => self.rows.insert(RowStore::open(&found.folder, &found.manifest)?),
+            };
+            self.current.open(found, rows, different, &mut self.finding)?;
             self.next += 1;
         }
     }
 }
 
 /// The changes of one partition: removed ones first, then in the order their rows were read.
+#[derive(Default)]
 struct PartitionWalk {
     /// Each with the place of its previous row, where it has one.
     differences: Vec<(Difference, Option<Located>)>,
@@ -73,34 +85,49 @@ struct Round {
     schemas: Vec<StoredSchema>,
 }
 
+impl Round {
+    fn clear(&mut self, from: usize) {
+        self.from = from;
+        self.rows.clear();
+        self.bytes.clear();
+        self.schemas.clear();
+    }
+}
+
 impl PartitionWalk {
-    fn open(found: &Found, rows: Option<&RowStore>, different: &Different) -> Result<PartitionWalk, Failure> {
+    /// Goes on to another partition.
+    fn open(
+        &mut self,
+        found: &Found,
+        rows: &RowStore,
+        different: &Different,
+        finding: &mut Finding,
+    ) -> Result<(), Failure> {
         let partition = usize::from(different.partition);
-        let differences = match &different.differences {
-            Some(kept) => kept.clone(),
-            None => find_again(found, partition)?,
-        };
-        let wanted: Vec<Entry> = differences
-            .iter()
-            .filter_map(|one| Some(Entry::new(one.key, one.before()?, one.version)))
-            .collect();
+        self.at = 0;
+        self.walk.begin(partition);
+        self.round.clear(0);
+        self.differences.clear();
+        match &different.differences {
+            Some(kept) => self.differences.extend(kept.iter().map(|&one| (one, None))),
+            None => finding.again(found, partition, &mut self.differences)?,
+        }
         // `wanted` has the order of `differences`, that of keys, without those added.
-        let mut places = match rows {
-            Some(rows) if !wanted.is_empty() => rows.locate(partition, &wanted)?,
-            _ => vec![None; wanted.len()],
+        finding.wanted.clear();
+        for (one, _) in &self.differences {
+            finding.wanted.extend(one.before().map(|before| Entry::new(one.key, before, one.version)));
         }
-        .into_iter();
-        let mut paired = Vec::with_capacity(differences.len());
-        for difference in differences {
-            let located = match difference.before() {
-                Some(_) => Some(places.next().flatten().ok_or_else(|| missing_row(&found.folder))?),
-                None => None,
-            };
-            paired.push((difference, located));
+        if !finding.wanted.is_empty() {
+            let mut places = rows.locate(partition, &finding.wanted)?.into_iter();
+            for (one, located) in &mut self.differences {
+                if one.before().is_some() {
+                    let place = places.next().flatten().ok_or_else(|| missing_row(&found.folder))?;
+                    *located = Some(place);
+                }
+            }
         }
-        paired.sort_unstable_by_key(|(difference, _)| (difference.ordinal(), difference.key));
-        let walk = RowWalk::of(partition);
-        Ok(PartitionWalk { differences: paired, at: 0, walk, round: Round::default() })
+        self.differences.sort_unstable_by_key(|(one, _)| (one.ordinal(), one.key));
+        Ok(())
     }
 
     fn take(&mut self, found: &Found, rows: Option<&RowStore>, max: usize) -> Result<Vec<Change>, Failure> {
@@ -160,10 +187,8 @@ impl PartitionWalk {
             to += 1;
         }
         let round = &mut self.round;
-        round.from = from;
-        round.rows.clear();
+        round.clear(from);
         round.rows.resize(to - from, None);
-        round.bytes.clear();
         let Some(rows) = rows else { return Ok(()) };
         rows.read(&mut located, |at, stored, bytes| {
             let known = round.schemas.iter().position(|known| Arc::ptr_eq(&known.schema, &stored.schema));
@@ -178,20 +203,26 @@ impl PartitionWalk {
     }
 }
 
-/// The differences of a partition, as the first pass found them.
-fn find_again(found: &Found, partition: usize) -> Result<Vec<Difference>, Failure> {
-    let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
-    if let Some(keys) = &found.keys {
-        keys.partition(partition, &mut base, &mut scratch)?;
-    }
-    found.spill.fresh(partition, &mut fresh, &mut scratch)?;
-    let mut differences = Vec::new();
-    judge(&base, &fresh, found.rules, |verdict| {
-        if let Verdict::Differs(difference) = verdict {
-            differences.push(difference);
+impl Finding {
+    /// The differences of a partition, as the first pass found them.
+    fn again(
+        &mut self,
+        found: &Found,
+        partition: usize,
+        differences: &mut Vec<(Difference, Option<Located>)>,
+    ) -> Result<(), Failure> {
+        self.base.clear();
+        if let Some(keys) = &found.keys {
+            keys.partition(partition, &mut self.base, &mut self.scratch)?;
         }
-    });
-    Ok(differences)
+        found.spill.fresh(partition, &mut self.fresh, &mut self.scratch)?;
+        judge(&self.base, &self.fresh, found.rules, |verdict| {
+            if let Verdict::Differs(difference) = verdict {
+                differences.push((difference, None));
+            }
+        });
+        Ok(())
+    }
 }
 
 fn append(arena: &mut Vec<u8>, bytes: &[u8]) -> (usize, usize) {

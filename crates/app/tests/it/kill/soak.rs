@@ -68,7 +68,8 @@ impl Pace {
 
 #[test]
 fn kill_nine_loses_nothing_and_repeats_only_what_was_under_way() {
-    let kills = if soak() { 50 } else { 5 };
+    // Fewer rounds also change fewer rows, so that the plain run of all tests stays short.
+    let (kills, shares) = if soak() { (50, [0.0, 0.05, 0.3, 1.0]) } else { (5, [0.0, 0.02, 0.05, 0.1]) };
     let seed = std::env::var("WARREN_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let mut random = Rng::with_seed(seed);
@@ -94,10 +95,11 @@ fn kill_nine_loses_nothing_and_repeats_only_what_was_under_way() {
             Some(0) => ended_before += 1,
             Some(_) => panic!("{ended:#?}"),
         }
-        if random.bool() {
+        // Sometimes the queue is read, and sometimes the next run comes at once.
+        if random.u8(..5) == 0 {
             heard.listen(&vhost);
         }
-        shop.change(random.choice([0.0, 0.05, 0.3, 1.0]).unwrap(), random.f64());
+        shop.change(random.choice(shares).unwrap(), random.f64());
     }
     let last = shop.program.sync("customers", 0);
     assert_eq!(last["state"], "success");
@@ -106,11 +108,17 @@ fn kill_nine_loses_nothing_and_repeats_only_what_was_under_way() {
     heard.listen(&vhost);
 
     let runs = shop.program.runs();
-    let (interrupted, whole): (Vec<&Value>, Vec<&Value>) = runs.iter().partition(|run| run["state"] == "interrupted");
+    let (interrupted, whole): (Vec<&Value>, Vec<&Value>) =
+        runs.iter().partition(|run| run["state"] == "interrupted");
     assert!(whole.iter().all(|run| run["state"] == "success"), "{whole:#?}");
     // A kill before the run was on record leaves none, and one after its end a whole one.
-    let unseen = killed.get(&Part::Early).copied().unwrap_or(0) + killed.get(&Part::Finish).copied().unwrap_or(0);
-    assert!(interrupted.len() + unseen >= kills, "{} of {kills} are on record as interrupted", interrupted.len());
+    let unseen =
+        killed.get(&Part::Early).copied().unwrap_or(0) + killed.get(&Part::Finish).copied().unwrap_or(0);
+    assert!(
+        interrupted.len() + unseen >= kills,
+        "{} of {kills} are on record as interrupted",
+        interrupted.len()
+    );
 
     let figures = Figures::of(&runs, &heard);
     println!("kills {killed:?}, runs that ended before their kill {ended_before}");
@@ -138,7 +146,8 @@ struct Figures {
 
 impl Figures {
     fn of(runs: &[Value], heard: &Heard) -> Figures {
-        let mut figures = Figures { repeated: Vec::new(), repeated_of_sending: Vec::new(), unrecorded: Vec::new() };
+        let mut figures =
+            Figures { repeated: Vec::new(), repeated_of_sending: Vec::new(), unrecorded: Vec::new() };
         for run in runs.iter().filter(|run| run["state"] == "interrupted") {
             let id = run["run"].as_u64().unwrap();
             let repeated = heard.repeated.get(&id).copied().unwrap_or(0);
@@ -158,7 +167,11 @@ fn spread(figures: &[u64]) -> String {
     sorted.sort_unstable();
     match (sorted.first(), sorted.get(sorted.len() / 2), sorted.last()) {
         (Some(min), Some(median), Some(max)) => {
-            format!("{} kills, min {min}, median {median}, max {max}, {} in all", sorted.len(), sorted.iter().sum::<u64>())
+            format!(
+                "{} kills, min {min}, median {median}, max {max}, {} in all",
+                sorted.len(),
+                sorted.iter().sum::<u64>()
+            )
         }
         _ => "no kill".to_owned(),
     }

@@ -19,8 +19,17 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct State {
     contents: VecDeque<Content>,
-    /// No more comes; `Some(Some(…))`: because of that.
-    end: Option<Option<Arc<Gone>>>,
+    end: End,
+}
+
+/// Whether more comes.
+#[derive(Default)]
+enum End {
+    #[default]
+    Open,
+    /// We asked for no more.
+    Asked,
+    Gone(Arc<Gone>),
 }
 
 /// What was there.
@@ -41,13 +50,14 @@ impl Inbox {
     pub(super) fn take(&self, into: &mut VecDeque<Content>) -> Came {
         let mut state = self.state();
         match &state.end {
-            Some(Some(gone)) if !matches!(**gone, Gone::Cancelled) => Came::End(Some(gone.clone())),
-            _ if !state.contents.is_empty() => {
+            End::Gone(gone) if !matches!(**gone, Gone::Cancelled) => Came::End(Some(gone.clone())),
+            End::Open | End::Asked | End::Gone(_) if !state.contents.is_empty() => {
                 std::mem::swap(&mut state.contents, into);
                 Came::Some
             }
-            Some(end) => Came::End(end.clone()),
-            None => Came::None,
+            End::Open => Came::None,
+            End::Asked => Came::End(None),
+            End::Gone(gone) => Came::End(Some(gone.clone())),
         }
     }
 
@@ -59,12 +69,12 @@ impl Inbox {
     /// Says that no more comes. The first reason for it stays.
     pub(super) fn end(&self, gone: Option<Arc<Gone>>) {
         let mut state = self.state();
-        match (&state.end, &gone) {
-            (None, _) => state.end = Some(gone),
+        match (&state.end, gone) {
+            (End::Open, None) => state.end = End::Asked,
+            (End::Open | End::Asked, Some(gone)) => state.end = End::Gone(gone),
             // What is there is no more to be yielded.
-            (Some(Some(old)), Some(_)) if matches!(**old, Gone::Cancelled) => state.contents.clear(),
-            (Some(None), Some(_)) => state.end = Some(gone),
-            (Some(_), _) => {}
+            (End::Gone(old), Some(_)) if matches!(**old, Gone::Cancelled) => state.contents.clear(),
+            (End::Asked | End::Gone(_), _) => {}
         }
         drop(state);
         self.came.notify_one();

@@ -69,8 +69,9 @@ pub(crate) async fn consume(
         Reply::Plain(_) | Reply::Content(_) | Reply::Closed => return Err(failed(&CallFault::Unexpected)),
     };
     let ledger = Arc::new(Ledger::new(channel.number));
-    // A quarter: the broker keeps sending from the other three while it hears of this one.
-    let eager = usize::from(prefetch / 4).max(1);
+    // Half: the broker goes on with the other while it hears of this one. A quarter costs twice the writes, and at a prefetch
+    // of 10 a fifth of the rate.
+    let eager = usize::from(prefetch / 2).max(1);
     Ok(RabbitConsumer {
         queue: queue.to_owned(),
         tag,

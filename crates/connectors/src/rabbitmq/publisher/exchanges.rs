@@ -36,6 +36,13 @@ struct Refusal {
     why: Arc<Gone>,
 }
 
+/// What is known of an exchange.
+enum Remembered {
+    Nothing,
+    There,
+    Refused(Arc<Gone>),
+}
+
 impl Known {
     /// Why messages to an exchange are refused now, if they are. May ask the broker.
     ///
@@ -48,10 +55,15 @@ impl Known {
     ) -> Result<Option<Arc<Gone>>, CallFault> {
         if exchange.is_empty() {
             // The default exchange is always there; whether it may be written to, only publishing tells.
-            return Ok(self.remembered(exchange).flatten());
+            return Ok(match self.remembered(exchange) {
+                Remembered::Refused(why) => Some(why),
+                Remembered::There | Remembered::Nothing => None,
+            });
         }
-        if let Some(known) = self.remembered(exchange) {
-            return Ok(known);
+        match self.remembered(exchange) {
+            Remembered::There => return Ok(None),
+            Remembered::Refused(why) => return Ok(Some(why)),
+            Remembered::Nothing => {}
         }
         let channel = connection.channel().await?;
         match channel.tell(Call::ExchangePassive { exchange }).await {
@@ -96,14 +108,15 @@ impl Known {
         state.user_ids.insert(user_id.to_owned(), why);
     }
 
-    fn remembered(&self, exchange: &str) -> Option<Option<Arc<Gone>>> {
+    fn remembered(&self, exchange: &str) -> Remembered {
         let mut state = self.state();
-        match state.exchanges.get(exchange)? {
-            None => Some(None),
-            Some(refusal) if refusal.until > Instant::now() => Some(Some(refusal.why.clone())),
-            Some(_) => {
+        match state.exchanges.get(exchange) {
+            None => Remembered::Nothing,
+            Some(None) => Remembered::There,
+            Some(Some(refusal)) if refusal.until > Instant::now() => Remembered::Refused(refusal.why.clone()),
+            Some(Some(_)) => {
                 state.exchanges.remove(exchange);
-                None
+                Remembered::Nothing
             }
         }
     }

@@ -154,3 +154,178 @@ fn array(bytes: &[u8], depth: usize) -> Result<HeaderValue, Malformed> {
     }
     Ok(HeaderValue::Array(values))
 }
+
+#[cfg(test)]
+mod tests {
+    use amq_protocol::types::parsing::parse_field_table;
+    use amq_protocol::types::{AMQPValue, FieldTable};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name() -> impl Strategy<Value = String> {
+        "[a-zA-Zäß _.-]{0,12}"
+    }
+
+    fn header_value() -> impl Strategy<Value = HeaderValue> {
+        let leaf = prop_oneof![
+            Just(HeaderValue::Void),
+            any::<bool>().prop_map(HeaderValue::Bool),
+            any::<i8>().prop_map(HeaderValue::I8),
+            any::<u8>().prop_map(HeaderValue::U8),
+            any::<i16>().prop_map(HeaderValue::I16),
+            any::<u16>().prop_map(HeaderValue::U16),
+            any::<i32>().prop_map(HeaderValue::I32),
+            any::<u32>().prop_map(HeaderValue::U32),
+            any::<i64>().prop_map(HeaderValue::I64),
+            // NaN is not equal to itself; that its bits are kept is tested below.
+            any::<f32>().prop_filter("comparable", |f| !f.is_nan()).prop_map(HeaderValue::F32),
+            any::<f64>().prop_filter("comparable", |f| !f.is_nan()).prop_map(HeaderValue::F64),
+            (any::<u8>(), any::<u32>()).prop_map(|(scale, value)| HeaderValue::Decimal { scale, value }),
+            ".{0,20}".prop_map(HeaderValue::Text),
+            prop::collection::vec(any::<u8>(), 0..20).prop_map(HeaderValue::Bytes),
+            any::<u64>().prop_map(HeaderValue::Timestamp),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(HeaderValue::Array),
+                prop::collection::vec((name(), inner), 0..5)
+                    .prop_map(|entries| HeaderValue::Table(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn headers() -> impl Strategy<Value = Headers> {
+        prop::collection::vec((name(), header_value()), 0..8)
+            .prop_map(|entries| entries.into_iter().collect())
+    }
+
+    fn read(bytes: &[u8]) -> Result<Headers, Malformed> {
+        table(&mut Reader::new(bytes))
+    }
+
+    /// Another implementation's reading of a value.
+    fn theirs(value: &AMQPValue) -> HeaderValue {
+        match value {
+            AMQPValue::Boolean(value) => HeaderValue::Bool(*value),
+            AMQPValue::ShortShortInt(value) => HeaderValue::I8(*value),
+            AMQPValue::ShortShortUInt(value) => HeaderValue::U8(*value),
+            AMQPValue::ShortInt(value) => HeaderValue::I16(*value),
+            AMQPValue::ShortUInt(value) => HeaderValue::U16(*value),
+            AMQPValue::LongInt(value) => HeaderValue::I32(*value),
+            AMQPValue::LongUInt(value) => HeaderValue::U32(*value),
+            AMQPValue::LongLongInt(value) => HeaderValue::I64(*value),
+            AMQPValue::Float(value) => HeaderValue::F32(*value),
+            AMQPValue::Double(value) => HeaderValue::F64(*value),
+            AMQPValue::DecimalValue(value) => HeaderValue::Decimal { scale: value.scale, value: value.value },
+            AMQPValue::LongString(value) => {
+                HeaderValue::Text(String::from_utf8(value.as_bytes().to_vec()).unwrap())
+            }
+            AMQPValue::ByteArray(value) => HeaderValue::Bytes(value.as_slice().to_vec()),
+            AMQPValue::Timestamp(value) => HeaderValue::Timestamp(*value),
+            AMQPValue::FieldArray(values) => {
+                HeaderValue::Array(values.as_slice().iter().map(theirs).collect())
+            }
+            AMQPValue::FieldTable(table) => HeaderValue::Table(their_table(table)),
+            AMQPValue::Void => HeaderValue::Void,
+            other @ AMQPValue::ShortString(_) => panic!("{other:?}"),
+        }
+    }
+
+    fn their_table(table: &FieldTable) -> Headers {
+        table.inner().iter().map(|(name, value)| (name.to_string(), theirs(value))).collect()
+    }
+
+    /// Their tables are sorted, ours keep their order.
+    fn sorted(headers: &Headers) -> Headers {
+        fn value(from: &HeaderValue) -> HeaderValue {
+            match from {
+                HeaderValue::Array(values) => HeaderValue::Array(values.iter().map(value).collect()),
+                HeaderValue::Table(headers) => HeaderValue::Table(sorted(headers)),
+                other => other.clone(),
+            }
+        }
+        let mut entries: Vec<_> = headers.iter().map(|(name, from)| (name.to_owned(), value(from))).collect();
+        entries.sort_by(|one, other| one.0.cmp(&other.0));
+        entries.into_iter().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn headers_come_back_as_they_were_and_in_order(headers in headers()) {
+            let mut bytes = Vec::new();
+            put_table(&mut bytes, &headers).unwrap();
+            prop_assert_eq!(read(&bytes), Ok(headers));
+        }
+
+        #[test]
+        fn another_implementation_reads_the_same(headers in headers()) {
+            let mut bytes = Vec::new();
+            put_table(&mut bytes, &headers).unwrap();
+            let (rest, table) = parse_field_table(&bytes[..]).unwrap();
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(their_table(&table), sorted(&headers));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            read(&bytes).ok();
+            let mut sized = (bytes.len() as u32).to_be_bytes().to_vec();
+            sized.extend(&bytes);
+            read(&sized).ok();
+            super::super::method::method(&bytes).ok();
+            super::super::content::header(&bytes).ok();
+            super::super::content::message_id(&bytes).ok();
+            super::super::publish::Sent::read(&bytes).ok();
+        }
+    }
+
+    #[test]
+    fn the_bits_of_a_float_are_kept() {
+        let bits = 0x7ff8_0000_0000_1234;
+        let mut headers = Headers::default();
+        headers.set("nan", HeaderValue::F64(f64::from_bits(bits)));
+        let mut bytes = Vec::new();
+        put_table(&mut bytes, &headers).unwrap();
+        let Some(HeaderValue::F64(value)) = read(&bytes).unwrap().get("nan").cloned() else { panic!() };
+        assert_eq!(value.to_bits(), bits);
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_bytes() {
+        let bytes = [0, 0, 0, 9, 1, b'h', b'S', 0, 0, 0, 2, 0xff, 0xfe];
+        assert_eq!(read(&bytes).unwrap().get("h"), Some(&HeaderValue::Bytes(vec![0xff, 0xfe])));
+    }
+
+    #[test]
+    fn what_is_nested_as_deep_as_a_frame_allows_is_read_without_end_of_stack() {
+        let mut nested: Vec<u8> = Vec::new();
+        for _ in 0..20_000 {
+            let mut outer = vec![0, b'F'];
+            outer.extend((nested.len() as u32).to_be_bytes());
+            outer.append(&mut nested);
+            nested = outer;
+        }
+        let mut bytes = (nested.len() as u32).to_be_bytes().to_vec();
+        bytes.append(&mut nested);
+        let mut headers = read(&bytes).unwrap();
+        let mut depth = 0;
+        while let Some(HeaderValue::Table(inner)) = headers.remove("") {
+            headers = inner;
+            depth += 1;
+        }
+        assert_eq!(depth, DEPTH_MAX);
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_not_sent() {
+        let nest =
+            |levels: usize| (0..levels).fold(HeaderValue::Void, |inner, _| HeaderValue::Array(vec![inner]));
+        let put = |levels| {
+            let headers: Headers = [("h".to_owned(), nest(levels))].into_iter().collect();
+            put_table(&mut Vec::new(), &headers)
+        };
+        assert_eq!(put(DEPTH_MAX), Ok(()));
+        assert_eq!(put(DEPTH_MAX + 1), Err(Unsayable::TooDeep(DEPTH_MAX)));
+    }
+}

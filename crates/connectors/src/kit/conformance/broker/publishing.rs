@@ -189,7 +189,7 @@ pub(super) async fn many_publishers_at_once(fixture: &dyn Fixture) {
         for round in 0..10 {
             let batch: Vec<_> = (0..20)
                 .map(|at| {
-                    let to = if (publisher + round + at) % 4 == 0 { "nowhere" } else { "shared" };
+                    let to = if (publisher + round + at).is_multiple_of(4) { "nowhere" } else { "shared" };
                     Outbound { route: queue(to), message: message("the same in all of them") }
                 })
                 .collect();

@@ -1,0 +1,42 @@
+//! An operator closes the sync's connections, again and again.
+
+use std::time::Duration;
+
+use warren_testkit::rabbit;
+
+use crate::program::total;
+use crate::shop::{Heard, Shop};
+
+#[test]
+fn closed_connections_are_opened_again() {
+    let rows = 40_000;
+    let vhost = rabbit::vhost();
+    let shop = Shop::open(&vhost, rows);
+    let mut running = shop.program.start(&["sync", "customers"]);
+    let mut closed = 0;
+    for messages in [1, 8_000, 16_000] {
+        running.wait_for_sent(messages);
+        warren_testkit::wait_until("a connection is seen and closed", Duration::from_secs(30), || {
+            running.is_over() || vhost.close_connections() > 0
+        });
+        closed += usize::from(!running.is_over());
+    }
+    let ended = running.end_within(Duration::from_secs(120));
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(closed > 0, "the run was over before a connection was closed");
+    let last = running.ended();
+    let mut heard = Heard::default();
+    heard.listen(&vhost);
+    heard.assert_true(&shop);
+    let unsure = last["counts"]["possible_duplicates"].as_u64().unwrap();
+    assert!(
+        heard.repetitions() <= unsure,
+        "{} came twice, {unsure} were said to be possible",
+        heard.repetitions()
+    );
+    assert_eq!(total(&last["counts"]["sent"]), u64::from(rows));
+    assert!(
+        last["counts"]["retries"].as_u64().unwrap() > 0,
+        "the connections were closed while it sent: {last:#}"
+    );
+}
