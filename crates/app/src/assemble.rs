@@ -80,7 +80,7 @@ fn folder_name(name: &str) -> String {
     for byte in name.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => folder.push(char::from(byte)),
-            other => folder.push_str(&format!("%{other:02x}")),
+            other => folder.extend(format!("%{other:02x}").chars()),
         }
     }
     folder

@@ -10,6 +10,10 @@ mod sync;
 
 use clap::{Parser, Subcommand};
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The benchmarks.
 #[derive(Debug, Parser)]
 #[command(name = "warren-bench")]

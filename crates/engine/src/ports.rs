@@ -151,6 +151,8 @@ pub struct DiffSpec {
     pub keep_rows: bool,
     /// Whether every row is reported as added, and none as removed.
     pub full: bool,
+    /// Whether changed rows come with [`Change::previous`]; looking it up costs, so only where something reads it.
+    pub previous: bool,
 }
 
 /// How far a diff is; for progress bars. Rows read, bytes read.

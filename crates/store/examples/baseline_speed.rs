@@ -123,6 +123,7 @@ async fn run(
         compare: Compare::AllBut([].into()),
         keep_rows: true,
         full: false,
+        previous: true,
     };
     let stage = Stage::begin(names[0]);
     let mut set = baseline.diff(&mut Synthetic::new(rows, changed), &spec, &|_, _| ()).await?;

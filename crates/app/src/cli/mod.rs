@@ -149,7 +149,8 @@ async fn run(args: Args) -> Exit {
         colours,
         cancel: CancellationToken::new(),
     };
-    let signals = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(signals(context.cancel.clone())));
+    let mut listening = tokio::task::JoinSet::new();
+    listening.spawn(signals(context.cancel.clone()));
     let result = match args.command {
         Command::Init(args) => init::run(&context, &args),
         Command::Check(args) => check::run(&context, &args).await,
@@ -160,10 +161,10 @@ async fn run(args: Args) -> Exit {
         Command::Explain(args) => explain::run(&context, &args).await,
         Command::Replay(args) => replay::run(&context, &args).await,
         Command::Queues(args) => queues::run(&context, &args).await,
-        Command::Schema(args) => schema::run(&args),
+        Command::Schema(args) => Ok(schema::run(&args)),
         Command::Demo(args) => demo::run(&context, &args).await,
     };
-    drop(signals);
+    drop(listening);
     result.unwrap_or_else(|stop| told(&context, stop))
 }
 

@@ -1,6 +1,5 @@
 //! `warren schema`: the configuration's JSON Schema, or its reference page.
 
-use crate::cli::Stop;
 use crate::config::{reference, schema};
 use crate::exit::Exit;
 use crate::report::line;
@@ -13,11 +12,11 @@ pub struct Args {
     docs: bool,
 }
 
-pub fn run(args: &Args) -> Result<Exit, Stop> {
+pub fn run(args: &Args) -> Exit {
     if args.docs {
         line(reference::reference(&schema::schema()).trim_end());
     } else {
         line(&format!("{:#}", schema::schema()));
     }
-    Ok(Exit::Done)
+    Exit::Done
 }

@@ -178,11 +178,9 @@ impl Running {
 
     /// Waits for its end, at most so long.
     pub fn end_within(&mut self, deadline: Duration) -> Ended {
-        let text =
-            |events: &[Event]| events.iter().map(|event| format!("{}\n", event.json)).collect::<String>();
         let began = Instant::now();
         while !self.is_over() {
-            assert!(began.elapsed() < deadline, "not over after {deadline:?}:\n{}", text(&self.events()));
+            assert!(began.elapsed() < deadline, "not over after {deadline:?}: {:#?}", self.events());
             warren_testkit::wait::pause("between two looks", Duration::from_millis(20));
         }
         self.end()

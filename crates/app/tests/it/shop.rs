@@ -1,7 +1,7 @@
 //! A shop: a table in PostgreSQL that changes, a queue in RabbitMQ, the sync between them, and a consumer that
 //! remembers all it was told and compares it with the table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
@@ -106,24 +106,36 @@ pub struct Heard {
     pub messages: u64,
     /// By run: messages of it that were sent once more, later in it or in a later run.
     pub repeated: BTreeMap<u64, u64>,
-    by_run: BTreeMap<u64, u64>,
+    /// By run: messages of it that a later run said once more with another change id.
+    pub renamed: BTreeMap<u64, u64>,
     /// What breaks the promises: a repetition with another body, or an older run after a newer.
     pub faults: Vec<String>,
-    first: HashMap<String, First>,
-    last: HashMap<u64, Last>,
+    by_run: BTreeMap<u64, u64>,
+    changes: HashMap<u128, Sent>,
+    keys: HashMap<u64, Vec<Told>>,
 }
 
-/// The first message of a change.
-struct First {
+/// A change that was sent.
+struct Sent {
     /// The newest run that sent it.
     run: u64,
     body: u64,
 }
 
-/// The newest message of a key.
-struct Last {
+/// What was said of a key.
+struct Told {
     run: u64,
-    body: String,
+    change: u128,
+    /// `None`: that it is gone.
+    row: Option<u64>,
+}
+
+/// Where a consumer was told something else than is.
+#[derive(Debug)]
+pub struct Wrong {
+    pub what: String,
+    /// The row is again what was told before, and all that was told since comes from runs that were killed.
+    pub went_back: bool,
 }
 
 impl Heard {
@@ -133,38 +145,38 @@ impl Heard {
         for line in python(script, &[&vhost.url(), CUSTOMERS]).lines() {
             let (id, rest) = line.split_once('\t').unwrap();
             let (run, body) = rest.split_once('\t').unwrap();
-            self.hear(id, run.parse().unwrap(), body);
+            self.hear(u128::from_str_radix(id, 16).unwrap(), run.parse().unwrap(), body);
         }
     }
 
-    fn hear(&mut self, id: &str, run: u64, body: &str) {
+    fn hear(&mut self, change: u128, run: u64, body: &str) {
         self.messages += 1;
         *self.by_run.entry(run).or_default() += 1;
-        let mut hasher = DefaultHasher::new();
-        body.hash(&mut hasher);
-        let hash = hasher.finish();
-        match self.first.get_mut(id) {
-            None => {
-                self.first.insert(id.to_owned(), First { run, body: hash });
-            }
-            Some(first) => {
-                *self.repeated.entry(first.run).or_default() += 1;
-                first.run = run;
-                if first.body != hash {
-                    self.faults.push(format!("change {id} came again in run {run} with another body"));
+        let body_hash = hash(body);
+        match self.changes.get_mut(&change) {
+            Some(sent) => {
+                *self.repeated.entry(sent.run).or_default() += 1;
+                sent.run = run;
+                if sent.body != body_hash {
+                    self.faults.push(format!("change {change:032x} came again in run {run} as {body}"));
                 }
             }
-        }
-        let key = parsed(body)["id"].as_u64().unwrap();
-        match self.last.get_mut(&key) {
-            Some(last) if last.run > run => {
-                self.faults.push(format!("key {key}: run {run} came after run {}", last.run));
-            }
-            Some(last) => *last = Last { run, body: body.to_owned() },
             None => {
-                self.last.insert(key, Last { run, body: body.to_owned() });
+                self.changes.insert(change, Sent { run, body: body_hash });
             }
         }
+        let message: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("not JSON: {body}"));
+        let row = (message["op"] != "removed").then(|| row_hash(&message));
+        let told = self.keys.entry(message["id"].as_u64().unwrap()).or_default();
+        if let Some(last) = told.last() {
+            if last.row == row && last.change != change {
+                *self.renamed.entry(last.run).or_default() += 1;
+            }
+            if last.run > run {
+                self.faults.push(format!("run {run} came after run {}: {body}", last.run));
+            }
+        }
+        told.push(Told { run, change, row });
     }
 
     /// Messages of a run.
@@ -177,38 +189,52 @@ impl Heard {
         self.repeated.values().sum()
     }
 
-    /// Where what was told differs from the rows: a row that was not told of as it is, or one that is gone and was not
-    /// said to be.
-    pub fn lost(&self, rows: &BTreeMap<u64, Value>) -> Vec<String> {
-        let mut lost = Vec::new();
-        for (key, row) in rows {
-            let Some(last) = self.last.get(key) else {
-                lost.push(format!("key {key} was never told of: {row}"));
+    /// Where what was told last differs from the rows: a row that is otherwise, and one that is gone and was not said to
+    /// be. `killed`: the runs that were.
+    pub fn wrong(&self, rows: &BTreeMap<u64, Value>, killed: &BTreeSet<u64>) -> Vec<Wrong> {
+        let keys: BTreeSet<u64> = self.keys.keys().chain(rows.keys()).copied().collect();
+        let mut wrong = Vec::new();
+        for key in keys {
+            let is = rows.get(&key).map(row_hash);
+            let told = self.keys.get(&key).map_or(&[][..], Vec::as_slice);
+            if told.last().and_then(|told| told.row) == is {
                 continue;
-            };
-            let mut told = parsed(&last.body);
-            let op = told.as_object_mut().unwrap().remove("op").unwrap();
-            if op == "removed" || told != *row {
-                lost.push(format!("key {key}: last told {op} {told} in run {}, is {row}", last.run));
             }
+            let since_kill = told.iter().rev().take_while(|told| killed.contains(&told.run)).count();
+            // Before the first message it was as good as removed.
+            let before = told.len() - since_kill;
+            let went_back = (before..told.len()).any(|at| {
+                let before = if at == 0 { None } else { told[at - 1].row };
+                before == is
+            });
+            let runs: Vec<u64> = told.iter().map(|told| told.run).collect();
+            let what = format!("key {key}: told of in runs {runs:?} and not as it is: {:?}", rows.get(&key));
+            wrong.push(Wrong { what, went_back });
         }
-        for (key, last) in &self.last {
-            if !rows.contains_key(key) && parsed(&last.body)["op"] != "removed" {
-                lost.push(format!("key {key} is gone: last told {} in run {}", last.body, last.run));
-            }
-        }
-        lost
+        wrong
     }
 
     /// Panics where a promise was broken: nothing lost, repetitions the same, runs in order.
     pub fn assert_true(&self, shop: &Shop) {
-        let lost = self.lost(&shop.rows());
+        let lost: Vec<_> =
+            self.wrong(&shop.rows(), &BTreeSet::new()).into_iter().map(|wrong| wrong.what).collect();
         assert!(lost.is_empty(), "{} lost:\n{}", lost.len(), lost[..lost.len().min(20)].join("\n"));
+        self.assert_same();
+    }
+
+    /// Panics where a repetition was not one, or runs came out of order.
+    pub fn assert_same(&self) {
         let faults = &self.faults;
         assert!(faults.is_empty(), "{}:\n{}", faults.len(), faults[..faults.len().min(20)].join("\n"));
     }
 }
 
-fn parsed(body: &str) -> Value {
-    serde_json::from_str(body).unwrap_or_else(|_| panic!("not JSON: {body}"))
+fn row_hash(row: &Value) -> u64 {
+    hash((row["id"].as_u64(), row["name"].as_str(), row["seats"].as_u64()))
+}
+
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }

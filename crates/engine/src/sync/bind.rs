@@ -27,8 +27,14 @@ pub struct Bound {
 /// # Errors
 /// Every place that names a column the model does not have.
 pub fn bind(plan: &SyncPlan, schema: &Schema) -> Result<Bound, Vec<Finding>> {
-    let mut columns =
-        Gathering { schema, sync: &plan.name, used: BTreeSet::new(), all: false, findings: Vec::new() };
+    let mut columns = Gathering {
+        schema,
+        sync: &plan.name,
+        used: BTreeSet::new(),
+        all: false,
+        previous: false,
+        findings: Vec::new(),
+    };
     for name in &plan.model.key {
         columns.known(&format!("models.{}.primary_key", plan.model.name), name);
     }
@@ -60,7 +66,13 @@ pub fn bind(plan: &SyncPlan, schema: &Schema) -> Result<Bound, Vec<Finding>> {
         }
     };
     compared.sort_unstable();
-    let spec = DiffSpec { key: plan.model.key.clone(), compare, keep_rows: plan.keep_rows, full: false };
+    let spec = DiffSpec {
+        key: plan.model.key.clone(),
+        compare,
+        keep_rows: plan.keep_rows,
+        full: false,
+        previous: columns.previous,
+    };
     Ok(Bound { spec, compared })
 }
 
@@ -70,6 +82,7 @@ struct Gathering<'s> {
     sync: &'s str,
     used: BTreeSet<String>,
     all: bool,
+    previous: bool,
     findings: Vec<Finding>,
 }
 
@@ -158,6 +171,7 @@ impl Gathering<'_> {
             finding.remedy = fault.hint;
             self.findings.push(finding);
         }
+        self.previous |= reads.previous || reads.changed;
         match &reads.columns {
             Columns::All => self.all = true,
             Columns::Set(names) => self.used.extend(names.iter().cloned()),

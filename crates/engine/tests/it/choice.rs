@@ -29,7 +29,7 @@ async fn what_has_no_trigger_is_taken_note_of_and_not_sent_later() {
 async fn a_change_whose_condition_does_not_hold_is_skipped_and_taken_note_of() {
     let mut world = World::new();
     let mut trigger = says("{{ op }} {{ key }} {{ previous.name }} {{ row.name }}");
-    trigger.when = when("previous.name != row.name and row.name != 'quiet'");
+    trigger.when = Some(when("previous.name != row.name and row.name != 'quiet'"));
     world.plan.changed = Some(Arc::new(trigger));
     world.plan.compare = CompareChoice::All;
     world.rows(&[(1, "Ann"), (2, "Bob"), (3, "Cy")]);

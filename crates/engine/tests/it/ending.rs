@@ -66,7 +66,7 @@ async fn the_time_in_which_nothing_had_to_be_sent_is_no_absence() {
     let mut world = World::new();
     // The first batches are skipped, and take longer than a destination may be away.
     let mut trigger = says("{{ key }}");
-    trigger.when = when("row.size > 2");
+    trigger.when = Some(when("row.size > 2"));
     world.on_all(trigger);
     let rows = (1..=30).map(|id| {
         let mut row = crate::world::row(id, "a");
@@ -111,7 +111,7 @@ async fn a_stopped_run_settles_what_is_under_way() {
         tokio::task::yield_now().await;
     }
     world.cancel.cancel();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(run.len(), 1);
     // 2. the answers come: they count, and nothing more is sent
     world.broker.hold(false);
@@ -136,7 +136,9 @@ async fn a_run_stopped_between_two_tries_ends_at_once() {
     let mut tasks = tokio::task::JoinSet::new();
     let running = world.clone();
     tasks.spawn(async move { running.run().await });
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    while world.broker.published() < 12 {
+        tokio::time::advance(Duration::from_millis(50)).await;
+    }
     let began = Instant::now();
     world.cancel.cancel();
     let run = tasks.join_all().await.remove(0);

@@ -129,7 +129,7 @@ async fn a_template_that_fails_is_rejected() {
     assert_eq!(world.said(), ["10", "3"]);
 
     let mut trigger = says("{{ key }}");
-    trigger.when = when("row.name < 3");
+    trigger.when = Some(when("row.name < 3"));
     let mut world = World::new();
     world.on_all(trigger);
     world.source.set([[Value::Int(1), Value::Text("x"), Value::Text("crm"), Value::Null]]);

@@ -10,7 +10,6 @@ use warren_engine::memory::{
     Fault, FixedClock, MemoryBaseline, MemoryBroker, MemoryLeases, MemoryRecords, MemorySource,
 };
 use warren_engine::model::{Column, ColumnType, Model, Schema};
-use warren_engine::ports::ChangeSet;
 use warren_engine::row::Value;
 use warren_engine::run::{PerOp, RowOutcome, RunRecord};
 use warren_engine::sync::plan::{
@@ -175,11 +174,6 @@ impl World {
         let outcomes = self.outcomes(run).into_iter();
         outcomes.filter_map(|(key, outcome)| Some((key, outcome.code?.as_str()))).collect()
     }
-
-    /// What a diff finds now; for looking without a run.
-    pub async fn differences(&self) -> Box<dyn ChangeSet> {
-        run::diff(&self.plan, &self.ports(), false, &Silent, &self.cancel).await.unwrap().0
-    }
 }
 
 /// What a message says unless a test wants something else.
@@ -221,8 +215,8 @@ pub fn dynamic(template: &str) -> Dynamic {
     Dynamic::Template(Box::new(text(template)))
 }
 
-pub fn when(condition: &str) -> Option<Condition> {
-    Some(Condition::parse(condition, &Options::default()).unwrap())
+pub fn when(condition: &str) -> Condition {
+    Condition::parse(condition, &Options::default()).unwrap()
 }
 
 pub fn row(id: i64, name: &str) -> Cells<'_> {

@@ -42,6 +42,8 @@ pub(crate) struct Found {
     pub(crate) compare: Vec<Column>,
     pub(crate) key_names: Vec<String>,
     pub(crate) keep_rows: bool,
+    /// Whether changed rows come with their previous ones.
+    pub(crate) previous: bool,
     /// Entries that get another print at the end.
     pub(crate) reprints: u64,
     /// Partitions with changes, in order.

@@ -202,6 +202,7 @@ impl Baseline for FileBaseline {
                 compare: columns.compare,
                 key_names: spec.key,
                 keep_rows: spec.keep_rows,
+                previous: spec.previous,
                 reprints: counted.reprints,
                 partitions: counted.partitions,
                 sizes,

@@ -114,13 +114,15 @@ impl PartitionWalk {
         }
         // `wanted` has the order of `differences`, that of keys, without those added.
         finding.wanted.clear();
-        for (one, _) in &self.differences {
+        // Looking up a previous row costs a block of the row file, so only those somebody will look at.
+        let wants = |one: &Difference| found.previous || one.op == Op::Removed;
+        for (one, _) in self.differences.iter().filter(|(one, _)| wants(one)) {
             finding.wanted.extend(one.before().map(|before| Entry::new(one.key, before, one.version)));
         }
         if !finding.wanted.is_empty() {
             let mut places = rows.locate(partition, &finding.wanted)?.into_iter();
             for (one, located) in &mut self.differences {
-                if one.before().is_some() {
+                if one.before().is_some() && wants(one) {
                     let place = places.next().flatten().ok_or_else(|| missing_row(&found.folder))?;
                     *located = Some(place);
                 }

@@ -79,7 +79,13 @@ pub fn schema(columns: &[(&str, ColumnType)]) -> Arc<Schema> {
 
 /// The usual question: key `id`, all columns count, rows are kept.
 pub fn spec() -> DiffSpec {
-    DiffSpec { key: vec!["id".into()], compare: Compare::AllBut([].into()), keep_rows: true, full: false }
+    DiffSpec {
+        key: vec!["id".into()],
+        compare: Compare::AllBut([].into()),
+        keep_rows: true,
+        full: false,
+        previous: true,
+    }
 }
 
 /// Sizes at which even a few rows are spilled, compressed and compacted.

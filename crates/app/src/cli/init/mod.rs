@@ -71,13 +71,12 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
             .remedy("write elsewhere with `-c FILE`, or over it with `--force`")
             .into());
     }
-    let text = match &args.example {
-        Some(name) => example(name)?.to_owned(),
-        None => {
-            let source = choose("Where do rows come from", args.source, SourceKind::Postgres)?;
-            let broker = choose("Where do messages go", args.broker, BrokerKind::Rabbitmq)?;
-            compose(source, broker)
-        }
+    let text = if let Some(name) = &args.example {
+        example(name)?.to_owned()
+    } else {
+        let source = choose("Where do rows come from", args.source, SourceKind::Postgres)?;
+        let broker = choose("Where do messages go", args.broker, BrokerKind::Rabbitmq)?;
+        compose(source, broker)
     };
     write(path, &text)?;
     note(&format!("{} is written; every key is explained in it", path.display()));

@@ -9,7 +9,8 @@ use crate::shop::{Heard, Shop};
 
 #[test]
 fn a_memory_alarm_is_waited_for_and_told() {
-    let rows = 30_000;
+    // Raising the alarm takes the broker's tool two seconds, in which the run must not end.
+    let rows = 100_000;
     let broker = Broker::start();
     let vhost = broker.vhost();
     let shop = Shop::open(&vhost, rows);

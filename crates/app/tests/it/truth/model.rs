@@ -81,12 +81,12 @@ impl Model {
     }
 
     /// A write to the source.
-    pub fn write(&mut self, key: i64, row: Option<Cells>) {
-        let before = match &row {
+    pub fn write(&mut self, key: i64, row: Option<&Cells>) {
+        let before = match row {
             Some(row) => self.source.insert(key, row.clone()),
             None => self.source.remove(&key),
         };
-        if before != row {
+        if before.as_ref() != row {
             self.settled.remove(&key);
         }
     }

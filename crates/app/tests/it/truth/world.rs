@@ -115,9 +115,9 @@ impl World {
                     key: vec!["id".into()],
                     timeout: None,
                 }),
-                added: here.clone(),
-                changed: here,
-                removed: gone,
+                added: Some(here.clone()),
+                changed: Some(here),
+                removed: Some(gone),
                 compare: CompareChoice::All,
                 ignore: [].into(),
                 keep_rows: true,
@@ -252,8 +252,8 @@ impl World {
     /// take up by itself what one that died left behind.
     pub fn differing(&self) -> BTreeSet<i64> {
         let copy = folder();
-        let files = std::fs::read_dir(self.baseline_path()).map(|files| files.collect::<Vec<_>>());
-        for file in files.unwrap_or_default() {
+        // There is no folder before something was first written.
+        for file in std::fs::read_dir(self.baseline_path()).into_iter().flatten() {
             let file = file.unwrap();
             std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         }
@@ -296,13 +296,13 @@ fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-fn trigger(message: &str, queue: Dynamic) -> Option<Arc<Trigger>> {
+fn trigger(message: &str, queue: Dynamic) -> Arc<Trigger> {
     let template = Box::new(Template::parse(message, &Options::default()).unwrap());
     let body = BodyPlan::Template { template, json: true };
-    Some(Arc::new(Trigger {
+    Arc::new(Trigger {
         when: None,
         route: RoutePlan::Queue(queue),
         body,
         properties: PropertyPlan::default(),
-    }))
+    })
 }
