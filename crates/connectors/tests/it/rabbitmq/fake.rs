@@ -56,6 +56,7 @@ async fn serve(script: impl AsyncFn(TcpStream) + 'static) -> (u16, tokio::task::
 
 fn target(port: u16) -> Config {
     Config {
+        channels: Some(1), // the scripts answer on channel 1 only
         connect_timeout: Some(span(2)),
         publish_timeout: Some(span(5)),
         heartbeat: Some(span(1)),
