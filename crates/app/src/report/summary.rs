@@ -78,7 +78,7 @@ fn rejections(tallies: &[Tally]) -> Vec<String> {
             "{} × {code}, such as key {}: {}",
             count(rows),
             cut(&sample.sample_key, 40),
-            cut(answer, 160)
+            cut(answer, 240)
         ));
     }
     lines
