@@ -27,6 +27,8 @@ pub struct Templates<'a> {
     pub faults: &'a mut Vec<Fault>,
     /// The partials.
     pub partials: &'a Partials,
+    /// Whether templates are read in the reference's lenient ways.
+    pub lax: bool,
 }
 
 impl Templates<'_> {
@@ -69,6 +71,7 @@ impl Templates<'_> {
     fn options(&self, format: Format, subject: &str) -> Options {
         Options {
             format,
+            lax: self.lax,
             partials: self.partials.texts.clone(),
             name: subject.to_owned(),
             ..Options::default()

@@ -218,7 +218,9 @@ impl TriggerReader<'_> {
         let subject = format!("{}.message.template", self.path);
         let template = match (&raw.template, &raw.file) {
             (Some(text), _) => {
-                self.templates().template(text, format, &subject, Origin::Value(&one.value))?
+                let mut templates = self.templates();
+                templates.lax = raw.lax;
+                templates.template(text, format, &subject, Origin::Value(&one.value))?
             }
             (None, Some(file)) => match read(Path::new(file)) {
                 Ok(text) => {
@@ -227,7 +229,9 @@ impl TriggerReader<'_> {
                     for op in self.rows.ops {
                         self.places.note_file(&format!("{}.on.{op}.message.template", self.sync), id);
                     }
-                    self.templates().template(&text, format, &subject, Origin::File(id))?
+                    let mut templates = self.templates();
+                    templates.lax = raw.lax;
+                    templates.template(&text, format, &subject, Origin::File(id))?
                 }
                 Err(unreadable) => {
                     self.faults.push(unreadable_fault(file, unreadable, one.value.span));
@@ -415,7 +419,7 @@ impl TriggerReader<'_> {
     }
 
     fn templates(&mut self) -> Templates<'_> {
-        Templates { files: self.files, faults: self.faults, partials: self.partials }
+        Templates { files: self.files, faults: self.faults, partials: self.partials, lax: false }
     }
 
     /// The value of a key, or the key where the value is a map.

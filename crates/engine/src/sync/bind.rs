@@ -174,7 +174,10 @@ impl Gathering<'_> {
         self.previous |= reads.previous || reads.changed;
         match &reads.columns {
             Columns::All => self.all = true,
-            Columns::Set(names) => self.used.extend(names.iter().cloned()),
+            // A lenient template may name columns that are not there.
+            Columns::Set(names) => {
+                self.used.extend(names.iter().filter(|name| self.schema.index_of(name).is_some()).cloned());
+            }
         }
     }
 

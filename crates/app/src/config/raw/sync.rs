@@ -114,6 +114,9 @@ pub struct RawMessage {
     pub fields: Option<Fields>,
     /// What the message is: `json` is checked to be JSON before it is sent, `text` is sent as it is. Default: `json`.
     pub format: Format,
+    /// Whether the template is read in the lenient ways of the reference Liquid: names that do not exist are nothing, unknown
+    /// filters do nothing. Default: false. With it a misspelt column renders as nothing, in every message.
+    pub lax: bool,
 }
 
 /// What a message is.
