@@ -103,6 +103,7 @@ impl World {
             (r" \([\d,]+/s\)", ""),
             (r", [\d,]+/s\)", ")"),
             (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME"),
+            (r"\*{3,}.*", "***"), // what is covered is as long as the address
             (r"\b[0-9a-f]{32}\b", "CHANGE_ID"),
             (r#""timestamp":\d+"#, "\"timestamp\":TIME"),
             (r"(?m)[ ]+$", ""),
