@@ -29,8 +29,8 @@ fn rabbit(url: &str) -> Rabbit {
     Rabbit::new("rabbit", &config(url)).unwrap()
 }
 
-fn span(seconds: u64) -> Option<Span> {
-    Some(Span(Duration::from_secs(seconds)))
+fn span(seconds: u64) -> Span {
+    Span(Duration::from_secs(seconds))
 }
 
 fn queue(name: &str) -> Route {

@@ -128,7 +128,7 @@ impl ChangeSet for Changes {
         blocking(move || lock(&told).advance(&found, &accepted)).await
     }
 
-    async fn finish(self: Box<Self>, outstanding: bool) -> Result<(), Failure> {
+    async fn finish(self: Box<Self>, _outstanding: bool) -> Result<(), Failure> {
         let Changes { found, summary, told, ahead, walked, .. } = *self;
         if let Some(ahead) = ahead {
             // What it fetched, or failed to, nobody asked for.
@@ -140,7 +140,7 @@ impl ChangeSet for Changes {
             let told = std::mem::take(&mut *lock(&told));
             let nothing_planned = summary.counts.planned.total() == 0;
             let settled = summary.columns_changed.is_none() || told.changes > 0 || nothing_planned;
-            told.finish(&found, walked, settled, outstanding)
+            told.finish(&found, walked, settled)
         })
         .await
     }
@@ -200,7 +200,7 @@ impl Told {
         journal.sync_if_due()
     }
 
-    fn finish(self, found: &Found, walked: bool, settled: bool, outstanding: bool) -> Result<(), Failure> {
+    fn finish(self, found: &Found, walked: bool, settled: bool) -> Result<(), Failure> {
         let mut next = found.manifest.clone();
         next.complete |= walked;
         if settled {
@@ -216,8 +216,8 @@ impl Told {
             Some(mut journal) => {
                 let bytes = journal.end()?;
                 let segment = Segment::open(&found.folder, journal.number, Trust::Named(bytes))?;
-                // What was sent and not answered keeps its id, as after a death.
-                next.epoch += if outstanding { past_epoch(&segment, found.manifest.epoch16())? } else { 1 };
+                // Only as far as removals ask for: what was sent and not answered, or rejected, keeps its id.
+                next.epoch += past_epoch(&segment, found.manifest.epoch16())?;
                 Some((segment, bytes))
             }
             None => None,

@@ -22,6 +22,9 @@ pub(crate) trait Listener: Send + Sync {
     /// A message came: a delivery, or a publish that was returned.
     fn content(&self, content: Content) -> Result<(), Malformed>;
 
+    /// All that was read so far has been told: the time to wake who waits for messages, once for many of them.
+    fn caught_up(&self);
+
     /// The broker ended the consumer.
     fn cancelled(&self);
 

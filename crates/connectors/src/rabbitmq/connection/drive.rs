@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use warren_engine::message::Properties;
 
 use super::Shared;
-use super::channel::{Channel, Content, Reply};
+use super::channel::{Channel, Content, Listener, Reply};
 use super::handshake::Stream;
 use super::outbox::Next;
 use crate::rabbitmq::failures::Gone;
@@ -37,6 +37,7 @@ pub(super) async fn drive(stream: Box<dyn Stream>, unread: BytesMut, shared: Arc
         unread,
         partial: HashMap::new(),
         channel: None,
+        told: Vec::new(),
         heartbeat: shared.agreed.heartbeat,
     };
     let mut sending = VecDeque::new();
@@ -155,6 +156,8 @@ struct Reader {
     partial: HashMap<u16, Partial>,
     /// The channel of the last frame: nearly always that of the next one.
     channel: Option<Arc<Channel>>,
+    /// Who was told of messages since the last read: mostly one, and a waiting consumer is woken once for all of them.
+    told: Vec<Arc<dyn Listener>>,
     heartbeat: Duration,
 }
 
@@ -215,6 +218,9 @@ impl Reader {
         }
         buffer.advance(at);
         self.unread = buffer;
+        for listener in self.told.drain(..) {
+            listener.caught_up();
+        }
         result
     }
 
@@ -324,10 +330,12 @@ impl Reader {
             channel.reply(Reply::Content(Box::new(content)));
             return Ok(());
         }
-        match channel.listener() {
-            Some(listener) => listener.content(content),
-            None => Ok(()),
+        let Some(listener) = channel.listener().cloned() else { return Ok(()) };
+        listener.content(content)?;
+        if !self.told.iter().any(|told| Arc::ptr_eq(told, &listener)) {
+            self.told.push(listener);
         }
+        Ok(())
     }
 
     /// The channel of a number; `None` if we have none, such as one that the broker has just closed.

@@ -95,8 +95,11 @@ impl Listener for Inbox {
             return Err(Malformed("a publish is returned where nothing was published"));
         }
         self.state().contents.push_back(content);
-        self.came.notify_one();
         Ok(())
+    }
+
+    fn caught_up(&self) {
+        self.came.notify_one();
     }
 
     fn cancelled(&self) {

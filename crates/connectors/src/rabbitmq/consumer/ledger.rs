@@ -127,7 +127,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
@@ -138,7 +138,7 @@ mod tests {
     /// What a broker makes of the frames: which tags are outstanding, and what became of the others.
     #[derive(Default)]
     struct Broker {
-        outstanding: BTreeMap<u64, ()>,
+        outstanding: BTreeSet<u64>,
         settled: BTreeMap<u64, Told>,
         frames: usize,
     }
@@ -152,10 +152,10 @@ mod tests {
                 let mut reader = Reader::new(frame.payload);
                 let (_, id) = (reader.u16().unwrap(), reader.u16().unwrap());
                 let (tag, flag) = (reader.u64().unwrap(), reader.u8().unwrap() != 0);
-                assert!(self.outstanding.contains_key(&tag), "unknown delivery tag {tag}");
+                assert!(self.outstanding.contains(&tag), "unknown delivery tag {tag}");
                 let told = if id == 90 { Told::Reject { requeue: flag } } else { Told::Ack };
                 let covered: Vec<u64> = if id == 80 && flag {
-                    self.outstanding.range(..=tag).map(|(tag, ())| *tag).collect()
+                    self.outstanding.range(..=tag).copied().collect()
                 } else {
                     vec![tag]
                 };
@@ -173,7 +173,7 @@ mod tests {
             order in proptest::collection::vec((0u64..40, 0u8..8, any::<bool>()), 0..80),
         ) {
             let ledger = Ledger::new(1);
-            let mut broker = Broker { outstanding: (1..=40).map(|tag| (tag, ())).collect(), ..Broker::default() };
+            let mut broker = Broker { outstanding: (1..=40).collect(), ..Broker::default() };
             let mut truth = BTreeMap::new();
             let flush = |broker: &mut Broker| {
                 let mut out = Vec::new();
@@ -201,8 +201,7 @@ mod tests {
     #[test]
     fn a_run_of_acks_is_one_frame() {
         let ledger = Ledger::new(1);
-        let mut broker =
-            Broker { outstanding: (1..=100).map(|tag| (tag, ())).collect(), ..Broker::default() };
+        let mut broker = Broker { outstanding: (1..=100).collect(), ..Broker::default() };
         for tag in (1..=100).rev() {
             ledger.settle(tag, Told::Ack);
         }

@@ -20,6 +20,9 @@ use super::connection::channel::{Content, OpenChannel, Reply};
 use super::failures::{CallFault, Gone};
 use super::wire::method::{Answer, Call, ConsumeOptions, Method};
 
+/// The most acknowledgements that wait for each other.
+const EAGER_MAX: usize = 64;
+
 pub(crate) struct RabbitConsumer {
     queue: String,
     tag: String,
@@ -70,8 +73,8 @@ pub(crate) async fn consume(
     };
     let ledger = Arc::new(Ledger::new(channel.number));
     // Half: the broker goes on with the other while it hears of this one. A quarter costs twice the writes, and at a prefetch
-    // of 10 a fifth of the rate.
-    let eager = usize::from(prefetch / 2).max(1);
+    // of 10 a fifth of the rate. Beyond the bound a write is paid off, and a wide window is better told in small steps.
+    let eager = usize::from(prefetch / 2).clamp(1, EAGER_MAX);
     Ok(RabbitConsumer {
         queue: queue.to_owned(),
         tag,

@@ -240,6 +240,8 @@ impl Listener for Confirms {
         self.returned(&Returned { code, text, exchange, routing_key, message_id, body: content.body })
     }
 
+    fn caught_up(&self) {}
+
     fn cancelled(&self) {}
 
     fn gone(&self, gone: &Arc<Gone>, written: u64) {

@@ -126,7 +126,7 @@ async fn an_alarm_blocks_and_is_shown_and_ends() {
     let own = Arc::new(Own::start());
     let vhost = own.vhost();
     vhost.queue("q");
-    let config = Config { publish_timeout: span(3), ..config(&vhost.url()) };
+    let config = Config { publish_timeout: Some(span(3)), ..config(&vhost.url()) };
     let rabbit = Rabbit::new("rabbit", &config).unwrap();
     let one = [named(queue("q"), "1")];
     assert_accepted(&rabbit.publish(&one).await);
@@ -167,7 +167,7 @@ async fn a_broker_that_falls_silent_is_given_up_in_time() {
     let own = Own::start();
     let vhost = own.vhost();
     vhost.queue("q");
-    let config = Config { heartbeat: span(1), publish_timeout: span(30), ..config(&vhost.url()) };
+    let config = Config { heartbeat: Some(span(1)), publish_timeout: Some(span(30)), ..config(&vhost.url()) };
     let rabbit = Rabbit::new("rabbit", &config).unwrap();
     assert_accepted(&rabbit.publish(&[named(queue("q"), "1")]).await);
     let mut consumer = rabbit.consume("q", 1).await.unwrap();
@@ -190,7 +190,7 @@ async fn an_answer_that_does_not_come_is_unknown_after_the_timeout() {
     let own = Own::start();
     let vhost = own.vhost();
     vhost.queue("q");
-    let config = Config { publish_timeout: span(1), heartbeat: span(0), ..config(&vhost.url()) };
+    let config = Config { publish_timeout: Some(span(1)), heartbeat: Some(span(0)), ..config(&vhost.url()) };
     let rabbit = Rabbit::new("rabbit", &config).unwrap();
     assert_accepted(&rabbit.publish(&[named(queue("q"), "1")]).await);
     own.pause();

@@ -16,9 +16,9 @@ async fn a_batch_is_accepted_in_order() {
     let rabbit = rabbit(&vhost.url());
     let batch: Vec<_> = (0..2_000).map(|at| named(queue("orders"), &format!("m{at}"))).collect();
     assert_accepted(&rabbit.publish(&batch).await);
-    for at in 0..2_000 {
+    for sent in &batch {
         let taken = rabbit.take_one("orders").await.unwrap().unwrap();
-        assert_eq!(taken.message, batch[at].message);
+        assert_eq!(taken.message, sent.message);
     }
     assert_eq!(rabbit.take_one("orders").await.unwrap(), None);
     rabbit.close().await;
@@ -98,7 +98,7 @@ async fn many_publishers_at_once_each_get_their_own_answers() {
         for round in 0..20 {
             let batch: Vec<_> = (0..50)
                 .map(|at| {
-                    let name = if (publisher + at) % 7 == 0 { "nowhere" } else { "shared" };
+                    let name = if (publisher + at).is_multiple_of(7) { "nowhere" } else { "shared" };
                     outbound(queue(name), "the same body in each of them")
                 })
                 .collect();
