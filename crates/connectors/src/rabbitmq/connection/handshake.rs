@@ -253,9 +253,34 @@ fn agree(target: &Target, channel_max: u16, frame_max: u32, heartbeat: u16) -> A
 }
 
 fn lost(target: &Target, error: &io::Error) -> Failure {
+    // With TLS 1.3 a server says only after the handshake that it does not take us.
+    if refuses_certificate(error) {
+        return fault(target, FailureKind::Refused, codes::TLS_FAILED).detail(error.to_string()).remedy(
+            "Give the certificate that the broker asks for in `tls.cert` and `tls.key`, signed by an authority it trusts.",
+        );
+    }
     fault(target, FailureKind::Disconnected, codes::BROKER_UNREACHABLE)
         .detail(format!("the connection broke during the greeting: {error}"))
         .remedy("Check that the port is RabbitMQ's, and whether it wants TLS.")
+}
+
+/// Whether the broker said that our certificate, or that we have none, is why it ends the connection.
+fn refuses_certificate(error: &io::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::AlertReceived(alert)) = inner else { return false };
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+    )
 }
 
 fn strange(target: &Target, why: &str) -> Failure {
