@@ -40,7 +40,13 @@ mod own_broker {
     fn a_client_certificate_is_shown_where_one_is_demanded() {
         let broker = Broker::start_with_client_certificates();
         let vhost = broker.vhost();
-        let shop = Shop::open_at(&vhost, &vhost.tls_url(), ROWS, &certificates(&tls::ca(), true), "");
+        let shop = Shop::open_at(&vhost, &vhost.tls_url(), ROWS, &certificates(&tls::ca(), false), "");
+        let refused = shop.program.run(&["sync", "customers"]);
+        assert_eq!(refused.code, Some(1), "{refused:#?}");
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(said.contains("tls.cert"), "{refused:#?}");
+
+        let shop = shop.reconfigured(&vhost.tls_url(), &certificates(&tls::ca(), true));
         assert_eq!(shop.program.sync("customers", 0)["counts"]["sent"]["added"], ROWS);
         let mut heard = Heard::default();
         heard.listen(&vhost);
