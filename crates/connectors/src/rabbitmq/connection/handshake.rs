@@ -14,7 +14,7 @@ use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::message::{HeaderValue, Headers};
 
-use super::super::config::{Login, Target};
+use super::super::config::{Login, Protocol, Target};
 use super::super::failures::{text, unsayable};
 use super::super::wire::frame::{self, METHOD, PROTOCOL_HEADER};
 use super::super::wire::method::{Call, Close, Method, method};
@@ -261,7 +261,11 @@ fn lost(target: &Target, error: &io::Error) -> Failure {
     }
     fault(target, FailureKind::Disconnected, codes::BROKER_UNREACHABLE)
         .detail(format!("the connection broke during the greeting: {error}"))
-        .remedy("Check that the port is RabbitMQ's, and whether it wants TLS.")
+        .remedy(match target.protocol {
+            // Where the broker refuses a certificate, the connection may break before its word reaches us.
+            Protocol::Amqps => "Check that the port is RabbitMQ's TLS port; if it asks for a certificate, give `tls.cert` and `tls.key`.",
+            Protocol::Amqp => "Check that the port is RabbitMQ's, and whether it wants TLS.",
+        })
 }
 
 /// Whether the broker said that our certificate, or that we have none, is why it ends the connection.
