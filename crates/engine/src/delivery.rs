@@ -1,6 +1,7 @@
 //! A message received. It has two halves: the [`Job`], which a handler reads, and the [`Unsettled`] half,
 //! which tells the broker what became of it. A handler never holds the second.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,6 +43,8 @@ pub struct Envelope {
     pub delivery_tag: u64,
     /// The consumer's tag.
     pub consumer_tag: String,
+    /// What else the broker says of it, under the broker's own names, such as SQS's `MessageGroupId`.
+    pub system: BTreeMap<String, String>,
 }
 
 /// The half of a delivery that tells the broker what became of it. Dropping it without settling leaves the message with the

@@ -10,6 +10,7 @@
 //! | change, op, change id | [`change`] |
 //! | message, route, outbound, receipt | [`message`] |
 //! | delivery, job, settlement | [`delivery`] |
+//! | outcome of a handler, attempt, its steps | [`outcome`] |
 //! | failure and its kind, codes | [`failure`], [`codes`] |
 //! | finding (what a check reports) | [`finding`] |
 //! | the ports to the world | [`ports`] |
@@ -29,6 +30,7 @@ pub mod memory;
 pub mod message;
 pub mod model;
 pub mod near;
+pub mod outcome;
 pub mod ports;
 pub mod row;
 pub mod run;

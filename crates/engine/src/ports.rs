@@ -10,11 +10,12 @@ use async_trait::async_trait;
 
 use crate::change::Change;
 use crate::codes::Code;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Job};
 use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::message::{Outbound, Receipt, Route};
 use crate::model::{Model, Schema};
+use crate::outcome::{Attempt, Outcome};
 use crate::row::Batch;
 use crate::run::{RowOutcome, RunCounts, RunId, RunKind, RunRecord};
 
@@ -129,6 +130,16 @@ pub trait Consumer: Send {
 
     /// Asks for no more deliveries.
     async fn cancel(&mut self);
+}
+
+/// What is done with a delivery: a pipeline, or a push to a callback.
+///
+/// Calls may run at once. A handler neither settles, retries out of place, records nor dead-letters; it may be dropped at
+/// the deadline, and whatever it started then ends.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Handles one message.
+    async fn handle(&self, job: &Job, attempt: &Attempt) -> Outcome;
 }
 
 /// Which columns make up the row's print.

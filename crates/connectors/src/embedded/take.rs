@@ -55,6 +55,7 @@ impl Taken {
                 delivery_count: Some(self.earlier_deliveries.max(0) as u64),
                 delivery_tag,
                 consumer_tag: consumer_tag.to_owned(),
+                ..Envelope::default()
             },
         })
     }

@@ -150,6 +150,7 @@ impl RabbitConsumer {
             delivery_count,
             delivery_tag: tag,
             consumer_tag: self.tag.clone(),
+            ..Envelope::default()
         };
         let message = Message { body: content.body, properties: content.properties };
         let settle = Unsettled { tag, settling: self.settling.clone() };
