@@ -141,6 +141,14 @@ codes! {
     /// The destination could not be reached for longer than the run waits.
     GAVE_UP = "gave-up";
 
+    // Consuming.
+    /// The handler did not end within its deadline.
+    DEADLINE_PASSED = "deadline-passed";
+    /// A body that is to be text and is not UTF-8.
+    NOT_TEXT = "not-text";
+    /// The queue's settings lose messages, or end consuming, where the trigger would not.
+    QUEUE_MISFIT = "queue-misfit";
+
     // State.
     /// The state folder cannot be written: full, read only, or not ours.
     STATE_UNWRITABLE = "state-unwritable";

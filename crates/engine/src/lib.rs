@@ -16,11 +16,13 @@
 //! | the ports to the world | [`ports`] |
 //! | a run and its record | [`run`](mod@run) |
 //! | sync: rows to messages | [`sync`] |
+//! | consume: deliveries to a handler | [`consume`] |
 //!
-//! The page to read first is [`sync::run`](mod@sync::run).
+//! The pages to read first are [`sync::run`](mod@sync::run) and [`consume::worker`].
 
 pub mod change;
 pub mod codes;
+pub mod consume;
 pub mod delivery;
 pub mod failure;
 pub mod finding;

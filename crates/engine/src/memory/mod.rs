@@ -2,10 +2,16 @@
 
 mod baseline;
 mod broker;
+mod consumer;
+mod journal;
+mod parking;
 mod rows;
 mod state;
 
 pub use baseline::MemoryBaseline;
 pub use broker::{Fault, MemoryBroker};
+pub use consumer::Event;
+pub use journal::{MemoryInFlight, MemoryMessageRecords};
+pub use parking::MemoryParking;
 pub use rows::MemorySource;
 pub use state::{FixedClock, MemoryLeases, MemoryRecords};

@@ -4,6 +4,7 @@
 
 mod answers;
 mod choice;
+mod consume;
 mod ending;
 mod guards;
 mod messages;

@@ -1,0 +1,768 @@
+//! The loop of one consumer: open, take, start what may start, settle, open again; and an orderly end.
+//!
+//! One task owns all that waits; each message that is worked on is a task of its own, which hands back what became of it.
+//! Nothing here ends because of a broker that is away or a queue that is missing: that is a state, shown and tried again.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::copies::{self, Received};
+use super::lanes::{Lane, Lanes};
+use super::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
+use super::policy::{Class, Decision, Reason};
+use super::settle::given_up_before;
+use super::status::{State, Status};
+use super::work::{End, Finished, Item, Shared, hand_back, work};
+use crate::codes;
+use crate::delivery::{Delivery, Job, Settlement};
+use crate::failure::{Failure, FailureKind};
+use crate::ports::{
+    Broker, Clock, Consumer, Dice, Handler, InFlight, MessageRecords, NewParked, Parked, ParkedId, Parking,
+};
+
+/// The first pause before a consumer is opened again.
+const REOPEN_MIN: Duration = Duration::from_secs(1);
+/// The longest.
+const REOPEN_MAX: Duration = Duration::from_secs(30);
+/// A consumer that lived as long begins anew with the shortest pause.
+const LIVED: Duration = Duration::from_secs(30);
+/// How long messages are held while the destination is down. Brokers take a message back that is not settled for long
+/// (RabbitMQ: 30 minutes, with all others of the channel); after this they are settled, and one at a time is taken.
+const HOLD_MAX: Duration = Duration::from_secs(10 * 60);
+/// The deaths of the process after which the message that was worked on is given up.
+const CRASHES_MAX: u32 = 3;
+/// How soon the parking lot is asked again after it failed to answer.
+const PARKING_AGAIN: Duration = Duration::from_secs(5);
+
+/// With whom a consumer works.
+#[derive(Clone)]
+pub struct ConsumePorts {
+    /// Where its messages come from, and their copies go.
+    pub broker: Arc<dyn Broker>,
+    /// What is done with them.
+    pub handler: Arc<dyn Handler>,
+    /// The record of it.
+    pub records: Arc<dyn MessageRecords>,
+    /// For messages that no broker can hold.
+    pub parking: Arc<dyn Parking>,
+    /// What is being handled, for after a crash.
+    pub in_flight: Arc<dyn InFlight>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Spreads retries.
+    pub dice: Arc<Dice>,
+}
+
+/// One consumer at work.
+pub struct Worker {
+    shared: Arc<Shared>,
+    lanes: Lanes<Item>,
+    running: JoinSet<Finished>,
+    /// Messages that were being handled when the process died: each runs alone.
+    suspects: VecDeque<Item>,
+    alone: bool,
+    /// Messages that failed while the destination was down, in the order in which they did.
+    held: VecDeque<Item>,
+    paused: Option<Pause>,
+    /// How long messages have waited for nothing but the destination, in all.
+    paused_in_all: Duration,
+    lot: Lot,
+}
+
+/// The destination is down.
+struct Pause {
+    since: Instant,
+    probe_at: Instant,
+    probing: bool,
+}
+
+/// What is known of the parking lot.
+#[derive(Default)]
+struct Lot {
+    /// Those that were taken from it and are not over.
+    taken: BTreeSet<ParkedId>,
+    /// How many are parked in each lane.
+    lanes: HashMap<Arc<str>, u64>,
+    /// When to look next; `None`: nothing is parked.
+    look_at: Option<Instant>,
+}
+
+/// How a session with an open consumer ended.
+enum Over {
+    Lost(Failure),
+    /// To be opened again with what the moment asks for.
+    Reopen,
+    Stopping,
+}
+
+impl Worker {
+    /// A consumer of a plan. `status` is seen from outside.
+    pub fn new(plan: ConsumePlan, ports: ConsumePorts, status: Arc<Status>) -> Worker {
+        let abandon = CancellationToken::new();
+        let breaker = std::sync::Mutex::default();
+        Worker {
+            shared: Arc::new(Shared { plan, ports, status, breaker, abandon }),
+            lanes: Lanes::default(),
+            running: JoinSet::new(),
+            suspects: VecDeque::new(),
+            alone: false,
+            held: VecDeque::new(),
+            paused: None,
+            paused_in_all: Duration::ZERO,
+            lot: Lot::default(),
+        }
+    }
+
+    /// Consumes until it is told to stop; then finishes what runs within `grace` and hands the rest back.
+    pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
+        let mut pause = REOPEN_MIN;
+        let mut lot_is_known = false;
+        while !stop.is_cancelled() {
+            let opened = match lot_is_known {
+                true => self.open().await,
+                false => match self.learn_lot().await {
+                    Ok(()) => {
+                        lot_is_known = true;
+                        self.open().await
+                    }
+                    Err(failure) => Err(failure),
+                },
+            };
+            let began = Instant::now();
+            let over = match opened {
+                Ok(consumer) => self.serve(consumer, &stop, grace).await,
+                Err(failure) => Over::Lost(failure),
+            };
+            let failure = match over {
+                Over::Stopping => break,
+                Over::Reopen => {
+                    pause = REOPEN_MIN;
+                    continue;
+                }
+                Over::Lost(failure) => failure,
+            };
+            self.forget_waiting().await;
+            if began.elapsed() >= LIVED {
+                pause = REOPEN_MIN;
+            }
+            tracing::warn!(
+                consumer = &*self.shared.plan.name, queue = self.shared.plan.queue, failure = failure.line(),
+                again_in = ?pause, "cannot consume"
+            );
+            self.shared.status.reconnects.fetch_add(1, Relaxed);
+            self.shared.status.set(State::Waiting(failure));
+            self.wait(pause, &stop).await;
+            pause = (pause * 2).min(REOPEN_MAX);
+        }
+        self.end(None, grace).await;
+        self.shared.status.set(State::Stopped);
+    }
+
+    async fn open(&mut self) -> Result<Box<dyn Consumer>, Failure> {
+        let plan = &self.shared.plan;
+        let broker = &self.shared.ports.broker;
+        if let DeadLetter::Queue(queue) = &plan.dead_letter {
+            // Consuming does not depend on it: what cannot be dead-lettered stays unsettled, and says why.
+            if let Err(failure) = broker.ensure_queue(queue).await {
+                self.shared.status.troubled(Some(failure));
+            }
+        }
+        let prefetch = if self.paused.is_some() { 1 } else { plan.concurrency.max(1) };
+        let consumer = broker.consume(&plan.queue, prefetch).await?;
+        let state = if self.paused.is_some() { State::Paused } else { State::Consuming };
+        self.shared.status.set(state);
+        Ok(consumer)
+    }
+
+    /// One session: takes and starts until the consumer is lost or to be opened otherwise.
+    async fn serve(
+        &mut self,
+        mut consumer: Box<dyn Consumer>,
+        stop: &CancellationToken,
+        grace: Duration,
+    ) -> Over {
+        loop {
+            self.start_what_may().await;
+            if self.rests() || self.queue_waits_for_parked() {
+                self.forget_waiting().await;
+                drop(consumer);
+                self.wait_until_it_may_go_on(stop).await;
+                return Over::Reopen;
+            }
+            let takes = self.takes();
+            let wake_at = self.wake_at();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    self.end(Some(consumer), grace).await;
+                    return Over::Stopping;
+                }
+                Some(finished) = self.running.join_next(), if !self.running.is_empty() => {
+                    self.finished(finished).await;
+                }
+                () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
+                // A consumer that is dropped half-way has taken nothing: that is its contract.
+                delivery = consumer.next(), if takes => match delivery {
+                    Ok(Some(delivery)) => self.arrived(delivery).await,
+                    Ok(None) => return Over::Lost(ended(&self.shared.plan.queue)),
+                    Err(failure) => return Over::Lost(failure),
+                },
+            }
+        }
+    }
+
+    /// Whether more is to be taken. The prefetch bounds what waits; while the destination is down one message is enough.
+    fn takes(&self) -> bool {
+        self.paused.is_none() || (self.held.is_empty() && self.lanes.ready() == 0 && self.running.is_empty())
+    }
+
+    /// A message came.
+    async fn arrived(&mut self, delivery: Delivery) {
+        let (job, unsettled) = delivery.split();
+        let shared = self.shared.clone();
+        shared.status.received.fetch_add(1, Relaxed);
+        let received = copies::receive(job, shared.ports.clock.now_ms());
+        let mut unsettled = Some(unsettled);
+        if shared.plan.auto_ack
+            && let Some(unsettled) = unsettled.take()
+            && unsettled.settle(Settlement::Ack).await.is_err()
+        {
+            return; // the broker gives it out again
+        }
+        let print = copies::print(&received.job);
+        let crashes = shared.ports.in_flight.crashes(print);
+        let (lane, decided) = self.judged(&received, print, crashes);
+        let item = Item {
+            received,
+            unsettled,
+            parked: None,
+            lane: lane.clone(),
+            print,
+            crashes,
+            arrived: Instant::now(),
+            paused_before: self.paused_in_all,
+            decided: decided.map(Decision::DeadLetter),
+            handled: false,
+        };
+        self.lanes.push(lane.clone(), item);
+        if let Some(lane) = lane
+            && self.lot.lanes.contains_key(&lane)
+        {
+            self.park_behind(&lane).await;
+        }
+    }
+
+    /// The lane of a message, and why it is given up before it is handled, if it is.
+    fn judged(&self, received: &Received, print: u128, crashes: u32) -> (Lane, Option<Reason>) {
+        let plan = &self.shared.plan;
+        let (lane, no_key) = match &plan.ordering {
+            Ordering::None => (None, None),
+            Ordering::Queue => (Some("".into()), None),
+            Ordering::Key(key_of) => match key_of(&received.job) {
+                Ok(key) => (Some(key.into()), None),
+                Err(failure) => (None, Some(rejected(failure))),
+            },
+        };
+        let reason = given_up_before(received)
+            .or_else(|| too_large(plan, &received.job))
+            .or_else(|| not_text(plan, &received.job))
+            .or(no_key)
+            .or_else(|| self.may_have_run(received, print, crashes));
+        (lane, reason)
+    }
+
+    fn may_have_run(&self, received: &Received, print: u128, crashes: u32) -> Option<Reason> {
+        let reason = |class, text: String| Some(Reason { class, text, failure: None });
+        let again = self.shared.plan.allow_redelivery;
+        if crashes >= CRASHES_MAX || (crashes > 0 && !again) {
+            let times = if crashes == 1 { "once".to_owned() } else { format!("{crashes} times") };
+            return reason(Class::Crashed, format!("the process died {times} while it handled the message"));
+        }
+        let envelope = &received.job.envelope;
+        let counted = envelope.delivery_count.unwrap_or(0) > 0
+            || envelope.system.get("ApproximateReceiveCount").is_some_and(|count| count != "1");
+        if again || !(envelope.redelivered || counted) || self.shared.ports.in_flight.take_unstarted(print) {
+            return None;
+        }
+        reason(Class::Unknown, "unknown outcome: it was delivered before, and may not run again".to_owned())
+    }
+
+    /// Starts all that may run now.
+    async fn start_what_may(&mut self) {
+        loop {
+            let room = self.running.len() < usize::from(self.shared.plan.concurrency.max(1));
+            if self.alone || !room {
+                break;
+            }
+            if self.paused.is_some() {
+                self.probe();
+                break;
+            }
+            if !self.suspects.is_empty() {
+                if self.running.is_empty()
+                    && let Some(item) = self.suspects.pop_front()
+                {
+                    self.alone = true;
+                    self.start(item);
+                }
+                break;
+            }
+            let next = self.held.pop_front().map(again).or_else(|| self.lanes.next().map(|(_, item)| item));
+            match next {
+                None => break,
+                Some(item) if item.crashes > 0 && item.decided.is_none() => self.suspects.push_back(item),
+                Some(item) => {
+                    let item = self.unless_expired(item);
+                    self.start(item);
+                }
+            }
+        }
+        let waiting = self.lanes.waiting() + self.suspects.len() + self.held.len();
+        self.shared.status.waiting.store(waiting as i64, Relaxed);
+    }
+
+    /// While the destination is down: what needs no destination, or one message to see whether it is back.
+    fn probe(&mut self) {
+        let now = Instant::now();
+        if self.lanes.peek().is_some_and(|item| item.decided.is_some()) {
+            if let Some((_, item)) = self.lanes.next() {
+                self.start(item);
+            }
+            return;
+        }
+        let Some(pause) = &mut self.paused else { return };
+        if pause.probing || now < pause.probe_at || now >= pause.since + HOLD_MAX {
+            return;
+        }
+        let next = self.held.pop_front().map(again).or_else(|| self.suspects.pop_front());
+        if let Some(item) = next.or_else(|| self.lanes.next().map(|(_, item)| item)) {
+            pause.probing = true;
+            self.start(item);
+        }
+    }
+
+    fn start(&mut self, item: Item) {
+        self.running.spawn(work(self.shared.clone(), item));
+    }
+
+    /// A message that waited too long here is given up: whoever set that bound does not want it run so late.
+    fn unless_expired(&self, item: Item) -> Item {
+        let Some(expiration) = self.shared.plan.expiration else { return item };
+        // Time in which nothing could be started because the destination was down does not count.
+        let paused = self.paused_in_all.saturating_sub(item.paused_before);
+        let waited = item.arrived.elapsed().saturating_sub(paused);
+        if waited <= expiration || item.decided.is_some() || item.parked.is_some() {
+            return item;
+        }
+        let text = format!("expired: it waited {} s to be started", waited.as_secs());
+        let reason = Reason { class: Class::Expired, text, failure: None };
+        Item { decided: Some(Decision::DeadLetter(reason)), ..item }
+    }
+
+    /// A message is over, or waits.
+    async fn finished(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
+        self.alone = false;
+        let Ok(Finished { lane, parked, end }) = finished else {
+            // A panic of ours, not of a handler: what it held is with the broker, which gives it out again.
+            self.shared.status.troubled(Some(Failure::internal("work on a message")));
+            return;
+        };
+        match end {
+            End::Held(item) => self.held.push_back(*item),
+            End::Done => match parked {
+                Some(id) => self.unparked(id, &lane).await,
+                None => self.lanes.done(&lane),
+            },
+            End::Parked => {
+                self.lot.look_at = Some(Instant::now());
+                match (parked, &lane) {
+                    (Some(id), _) => {
+                        self.lot.taken.remove(&id);
+                    }
+                    (None, Some(name)) => {
+                        *self.lot.lanes.entry(name.clone()).or_default() += 1;
+                        self.shared.status.parked.fetch_add(1, Relaxed);
+                        self.park_behind(&name.clone()).await;
+                    }
+                    (None, None) => {
+                        self.shared.status.parked.fetch_add(1, Relaxed);
+                    }
+                }
+            }
+        }
+        self.pause_or_go_on();
+    }
+
+    /// Follows the breaker.
+    fn pause_or_go_on(&mut self) {
+        let now = Instant::now();
+        let (is_open, next) = {
+            let mut breaker = self.shared.breaker();
+            if let Some(pause) = &mut self.paused
+                && pause.probing
+                && breaker.is_open()
+                && self.running.is_empty()
+            {
+                breaker.probe_failed();
+                pause.probing = false;
+                pause.probe_at = now + breaker.pause();
+            }
+            (breaker.is_open(), breaker.pause())
+        };
+        match (is_open, self.paused.is_some()) {
+            (true, false) => {
+                tracing::warn!(consumer = &*self.shared.plan.name, "the destination is down, consuming pauses");
+                self.paused = Some(Pause { since: now, probe_at: now + next, probing: false });
+                self.shared.status.set(State::Paused);
+            }
+            (false, true) => {
+                tracing::info!(consumer = &*self.shared.plan.name, "the destination is back, consuming goes on");
+                if let Some(pause) = self.paused.take() {
+                    self.paused_in_all += pause.since.elapsed();
+                }
+                self.shared.status.set(State::Consuming);
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Whether the destination has been down for so long that messages are not held any longer: what was held is settled, and
+    /// the consumer opened again for one message at a time.
+    fn rests(&mut self) -> bool {
+        let Some(pause) = &mut self.paused else { return false };
+        if pause.since.elapsed() < HOLD_MAX {
+            return false;
+        }
+        for item in std::mem::take(&mut self.held) {
+            self.running.spawn(work(self.shared.clone(), item)); // their attempts are spent now
+        }
+        if !self.running.is_empty() {
+            return false;
+        }
+        pause.since = Instant::now();
+        true
+    }
+
+    /// Whether the whole queue waits for a parked message: then nothing is held unsettled meanwhile.
+    fn queue_waits_for_parked(&self) -> bool {
+        matches!(self.shared.plan.ordering, Ordering::Queue)
+            && !self.lot.lanes.is_empty()
+            && self.running.is_empty()
+            && self.lanes.ready() == 0
+    }
+
+    /// Works without a consumer: on what is parked, and until a probe is due.
+    async fn wait_until_it_may_go_on(&mut self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            self.start_what_may().await;
+            let probe_is_due = self.paused.as_ref().is_none_or(|pause| Instant::now() >= pause.probe_at);
+            let queue_waits = matches!(self.shared.plan.ordering, Ordering::Queue) && !self.lot.lanes.is_empty();
+            if self.running.is_empty() && probe_is_due && !queue_waits {
+                return;
+            }
+            let wake_at = self.wake_at();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                Some(finished) = self.running.join_next(), if !self.running.is_empty() => {
+                    self.finished(finished).await;
+                }
+                () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
+            }
+        }
+    }
+
+    /// Waits before the consumer is opened again; what runs and what is parked goes on meanwhile.
+    async fn wait(&mut self, pause: Duration, stop: &CancellationToken) {
+        let until = Instant::now() + pause;
+        loop {
+            self.start_what_may().await;
+            let wake_at = self.wake_at();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(until) => return,
+                Some(finished) = self.running.join_next(), if !self.running.is_empty() => {
+                    self.finished(finished).await;
+                }
+                () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
+            }
+        }
+    }
+
+    /// When something is to be done although nothing happens.
+    fn wake_at(&self) -> Option<Instant> {
+        let pause = self.paused.as_ref();
+        let probe = pause.filter(|pause| !pause.probing).map(|pause| pause.probe_at);
+        let probe = probe.filter(|_| !self.held.is_empty() || self.lanes.ready() > 0);
+        let rest = pause.filter(|_| self.running.is_empty()).map(|pause| pause.since + HOLD_MAX);
+        let lot = self.lot.look_at.filter(|_| pause.is_none());
+        let now = Instant::now();
+        // What is due already and could not be done waits for something else to happen.
+        [probe.filter(|at| *at > now), rest, lot].into_iter().flatten().min()
+    }
+
+    /// Lets go of what waits and was not started: the consumer is gone, or about to be closed. What is parked stays parked.
+    async fn forget_waiting(&mut self) {
+        for item in self.lanes.take_all() {
+            self.let_go(item).await;
+        }
+        // These have a lane for themselves, as if they ran.
+        let begun: Vec<Item> = self.suspects.drain(..).chain(self.held.drain(..)).collect();
+        for item in begun {
+            let lane = item.lane.clone();
+            self.let_go(item).await;
+            self.lanes.done(&lane);
+        }
+        for lane in self.lot.lanes.keys() {
+            self.lanes.keep(lane);
+        }
+    }
+
+    async fn let_go(&mut self, item: Item) {
+        if let Some(id) = item.parked {
+            self.lot.taken.remove(&id);
+            self.lot.look_at = Some(Instant::now());
+        }
+        hand_back(&self.shared, item).await;
+    }
+
+    // The parking lot.
+
+    /// What was parked by a process before this one.
+    async fn learn_lot(&mut self) -> Result<(), Failure> {
+        let lanes = self.shared.ports.parking.lanes(&self.shared.plan.name).await?;
+        let mut parked = 0;
+        for (lane, count) in lanes {
+            parked += count;
+            if let Some(lane) = lane.filter(|_| !matches!(self.shared.plan.ordering, Ordering::None)) {
+                let lane: Arc<str> = lane.into();
+                self.lanes.keep(&lane);
+                self.lot.lanes.insert(lane, count);
+            }
+        }
+        self.shared.status.parked.store(parked as i64, Relaxed);
+        self.lot.look_at = (parked > 0).then(Instant::now);
+        Ok(())
+    }
+
+    /// Takes what is due, as far as there is room for it.
+    async fn look_at_lot(&mut self) {
+        let now = Instant::now();
+        if self.paused.is_some() || self.lot.look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let shared = self.shared.clone();
+        let (parking, name) = (&shared.ports.parking, &*shared.plan.name);
+        let now_ms = shared.ports.clock.now_ms();
+        let room = usize::from(shared.plan.concurrency.max(1)).saturating_sub(self.lanes.ready());
+        let due = if room == 0 { Ok(Vec::new()) } else { parking.due(name, now_ms, room + self.lot.taken.len()).await };
+        let next = parking.next_due_ms(name).await;
+        match (due, next) {
+            (Ok(due), Ok(next)) => {
+                for parked in due.into_iter().filter(|parked| !self.lot.taken.contains(&parked.id)).take(room)
+                    .collect::<Vec<_>>()
+                {
+                    self.take_parked(parked);
+                }
+                self.lot.look_at = next.map(|next| {
+                    let wait = u64::try_from(next.saturating_sub(now_ms)).unwrap_or(0);
+                    // What is due and taken, or finds no room, is looked at again when something ended, or soon.
+                    now + Duration::from_millis(wait).max(Duration::from_millis(200))
+                });
+            }
+            (Err(failure), _) | (_, Err(failure)) => {
+                shared.status.troubled(Some(failure));
+                self.lot.look_at = Some(now + PARKING_AGAIN);
+            }
+        }
+    }
+
+    fn take_parked(&mut self, Parked { id, parked }: Parked) {
+        let NewParked { job, spent, first_at_ms, lane, .. } = parked;
+        let received_at_ms = self.shared.ports.clock.now_ms();
+        let received = Received { job, spent, first_at_ms, received_at_ms, given_up: None };
+        let print = copies::print(&received.job);
+        let crashes = self.shared.ports.in_flight.crashes(print);
+        let decided = (crashes >= CRASHES_MAX).then(|| self.may_have_run(&received, print, crashes)).flatten();
+        // A trigger that had an order once and has none now.
+        let lane = lane.filter(|lane| self.lot.lanes.contains_key(lane));
+        let item = Item {
+            received,
+            unsettled: None,
+            parked: Some(id),
+            lane: lane.clone(),
+            print,
+            crashes,
+            arrived: Instant::now(),
+            paused_before: self.paused_in_all,
+            decided: decided.map(Decision::DeadLetter),
+            handled: false,
+        };
+        self.lot.taken.insert(id);
+        self.lanes.push_first(lane, item);
+    }
+
+    /// A parked message is over: the next of its lane is due, or the lane free.
+    async fn unparked(&mut self, id: ParkedId, lane: &Lane) {
+        self.lot.taken.remove(&id);
+        // Also one that was handed back at the end of the process ends here; it is still parked then, and nobody looks any more.
+        self.shared.status.parked.fetch_sub(1, Relaxed);
+        self.lot.look_at = Some(Instant::now());
+        let Some(name) = lane else { return };
+        let left = self.lot.lanes.get_mut(name).map_or(0, |left| {
+            *left = left.saturating_sub(1);
+            *left
+        });
+        if left == 0 {
+            self.lot.lanes.remove(name);
+            self.lanes.done(lane);
+        }
+    }
+
+    /// Parks what came behind a parked message of its lane, in order, so that it is neither held nor overtakes. For a whole queue
+    /// nothing is parked: it stays where it is.
+    async fn park_behind(&mut self, lane: &Arc<str>) {
+        if matches!(self.shared.plan.ordering, Ordering::Queue) {
+            return;
+        }
+        let shared = self.shared.clone();
+        let mut behind = self.lanes.take_behind(lane);
+        while let Some(mut item) = behind.pop_front() {
+            let parked = NewParked {
+                job: item.received.job.clone(),
+                spent: item.received.spent,
+                first_at_ms: item.received.first_at_ms,
+                due_ms: shared.ports.clock.now_ms(),
+                lane: Some(lane.clone()),
+            };
+            match shared.ports.parking.park(&shared.plan.name, &parked).await {
+                Ok(id) => {
+                    let acked = match item.unsettled.take() {
+                        Some(unsettled) => unsettled.settle(Settlement::Ack).await,
+                        None => Ok(()),
+                    };
+                    if acked.is_ok() {
+                        *self.lot.lanes.entry(lane.clone()).or_default() += 1;
+                        shared.status.parked.fetch_add(1, Relaxed);
+                    } else if let Err(failure) = shared.ports.parking.remove(id).await {
+                        // It is here and with the broker: it may be handled twice.
+                        shared.status.troubled(Some(failure));
+                        *self.lot.lanes.entry(lane.clone()).or_default() += 1;
+                    }
+                }
+                Err(failure) => {
+                    // They wait unsettled, in their lane, for its turn.
+                    shared.status.troubled(Some(failure));
+                    behind.push_front(item);
+                    break;
+                }
+            }
+        }
+        for item in behind {
+            self.lanes.push(Some(lane.clone()), item);
+        }
+    }
+
+    // The end.
+
+    /// Asks for no more, hands back what was not started, lets what runs end within the grace, and hands back the rest.
+    async fn end(&mut self, consumer: Option<Box<dyn Consumer>>, grace: Duration) {
+        if !matches!(self.shared.status.state(), State::Draining) {
+            self.shared.status.set(State::Draining);
+        }
+        let over = Instant::now() + grace;
+        let mut consumer = consumer;
+        if let Some(consumer) = &mut consumer {
+            // A broker that does not answer must not hold up the end.
+            tokio::time::timeout_at(over, consumer.cancel()).await.ok();
+        }
+        self.forget_waiting().await;
+        let mut comes = consumer.is_some();
+        while !self.running.is_empty() || comes {
+            tokio::select! {
+                biased;
+                Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
+                delivery = next_of(&mut consumer), if comes => match delivery {
+                    // It was on its way when we asked for no more.
+                    Ok(Some(delivery)) => {
+                        let (job, unsettled) = delivery.split();
+                        if !self.shared.plan.allow_redelivery {
+                            let received = copies::receive(job, 0);
+                            self.shared.ports.in_flight.unstarted(copies::print(&received.job));
+                        }
+                        unsettled.settle(Settlement::Requeue).await.ok(); // else the broker has it back already
+                    }
+                    Ok(None) | Err(_) => comes = false,
+                },
+                () = tokio::time::sleep_until(over) => break,
+            }
+        }
+        self.shared.abandon.cancel();
+        while self.running.join_next().await.is_some() {}
+        // Only now: closing it hands back whatever is still unsettled.
+        drop(consumer);
+    }
+}
+
+async fn next_of(consumer: &mut Option<Box<dyn Consumer>>) -> Result<Option<Delivery>, Failure> {
+    match consumer {
+        Some(consumer) => consumer.next().await,
+        None => Ok(None),
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A message that was held, to be tried once more: the attempt did not count.
+fn again(item: Item) -> Item {
+    let retried = matches!(item.decided, Some(Decision::Retry { .. }));
+    if retried { Item { decided: None, handled: false, ..item } } else { item }
+}
+
+fn rejected(failure: Failure) -> Reason {
+    Reason { class: Class::Rejected, text: failure.to_string(), failure: Some(failure) }
+}
+
+fn too_large(plan: &ConsumePlan, job: &Job) -> Option<Reason> {
+    let bytes = job.message.body.len() as u64;
+    if bytes <= plan.message_bytes_max {
+        return None;
+    }
+    let failure = Failure::new(FailureKind::Invalid, codes::MESSAGE_TOO_LARGE, "take a message")
+        .detail(format!("the body has {bytes} bytes, `max_message_size` is {}", plan.message_bytes_max));
+    Some(Reason { class: Class::Rejected, text: "too large".to_owned(), failure: Some(failure) })
+}
+
+fn not_text(plan: &ConsumePlan, job: &Job) -> Option<Reason> {
+    if plan.binary || std::str::from_utf8(&job.message.body).is_ok() {
+        return None;
+    }
+    let failure = Failure::new(FailureKind::Invalid, codes::NOT_TEXT, "take a message")
+        .detail("the body is not UTF-8")
+        .remedy("set `binary: true` on the trigger, and the body comes as base64");
+    Some(Reason { class: Class::Rejected, text: "not text".to_owned(), failure: Some(failure) })
+}
+
+fn ended(queue: &str) -> Failure {
+    Failure::new(FailureKind::Disconnected, codes::CONNECTION_LOST, format!("consume from queue `{queue}`"))
+        .detail("the broker ended the consumer")
+}
+
+impl RetryMode {
+    /// Whether it may make delay queues for a consumer of that order.
+    pub fn makes_queues(self, ordering: &Ordering) -> bool {
+        matches!(self, RetryMode::Auto | RetryMode::DelayQueues) && matches!(ordering, Ordering::None)
+    }
+}
