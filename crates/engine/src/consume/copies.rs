@@ -316,8 +316,7 @@ mod tests {
         .collect();
         message.properties.headers.set("x-death", HeaderValue::Array(vec![HeaderValue::Table(death)]));
         message.properties.headers.set("x-first-death-reason", HeaderValue::Text("expired".into()));
-        let envelope =
-            Envelope { queue: queue.into(), routing_key: queue.into(), ..Envelope::default() };
+        let envelope = Envelope { queue: queue.into(), routing_key: queue.into(), ..Envelope::default() };
         Job { message, envelope }
     }
 
@@ -346,12 +345,8 @@ mod tests {
     }
 
     fn sorted(message: &Message) -> Vec<(String, HeaderValue)> {
-        let mut headers: Vec<_> = message
-            .properties
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.clone()))
-            .collect();
+        let mut headers: Vec<_> =
+            message.properties.headers.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
         headers.sort_by(|one, other| one.0.cmp(&other.0));
         headers
     }
@@ -401,8 +396,14 @@ mod tests {
         assert_eq!(
             names,
             [
-                "x-warren-attempts", "x-warren-class", "x-warren-exchange", "x-warren-first-at",
-                "x-warren-last-at", "x-warren-queue", "x-warren-reason", "x-warren-routing-key",
+                "x-warren-attempts",
+                "x-warren-class",
+                "x-warren-exchange",
+                "x-warren-first-at",
+                "x-warren-last-at",
+                "x-warren-queue",
+                "x-warren-reason",
+                "x-warren-routing-key",
             ]
         );
         assert_eq!(dead.properties.headers.get("x-warren-attempts"), Some(&HeaderValue::I64(4)));
@@ -415,7 +416,9 @@ mod tests {
         let dead = dead_letter_copy(&receive(job(full()), 1), &reason, 1, 2);
         assert!(dead.properties.expiration.is_none() && dead.properties.user_id.is_none());
         assert!(dead.properties.headers.get("CC").is_none() && dead.properties.persistent);
-        let Some(HeaderValue::Table(origin)) = dead.properties.headers.get(ORIGIN) else { panic!("kept apart") };
+        let Some(HeaderValue::Table(origin)) = dead.properties.headers.get(ORIGIN) else {
+            panic!("kept apart")
+        };
         assert_eq!(origin.get("expiration"), Some(&HeaderValue::Text("60000".into())));
     }
 
@@ -430,8 +433,10 @@ mod tests {
             properties.headers.set("x-death", HeaderValue::Array(deaths.collect()));
             let mut job = job(properties);
             job.envelope.delivery_count = delivery;
-            job.envelope.system =
-                sqs.map(|count| ("ApproximateReceiveCount".to_owned(), count.to_owned())).into_iter().collect();
+            job.envelope.system = sqs
+                .map(|count| ("ApproximateReceiveCount".to_owned(), count.to_owned()))
+                .into_iter()
+                .collect();
             receive(job, 0).spent
         };
         assert_eq!(with(0, None, &[], None), 0);

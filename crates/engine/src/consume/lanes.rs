@@ -43,7 +43,7 @@ impl<T> Lanes<T> {
     }
 
     /// The next that may start. Its lane is busy until [`Lanes::done`].
-    pub fn next(&mut self) -> Option<(Lane, T)> {
+    pub fn take(&mut self) -> Option<(Lane, T)> {
         self.ready.pop_front()
     }
 
@@ -126,7 +126,7 @@ mod tests {
             let mut count = 0;
             let mut ends = ends.into_iter();
             loop {
-                while let Some((name, (at, key))) = lanes.next() {
+                while let Some((name, (at, key))) = lanes.take() {
                     prop_assert_eq!(name, key.map(lane));
                     if let Some(key) = key {
                         prop_assert!(running.iter().all(|(_, other)| *other != Some(key)));
@@ -153,10 +153,10 @@ mod tests {
         lanes.keep(&lane);
         lanes.push(Some(lane.clone()), 1);
         lanes.push(Some("b".into()), 2);
-        assert_eq!(lanes.next().map(|(_, item)| item), Some(2));
-        assert_eq!(lanes.next(), None);
+        assert_eq!(lanes.take().map(|(_, item)| item), Some(2));
+        assert_eq!(lanes.take(), None);
         lanes.done(&Some(lane));
-        assert_eq!(lanes.next().map(|(_, item)| item), Some(1));
+        assert_eq!(lanes.take().map(|(_, item)| item), Some(1));
     }
 
     #[test]
@@ -165,12 +165,12 @@ mod tests {
         for (key, item) in [("a", 1), ("a", 2), ("b", 3)] {
             lanes.push(Some(key.into()), item);
         }
-        assert_eq!(lanes.next().map(|(_, item)| item), Some(1));
+        assert_eq!(lanes.take().map(|(_, item)| item), Some(1));
         let mut all = lanes.take_all();
         all.sort_unstable();
         assert_eq!((all, lanes.waiting()), (vec![2, 3], 0));
         lanes.done(&Some("a".into()));
         lanes.push(Some("a".into()), 4);
-        assert_eq!(lanes.next().map(|(_, item)| item), Some(4));
+        assert_eq!(lanes.take().map(|(_, item)| item), Some(4));
     }
 }

@@ -284,13 +284,13 @@ async fn again<T, F: Future<Output = Result<T, Failure>>>(
     }
 }
 
-/// Records something that must be on record before the message is settled; as [`settle`], until it works.
+/// Records something that must be on record before the message is settled; as [`settle`], until it works. Also what comes
+/// late is recorded.
 pub(super) async fn recorded<T, F: Future<Output = Result<T, Failure>>>(
     shared: &Shared,
-    item: &Item,
     what: impl Fn() -> F,
 ) -> Option<T> {
-    again(shared, item.unsettled.as_ref(), what).await.ok()
+    again(shared, None, what).await.ok()
 }
 
 /// A message that came back to be rejected: what is known of why.

@@ -91,7 +91,7 @@ pub(super) async fn work(shared: Arc<Shared>, mut item: Item) -> Finished {
     let mut steps = Vec::new();
     let mut noted = None;
     if item.decided.is_none() {
-        noted = recorded(&shared, &item, || async { shared.ports.in_flight.enter(item.print) }).await;
+        noted = recorded(&shared, || async { shared.ports.in_flight.enter(item.print) }).await;
         let outcome = match noted {
             Some(_) => handle(&shared, &item, &mut steps).await,
             None => None,
@@ -149,8 +149,7 @@ async fn conclude(
     let late = item.unsettled.as_ref().is_some_and(|unsettled| !unsettled.alive());
     let run = MessageRun { status: if late { MessageStatus::Late } else { status }, ..run };
     let told = Told::of(&run);
-    let Some(id) = recorded(shared, &item, || async { shared.ports.records.append(run.clone()).await }).await
-    else {
+    let Some(id) = recorded(shared, || async { shared.ports.records.append(run.clone()).await }).await else {
         shared.status.count(MessageStatus::HandedBack);
         hand_back(shared, item).await;
         return Settled::HandedBack;
@@ -278,11 +277,7 @@ pub(super) async fn hand_back(shared: &Shared, mut item: Item) {
 }
 
 /// Runs the handler, again in place where the connection failed. `None`: the process stops and waits no longer.
-async fn handle(
-    shared: &Shared,
-    item: &Item,
-    steps: &mut Vec<crate::outcome::StepTrace>,
-) -> Option<Outcome> {
+async fn handle(shared: &Shared, item: &Item, steps: &mut Vec<crate::outcome::StepTrace>) -> Option<Outcome> {
     let plan = &shared.plan;
     let began = Instant::now();
     let deadline = began + plan.max_timeout;

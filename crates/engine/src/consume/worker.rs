@@ -124,16 +124,13 @@ impl Worker {
         let mut pause = REOPEN_MIN;
         let mut lot_is_known = false;
         while !stop.is_cancelled() {
-            let opened = match lot_is_known {
-                true => self.open().await,
-                false => match self.learn_lot().await {
-                    Ok(()) => {
-                        lot_is_known = true;
-                        self.open().await
-                    }
-                    Err(failure) => Err(failure),
-                },
-            };
+            if !lot_is_known && let Err(failure) = self.learn_lot().await {
+                self.shared.status.set(State::Waiting(failure));
+                self.wait(REOPEN_MAX, &stop).await;
+                continue;
+            }
+            lot_is_known = true;
+            let opened = self.open().await;
             let began = Instant::now();
             let over = match opened {
                 Ok(consumer) => self.serve(consumer, &stop, grace).await,
@@ -188,7 +185,7 @@ impl Worker {
         grace: Duration,
     ) -> Over {
         loop {
-            self.start_what_may().await;
+            self.start_what_may();
             if self.rests() || self.queue_waits_for_parked() {
                 self.forget_waiting().await;
                 drop(consumer);
@@ -294,7 +291,7 @@ impl Worker {
     }
 
     /// Starts all that may run now.
-    async fn start_what_may(&mut self) {
+    fn start_what_may(&mut self) {
         loop {
             let room = self.running.len() < usize::from(self.shared.plan.concurrency.max(1));
             if self.alone || !room {
@@ -313,7 +310,7 @@ impl Worker {
                 }
                 break;
             }
-            let next = self.held.pop_front().map(again).or_else(|| self.lanes.next().map(|(_, item)| item));
+            let next = self.held.pop_front().map(again).or_else(|| self.lanes.take().map(|(_, item)| item));
             match next {
                 None => break,
                 Some(item) if item.crashes > 0 && item.decided.is_none() => self.suspects.push_back(item),
@@ -331,7 +328,7 @@ impl Worker {
     fn probe(&mut self) {
         let now = Instant::now();
         if self.lanes.peek().is_some_and(|item| item.decided.is_some()) {
-            if let Some((_, item)) = self.lanes.next() {
+            if let Some((_, item)) = self.lanes.take() {
                 self.start(item);
             }
             return;
@@ -341,7 +338,7 @@ impl Worker {
             return;
         }
         let next = self.held.pop_front().map(again).or_else(|| self.suspects.pop_front());
-        if let Some(item) = next.or_else(|| self.lanes.next().map(|(_, item)| item)) {
+        if let Some(item) = next.or_else(|| self.lanes.take().map(|(_, item)| item)) {
             pause.probing = true;
             self.start(item);
         }
@@ -376,7 +373,7 @@ impl Worker {
         match end {
             End::Held(item) => self.held.push_back(*item),
             End::Done => match parked {
-                Some(id) => self.unparked(id, &lane).await,
+                Some(id) => self.unparked(id, &lane),
                 None => self.lanes.done(&lane),
             },
             End::Parked => {
@@ -417,12 +414,18 @@ impl Worker {
         };
         match (is_open, self.paused.is_some()) {
             (true, false) => {
-                tracing::warn!(consumer = &*self.shared.plan.name, "the destination is down, consuming pauses");
+                tracing::warn!(
+                    consumer = &*self.shared.plan.name,
+                    "the destination is down, consuming pauses"
+                );
                 self.paused = Some(Pause { since: now, probe_at: now + next, probing: false });
                 self.shared.status.set(State::Paused);
             }
             (false, true) => {
-                tracing::info!(consumer = &*self.shared.plan.name, "the destination is back, consuming goes on");
+                tracing::info!(
+                    consumer = &*self.shared.plan.name,
+                    "the destination is back, consuming goes on"
+                );
                 if let Some(pause) = self.paused.take() {
                     self.paused_in_all += pause.since.elapsed();
                 }
@@ -460,9 +463,10 @@ impl Worker {
     /// Works without a consumer: on what is parked, and until a probe is due.
     async fn wait_until_it_may_go_on(&mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
-            self.start_what_may().await;
+            self.start_what_may();
             let probe_is_due = self.paused.as_ref().is_none_or(|pause| Instant::now() >= pause.probe_at);
-            let queue_waits = matches!(self.shared.plan.ordering, Ordering::Queue) && !self.lot.lanes.is_empty();
+            let queue_waits =
+                matches!(self.shared.plan.ordering, Ordering::Queue) && !self.lot.lanes.is_empty();
             if self.running.is_empty() && probe_is_due && !queue_waits {
                 return;
             }
@@ -482,7 +486,7 @@ impl Worker {
     async fn wait(&mut self, pause: Duration, stop: &CancellationToken) {
         let until = Instant::now() + pause;
         loop {
-            self.start_what_may().await;
+            self.start_what_may();
             let wake_at = self.wake_at();
             tokio::select! {
                 biased;
@@ -510,12 +514,13 @@ impl Worker {
 
     /// Lets go of what waits and was not started: the consumer is gone, or about to be closed. What is parked stays parked.
     async fn forget_waiting(&mut self) {
-        for item in self.lanes.take_all() {
+        // The last first: a broker that puts what comes back at the head has them in order then.
+        for item in self.lanes.take_all().into_iter().rev() {
             self.let_go(item).await;
         }
         // These have a lane for themselves, as if they ran.
         let begun: Vec<Item> = self.suspects.drain(..).chain(self.held.drain(..)).collect();
-        for item in begun {
+        for item in begun.into_iter().rev() {
             let lane = item.lane.clone();
             self.let_go(item).await;
             self.lanes.done(&lane);
@@ -562,11 +567,18 @@ impl Worker {
         let (parking, name) = (&shared.ports.parking, &*shared.plan.name);
         let now_ms = shared.ports.clock.now_ms();
         let room = usize::from(shared.plan.concurrency.max(1)).saturating_sub(self.lanes.ready());
-        let due = if room == 0 { Ok(Vec::new()) } else { parking.due(name, now_ms, room + self.lot.taken.len()).await };
+        let due = if room == 0 {
+            Ok(Vec::new())
+        } else {
+            parking.due(name, now_ms, room + self.lot.taken.len()).await
+        };
         let next = parking.next_due_ms(name).await;
         match (due, next) {
             (Ok(due), Ok(next)) => {
-                for parked in due.into_iter().filter(|parked| !self.lot.taken.contains(&parked.id)).take(room)
+                for parked in due
+                    .into_iter()
+                    .filter(|parked| !self.lot.taken.contains(&parked.id))
+                    .take(room)
                     .collect::<Vec<_>>()
                 {
                     self.take_parked(parked);
@@ -590,7 +602,8 @@ impl Worker {
         let received = Received { job, spent, first_at_ms, received_at_ms, given_up: None };
         let print = copies::print(&received.job);
         let crashes = self.shared.ports.in_flight.crashes(print);
-        let decided = (crashes >= CRASHES_MAX).then(|| self.may_have_run(&received, print, crashes)).flatten();
+        let decided =
+            (crashes >= CRASHES_MAX).then(|| self.may_have_run(&received, print, crashes)).flatten();
         // A trigger that had an order once and has none now.
         let lane = lane.filter(|lane| self.lot.lanes.contains_key(lane));
         let item = Item {
@@ -610,7 +623,7 @@ impl Worker {
     }
 
     /// A parked message is over: the next of its lane is due, or the lane free.
-    async fn unparked(&mut self, id: ParkedId, lane: &Lane) {
+    fn unparked(&mut self, id: ParkedId, lane: &Lane) {
         self.lot.taken.remove(&id);
         // Also one that was handed back at the end of the process ends here; it is still parked then, and nobody looks any more.
         self.shared.status.parked.fetch_sub(1, Relaxed);

@@ -207,14 +207,11 @@ impl Inner {
                 return Receipt::Refused(Failure::new(FailureKind::NotFound, codes::NO_SUCH_EXCHANGE, what));
             }
         };
-        match self.queues.deposit(queue, &outbound.message) {
-            true => Receipt::Accepted(Answer("confirmed".into())),
-            false => Receipt::Refused(Failure::new(
-                FailureKind::NotFound,
-                codes::NO_SUCH_QUEUE,
-                format!("publish to queue `{queue}`"),
-            )),
+        if self.queues.deposit(queue, &outbound.message) {
+            return Receipt::Accepted(Answer("confirmed".into()));
         }
+        let what = format!("publish to queue `{queue}`");
+        Receipt::Refused(Failure::new(FailureKind::NotFound, codes::NO_SUCH_QUEUE, what))
     }
 }
 

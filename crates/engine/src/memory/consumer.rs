@@ -27,7 +27,7 @@ pub enum Event {
 /// All queues.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    queues: BTreeMap<String, Queue>,
+    by_name: BTreeMap<String, Queue>,
     /// Deliveries that are not settled, by number.
     unsettled: BTreeMap<u64, (String, u64, Entry)>,
     deliveries: u64,
@@ -56,24 +56,24 @@ struct Entry {
 
 impl Queues {
     pub fn declare(&mut self, queue: &str) {
-        self.queues.entry(queue.to_owned()).or_default();
+        self.by_name.entry(queue.to_owned()).or_default();
     }
 
     pub fn declare_counting(&mut self, queue: &str) {
-        self.queues.entry(queue.to_owned()).or_default().counts = true;
+        self.by_name.entry(queue.to_owned()).or_default().counts = true;
     }
 
     pub fn declare_delay(&mut self, queue: &DelayQueue) {
-        self.queues.entry(queue.name.clone()).or_default().delay = Some(queue.clone());
+        self.by_name.entry(queue.name.clone()).or_default().delay = Some(queue.clone());
     }
 
     pub fn delete(&mut self, queue: &str) {
-        self.queues.remove(queue);
+        self.by_name.remove(queue);
         self.unsettled.retain(|_, (of, ..)| of != queue);
     }
 
     pub fn has(&self, queue: &str) -> bool {
-        self.queues.contains_key(queue)
+        self.by_name.contains_key(queue)
     }
 
     pub fn unsettled(&self) -> usize {
@@ -81,12 +81,12 @@ impl Queues {
     }
 
     pub fn depths(&self) -> impl Iterator<Item = (String, usize)> {
-        self.queues.iter().map(|(name, queue)| (name.clone(), queue.ready.len()))
+        self.by_name.iter().map(|(name, queue)| (name.clone(), queue.ready.len()))
     }
 
     pub fn messages(&mut self, queue: &str) -> Vec<Message> {
         self.expire();
-        let ready = self.queues.get(queue).map(|queue| &queue.ready);
+        let ready = self.by_name.get(queue).map(|queue| &queue.ready);
         ready.into_iter().flatten().map(|entry| entry.message.clone()).collect()
     }
 
@@ -100,7 +100,7 @@ impl Queues {
     }
 
     fn put(&mut self, name: &str, message: Message) {
-        let Some(queue) = self.queues.get_mut(name) else { return };
+        let Some(queue) = self.by_name.get_mut(name) else { return };
         let own = message.properties.expiration.as_ref().and_then(|text| text.parse().ok());
         let own = own.map(Duration::from_millis);
         let longest = queue.delay.as_ref().map(|delay| delay.longest);
@@ -114,13 +114,15 @@ impl Queues {
         let now = Instant::now();
         loop {
             let mut moved = Vec::new();
-            for (name, queue) in &mut self.queues {
+            for (name, queue) in &mut self.by_name {
                 let (over, still): (Vec<_>, Vec<_>) =
                     std::mem::take(&mut queue.delayed).into_iter().partition(|(at, _)| *at <= now);
                 queue.delayed = still;
                 queue.ready.extend(over.into_iter().map(|(_, entry)| entry));
                 while queue.ready.front().is_some_and(|entry| entry.expires.is_some_and(|at| at <= now)) {
-                    let (Some(entry), Some(delay)) = (queue.ready.pop_front(), &queue.delay) else { continue };
+                    let (Some(entry), Some(delay)) = (queue.ready.pop_front(), &queue.delay) else {
+                        continue;
+                    };
                     moved.push((delay.back_to.clone(), died(entry.message, name)));
                 }
             }
@@ -131,7 +133,7 @@ impl Queues {
                 self.put(&queue, message);
             }
         }
-        let queues = self.queues.values();
+        let queues = self.by_name.values();
         queues
             .flat_map(|queue| {
                 let head = queue.ready.front().and_then(|entry| entry.expires);
@@ -151,7 +153,7 @@ impl Queues {
     /// Back to the head of its queue.
     fn back(&mut self, number: u64, counted: bool) {
         let Some((queue, _, mut entry)) = self.unsettled.remove(&number) else { return };
-        if let Some(queue) = self.queues.get_mut(&queue) {
+        if let Some(queue) = self.by_name.get_mut(&queue) {
             entry.redelivered = true;
             entry.deliveries += u64::from(counted);
             queue.ready.push_front(entry);
@@ -227,7 +229,7 @@ impl Consumer for MemoryConsumer {
                 let next = queues.expire();
                 self.mine.retain(|number| queues.unsettled.contains_key(number));
                 let room = self.mine.len() < self.prefetch;
-                let queue = queues.queues.get_mut(&self.queue).filter(|_| room);
+                let queue = queues.by_name.get_mut(&self.queue).filter(|_| room);
                 if let Some((entry, counts)) =
                     queue.and_then(|queue| Some((queue.ready.pop_front()?, queue.counts)))
                 {
@@ -328,7 +330,7 @@ impl Settle for MemorySettle {
                 Settlement::Delay(by) => {
                     queues.unsettled.remove(&self.number);
                     let entry = Entry { redelivered: true, deliveries: entry.deliveries + 1, ..entry };
-                    if let Some(queue) = queues.queues.get_mut(&queue) {
+                    if let Some(queue) = queues.by_name.get_mut(&queue) {
                         queue.delayed.push((Instant::now() + by, entry));
                     }
                 }

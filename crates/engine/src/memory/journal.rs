@@ -54,7 +54,7 @@ impl InFlight for MemoryInFlight {
 
     fn enter(&self, print: u128) -> Result<Noted, Failure> {
         let mut inner = self.lock();
-        let slot = (0..).find(|slot| !inner.slots.contains_key(slot)).unwrap_or(usize::MAX);
+        let slot = (0..=inner.slots.len()).find(|slot| !inner.slots.contains_key(slot)).unwrap_or(0);
         inner.slots.insert(slot, print);
         Ok(Noted { slot, print })
     }

@@ -40,7 +40,8 @@ async fn attempts_are_not_spent_while_it_is_down() {
     world.stop().await;
     for at in 0..30 {
         let body = at.to_string();
-        let spent = world.statuses(&body).into_iter().filter(|status| *status == MessageStatus::Retried).count();
+        let spent =
+            world.statuses(&body).into_iter().filter(|status| *status == MessageStatus::Retried).count();
         // Only those that failed before it was known.
         assert!(spent <= 1, "{body}: {:?}", world.statuses(&body));
         assert_eq!(world.statuses(&body).last(), Some(&MessageStatus::Ok), "{body}");

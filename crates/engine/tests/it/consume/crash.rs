@@ -141,9 +141,15 @@ async fn dies(act: &Act, parking: bool, point: Point, copies: bool) {
                 Point::BeforeHandler => true,
                 Point::InHandler => world.running() == 1,
                 Point::BeforeRecord => world.calls_of("m") > 0 && world.status.trouble().is_some(),
-                Point::CopyNotPublished => world.broker.published() == 2 || (!copies && !world.records.all().is_empty()),
+                Point::CopyNotPublished => {
+                    world.broker.published() == 2 || (!copies && !world.records.all().is_empty())
+                }
                 Point::CopyPublishedNotConfirmed | Point::BeforeAck => {
-                    if copies { world.broker.published() == 2 } else { !world.records.all().is_empty() }
+                    if copies {
+                        world.broker.published() == 2
+                    } else {
+                        !world.records.all().is_empty()
+                    }
                 }
             })
             .await;

@@ -1,7 +1,5 @@
 //! Stopping in good order.
 
-use std::time::Duration;
-
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::delivery::Settlement;
 
@@ -32,7 +30,10 @@ async fn what_does_not_end_in_time_is_dropped_and_handed_back() {
     let before = world.seconds();
     world.stop().await;
     assert_eq!(world.seconds() - before, 30, "the grace");
-    assert_eq!((world.settled("slow"), world.depth("in"), world.dropped()), (vec![Settlement::Requeue], 1, 1));
+    assert_eq!(
+        (world.settled("slow"), world.depth("in"), world.dropped()),
+        (vec![Settlement::Requeue], 1, 1)
+    );
     assert_eq!(world.status.ended(MessageStatus::HandedBack), 1);
 }
 

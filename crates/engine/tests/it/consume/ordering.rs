@@ -35,7 +35,8 @@ async fn a_queue_in_order_is_worked_on_one_by_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_message_holds_up_its_queue_and_nothing_overtakes_it() {
-    let mut world = World::new().with(|plan| plan.ordering = Ordering::Queue).acts([("1", Act::FailsTimes(2))]);
+    let mut world =
+        World::new().with(|plan| plan.ordering = Ordering::Queue).acts([("1", Act::FailsTimes(2))]);
     world.publish(["0", "1", "2", "3"]).await;
     world.start();
     world.until("parked", |world| world.parking.all().len() == 1).await;
@@ -54,7 +55,10 @@ async fn keys_go_beside_each_other_and_each_in_order() {
     assert_eq!(of(&world, "a"), ["a-1"]);
     world.release(1);
     world.until_settled().await;
-    assert_eq!((of(&world, "a"), of(&world, "b")), (vec!["a-1".to_owned(), "a-2".into()], vec!["b-1".to_owned(), "b-2".into()]));
+    assert_eq!(
+        (of(&world, "a"), of(&world, "b")),
+        (vec!["a-1".to_owned(), "a-2".into()], vec!["b-1".to_owned(), "b-2".into()])
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,7 +68,8 @@ async fn a_failing_key_parks_its_lane_and_no_other() {
         plan.ordering = by_key();
         plan.concurrency = 2;
     });
-    let bodies: Vec<String> = (0..8).map(|at| format!("a-{at}")).chain(["b-0".to_owned(), "b-1".to_owned()]).collect();
+    let bodies: Vec<String> =
+        (0..8).map(|at| format!("a-{at}")).chain(["b-0".to_owned(), "b-1".to_owned()]).collect();
     world.publish(bodies.clone()).await;
     world.start();
     world.until("the other key", |world| world.calls_of("b-1") == 1).await;

@@ -29,7 +29,8 @@ async fn each_outcome_is_settled_as_the_table_says() {
     let mut classes: Vec<(String, String)> =
         world.dead().into_iter().map(|(body, class, _)| (body, class)).collect();
     classes.sort();
-    let expected = [("busy", "exhausted"), ("hang", "exhausted"), ("panic", "exhausted"), ("reject", "rejected")];
+    let expected =
+        [("busy", "exhausted"), ("hang", "exhausted"), ("panic", "exhausted"), ("reject", "rejected")];
     assert_eq!(classes, expected.map(|(body, class)| (body.to_owned(), class.to_owned())));
     assert_eq!(world.statuses("ok"), [MessageStatus::Ok]);
     assert_eq!(world.statuses("drop"), [MessageStatus::Dropped]);
@@ -58,7 +59,8 @@ async fn the_copy_is_confirmed_before_the_original_is_acked() {
 
 #[tokio::test(start_paused = true)]
 async fn the_broker_keeps_the_dead_letters_where_it_is_told_to() {
-    let mut world = World::new().with(|plan| plan.dead_letter = DeadLetter::Broker).acts([("bad", Act::Reject)]);
+    let mut world =
+        World::new().with(|plan| plan.dead_letter = DeadLetter::Broker).acts([("bad", Act::Reject)]);
     world.publish(["bad"]).await;
     world.start();
     world.until_settled().await;
@@ -69,7 +71,8 @@ async fn the_broker_keeps_the_dead_letters_where_it_is_told_to() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_to_be_dropped_is_acked_and_on_record() {
-    let mut world = World::new().with(|plan| plan.dead_letter = DeadLetter::Drop).acts([("bad", Act::Reject)]);
+    let mut world =
+        World::new().with(|plan| plan.dead_letter = DeadLetter::Drop).acts([("bad", Act::Reject)]);
     world.publish(["bad"]).await;
     world.start();
     world.until_settled().await;
@@ -101,7 +104,10 @@ async fn bytes_are_text_only_where_they_are() {
         assert_eq!(dead.len(), usize::from(!binary));
         if let [dead] = &dead[..] {
             assert_eq!(dead.body, bytes().body, "byte for byte");
-            assert_eq!(dead.properties.headers.get("x-warren-reason"), Some(&HeaderValue::Text("not text".into())));
+            assert_eq!(
+                dead.properties.headers.get("x-warren-reason"),
+                Some(&HeaderValue::Text("not text".into()))
+            );
         }
     }
 }
@@ -122,7 +128,11 @@ async fn auto_ack_acks_first_and_loses_what_fails() {
     for (body, status) in
         [("bad", MessageStatus::Failed), ("busy", MessageStatus::Failed), ("ok", MessageStatus::Ok)]
     {
-        assert_eq!((world.settled(body), world.statuses(body)), (vec![Settlement::Ack], vec![status]), "{body}");
+        assert_eq!(
+            (world.settled(body), world.statuses(body)),
+            (vec![Settlement::Ack], vec![status]),
+            "{body}"
+        );
         assert!(world.runs(body)[0].with_body, "so that it can be replayed");
     }
     assert_eq!(world.depth("dead") + world.delayed(), 0);
@@ -172,7 +182,8 @@ async fn tries_in_place_end_with_the_deadline() {
 async fn a_dead_letter_says_all_that_is_known() {
     let mut world = World::new().with(|plan| plan.retry.delays = vec![Duration::from_secs(10)]);
     world.otherwise(Act::Busy(None));
-    let mut properties = Properties { message_id: Some("m1".into()), persistent: false, ..Properties::default() };
+    let mut properties =
+        Properties { message_id: Some("m1".into()), persistent: false, ..Properties::default() };
     properties.headers.set("tenant", HeaderValue::U16(7));
     world.publish_as("m", properties).await;
     world.start();

@@ -88,7 +88,11 @@ async fn a_connection_that_is_lost_while_a_copy_waits_makes_no_second_copy() {
     world.until("a refused copy", |world| world.broker.published() == 2).await;
     world.broker.disconnect();
     world.until_settled().await;
-    let copies = world.broker.events().into_iter().filter(|event| matches!(event, Event::Confirmed(queue, _) if queue == "dead"));
+    let copies = world
+        .broker
+        .events()
+        .into_iter()
+        .filter(|event| matches!(event, Event::Confirmed(queue, _) if queue == "dead"));
     assert_eq!(copies.count(), 1);
     assert_eq!(world.statuses("bad").len(), 2);
 }
@@ -96,7 +100,8 @@ async fn a_connection_that_is_lost_while_a_copy_waits_makes_no_second_copy() {
 #[tokio::test(start_paused = true)]
 async fn a_full_parking_lot_holds_the_message() {
     use warren_engine::consume::plan::RetryMode;
-    let mut world = World::new().acts([("m", Act::FailsTimes(1))]).with(|plan| plan.retry.mode = RetryMode::Parking);
+    let mut world =
+        World::new().acts([("m", Act::FailsTimes(1))]).with(|plan| plan.retry.mode = RetryMode::Parking);
     world.parking.full(true);
     world.publish(["m"]).await;
     world.start();

@@ -18,9 +18,7 @@ use warren_engine::consume::status::{State, Status};
 use warren_engine::consume::worker::{ConsumePorts, Worker};
 use warren_engine::delivery::{Job, Settlement};
 use warren_engine::failure::{Failure, FailureKind};
-use warren_engine::memory::{
-    Event, MemoryBroker, MemoryInFlight, MemoryMessageRecords, MemoryParking,
-};
+use warren_engine::memory::{Event, MemoryBroker, MemoryInFlight, MemoryMessageRecords, MemoryParking};
 use warren_engine::message::{HeaderValue, Message, Outbound, Properties, Receipt, Route};
 use warren_engine::outcome::{Attempt, Outcome, StepTrace};
 use warren_engine::ports::{Broker, Clock, Handler};
@@ -244,7 +242,7 @@ impl World {
         while !state(self) {
             assert!(began.elapsed() < Duration::from_secs(4 * 86400), "{what} never came: {}", self.shown());
             // The clock stands still while anything can run, and then goes on to what happens next.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20) + began.elapsed() / 100).await;
         }
     }
 
