@@ -8,4 +8,6 @@ mod baseline_damage;
 mod baseline_golden;
 mod baseline_model;
 mod baseline_world;
+mod messages;
+mod parking;
 mod state;
