@@ -127,8 +127,9 @@ impl Fault {
             ))
         };
         let unwritable = || {
-            failure(codes::STATE_UNWRITABLE)
-                .remedy("make room on the disk of the state folder, and the folder writable for Warren's user")
+            failure(codes::STATE_UNWRITABLE).remedy(
+                "make room on the disk of the state folder, and the folder writable for Warren's user",
+            )
         };
         match self {
             Fault::Sqlite(error) => match error.sqlite_error_code() {

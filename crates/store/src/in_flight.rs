@@ -127,11 +127,13 @@ fn open(folder: &Path, path: &Path, suspects_path: PathBuf) -> io::Result<Option
 impl Suspects {
     fn forget_old(&mut self) {
         while self.crashed.len() > SUSPECTS_MAX {
-            let oldest = self.crashed.iter().min_by_key(|(_, (_, opened))| *opened).map(|(print, _)| print.clone());
+            let oldest =
+                self.crashed.iter().min_by_key(|(_, (_, opened))| *opened).map(|(print, _)| print.clone());
             self.crashed.remove(&oldest.unwrap_or_default());
         }
         while self.unstarted.len() > SUSPECTS_MAX {
-            let oldest = self.unstarted.iter().min_by_key(|(_, opened)| **opened).map(|(print, _)| print.clone());
+            let oldest =
+                self.unstarted.iter().min_by_key(|(_, opened)| **opened).map(|(print, _)| print.clone());
             self.unstarted.remove(&oldest.unwrap_or_default());
         }
     }

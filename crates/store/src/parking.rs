@@ -212,7 +212,8 @@ impl Parking for FileParking {
 }
 
 fn read(row: &Row<'_>) -> Result<Parked, Fault> {
-    let properties: Properties = serde_json::from_str(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?)?;
+    let properties: Properties =
+        serde_json::from_str(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?)?;
     let envelope: StoredEnvelope =
         serde_json::from_str(row.get_ref(6)?.as_str().map_err(rusqlite::Error::from)?)?;
     let body: Vec<u8> = row.get(7)?;

@@ -5,6 +5,7 @@
 //! delivered it is gone (then the broker gives it out again, and a copy would be one too many), or where the process stops
 //! and will wait no longer.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::delivery::{Settlement, Unsettled};
@@ -167,7 +168,11 @@ async fn by_delay_queue(shared: &Shared, item: &Item, after: Duration) -> Result
     let queue = delay_queue(&plan.queue, &plan.retry.delays, after);
     let explicit = plan.retry.mode == RetryMode::DelayQueues;
     let mut refused = None;
+    let is_there = |name| shared.declared.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
     let declared = again(shared, item.unsettled.as_ref(), || async {
+        if is_there(&queue.name) {
+            return Ok(Ok(()));
+        }
         match shared.ports.broker.declare_delay_queue(&queue).await {
             Err(failure)
                 if !explicit && matches!(failure.kind, FailureKind::Refused | FailureKind::Invalid) =>
@@ -178,7 +183,10 @@ async fn by_delay_queue(shared: &Shared, item: &Item, after: Duration) -> Result
         }
     });
     match declared.await? {
-        Ok(()) => shared.status.retries_by(Mechanism::DelayQueues),
+        Ok(()) => {
+            shared.declared.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.name.clone());
+            shared.status.retries_by(Mechanism::DelayQueues);
+        }
         Err(failure) => refused = Some(failure),
     }
     if refused.is_some() {

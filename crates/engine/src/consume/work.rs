@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub ports: ConsumePorts,
     pub status: Arc<Status>,
     pub breaker: Mutex<Breaker>,
+    /// Delay queues that are known to be there.
+    pub declared: Mutex<std::collections::HashSet<String>>,
     /// Told when the process stops and will wait no longer for what runs.
     pub abandon: CancellationToken,
 }

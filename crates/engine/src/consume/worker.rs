@@ -105,9 +105,9 @@ impl Worker {
     /// A consumer of a plan. `status` is seen from outside.
     pub fn new(plan: ConsumePlan, ports: ConsumePorts, status: Arc<Status>) -> Worker {
         let abandon = CancellationToken::new();
-        let breaker = std::sync::Mutex::default();
+        let (breaker, declared) = (std::sync::Mutex::default(), std::sync::Mutex::default());
         Worker {
-            shared: Arc::new(Shared { plan, ports, status, breaker, abandon }),
+            shared: Arc::new(Shared { plan, ports, status, breaker, declared, abandon }),
             lanes: Lanes::default(),
             running: JoinSet::new(),
             suspects: VecDeque::new(),

@@ -65,7 +65,9 @@ impl Writer {
     }
 
     async fn ask(&self, ask: Ask) -> Result<MessageRunId, Failure> {
-        let gone = || Failure::internal("record what became of a message").detail("the thread that writes has ended");
+        let gone = || {
+            Failure::internal("record what became of a message").detail("the thread that writes has ended")
+        };
         let (done, answer) = oneshot::channel();
         let commands = self.commands.as_ref().ok_or_else(gone)?;
         commands.send(Command { ask, done }).await.map_err(|_| gone())?;
@@ -147,7 +149,8 @@ impl Work {
         let age = i64::try_from(self.retention.age.as_millis()).unwrap_or(i64::MAX);
         let before = self.clock.now_ms().saturating_sub(age);
         loop {
-            let number = |pragma| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+            let number =
+                |pragma| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
             let used = number("page_size")? * (number("page_count")? - number("freelist_count")?);
             let too_large = used as u64 > self.retention.size.0;
             let dropped = self.connection.execute(

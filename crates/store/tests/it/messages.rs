@@ -38,7 +38,13 @@ fn run(id: Option<&str>, body: &str, attempt: u32, status: MessageStatus) -> Mes
             status: Some(503),
             ..MessageError::default()
         }),
-        steps: vec![StepRecord { path: "1.http".into(), id: None, took_us: 5, note: Some("503".into()), error: None }],
+        steps: vec![StepRecord {
+            path: "1.http".into(),
+            id: None,
+            took_us: 5,
+            note: Some("503".into()),
+            error: None,
+        }],
     }
 }
 
@@ -58,7 +64,10 @@ async fn an_attempt_is_found_as_it_was_recorded() {
     let of = |filter| find(folder.path(), filter);
     let found = of(MessageFilter { id: Some(id), ..MessageFilter::default() }).await.unwrap().pop().unwrap();
     assert_eq!((found.error, found.steps), (first.error, first.steps));
-    assert_eq!((found.properties, found.envelope), (first.job.message.properties.clone(), first.job.envelope.clone()));
+    assert_eq!(
+        (found.properties, found.envelope),
+        (first.job.message.properties.clone(), first.job.envelope.clone())
+    );
     assert_eq!((found.body, found.next_at), (Some(first.job.message.body.clone()), first.next_at));
     let attempts = |found: Vec<warren_store::messages::RecordedMessage>| {
         found.iter().map(|found| found.attempt).collect::<Vec<_>>()
@@ -102,7 +111,9 @@ async fn many_at_once_are_recorded_each() {
     let mut tasks = tokio::task::JoinSet::new();
     for at in 0..500 {
         let messages = messages.clone();
-        tasks.spawn(async move { messages.append(run(Some(&at.to_string()), "b", 1, MessageStatus::Ok)).await });
+        tasks.spawn(
+            async move { messages.append(run(Some(&at.to_string()), "b", 1, MessageStatus::Ok)).await },
+        );
     }
     let mut ids = std::collections::BTreeSet::new();
     while let Some(id) = tasks.join_next().await {
@@ -131,7 +142,8 @@ async fn what_is_too_old_or_too_much_goes() {
     // Three months on, everything of then goes with the next that is recorded.
     let retention = Retention { age: Duration::from_secs(7 * 24 * 3600), ..Retention::default() };
     let messages = FileMessages::open(folder.path(), retention, later).unwrap();
-    let new = MessageRun { ended_at: NOW + 100 * 24 * 3600 * 1000, ..run(Some("new"), "b", 1, MessageStatus::Ok) };
+    let new =
+        MessageRun { ended_at: NOW + 100 * 24 * 3600 * 1000, ..run(Some("new"), "b", 1, MessageStatus::Ok) };
     messages.append(new).await.unwrap();
     drop(messages);
     let kept = find(folder.path(), MessageFilter::default()).await.unwrap();

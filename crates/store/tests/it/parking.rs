@@ -97,7 +97,11 @@ async fn a_file_of_a_newer_version_is_not_touched() {
 #[tokio::test]
 async fn a_file_that_is_none_of_ours_is_said_to_be() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("parking.db"), "no database at all, and longer than a header".repeat(9)).unwrap();
+    std::fs::write(
+        folder.path().join("parking.db"),
+        "no database at all, and longer than a header".repeat(9),
+    )
+    .unwrap();
     let failure = FileParking::open(folder.path()).err().unwrap();
     assert_eq!(failure.code, codes::STATE_DAMAGED);
     assert!(failure.remedy.unwrap().contains("to be tried again"));
