@@ -61,14 +61,10 @@ pub fn version_after(op: Op, version: u16) -> u16 {
 mod tests {
     use super::*;
 
-    fn print(bits: u128) -> Option<RowPrint> {
-        Some(RowPrint::new(bits))
-    }
-
     #[test]
     fn what_was_said_is_said_again_while_it_is_true() {
-        for (op, before, after) in
-            [(Op::Added, None, print(2)), (Op::Changed, print(1), print(2)), (Op::Removed, print(1), None)]
+        let [one, two] = [1, 2].map(|bits| Some(RowPrint::new(bits)));
+        for (op, before, after) in [(Op::Added, None, two), (Op::Changed, one, two), (Op::Removed, one, None)]
         {
             let doubt = Doubt { op, before, after, version: 7 };
             assert_eq!(doubt.next(after), (op, before, 7));
@@ -77,13 +73,14 @@ mod tests {
 
     #[test]
     fn what_is_not_true_any_more_is_gone_on_from() {
-        let added = Doubt { op: Op::Added, before: None, after: print(2), version: 7 };
-        assert_eq!(added.next(print(1)), (Op::Added, None, 8));
-        assert_eq!(added.next(None), (Op::Removed, print(2), 7));
-        let changed = Doubt { op: Op::Changed, before: print(1), after: print(2), version: u16::MAX };
-        assert_eq!(changed.next(print(1)), (Op::Changed, print(2), 0));
-        assert_eq!(changed.next(None), (Op::Removed, print(2), 0));
-        let removed = Doubt { op: Op::Removed, before: print(1), after: None, version: 7 };
-        assert_eq!(removed.next(print(1)), (Op::Added, None, 8));
+        let [one, two] = [1, 2].map(|bits| Some(RowPrint::new(bits)));
+        let added = Doubt { op: Op::Added, before: None, after: two, version: 7 };
+        assert_eq!(added.next(one), (Op::Added, None, 8));
+        assert_eq!(added.next(None), (Op::Removed, two, 7));
+        let changed = Doubt { op: Op::Changed, before: one, after: two, version: u16::MAX };
+        assert_eq!(changed.next(one), (Op::Changed, two, 0));
+        assert_eq!(changed.next(None), (Op::Removed, two, 0));
+        let removed = Doubt { op: Op::Removed, before: one, after: None, version: 7 };
+        assert_eq!(removed.next(one), (Op::Added, None, 8));
     }
 }

@@ -393,7 +393,12 @@ impl ChangeSet for Changes {
                     None => entry.map(|entry| Kept { row: entry.row.clone(), whole: entry.whole }),
                 };
                 let row = (change.op != Op::Removed).then_some(kept);
-                told.doubts.insert(change.key, InDoubt { doubt, row, before });
+                // A row that is sent again in full is what was told before, whether it arrives or not.
+                let same =
+                    change.op == Op::Added && entry.is_some_and(|entry| Some(entry.print) == change.after);
+                if old.is_some() || !same {
+                    told.doubts.insert(change.key, InDoubt { doubt, row, before });
+                }
                 replaced.push((change.key, old));
             }
         }

@@ -8,6 +8,7 @@
 //!
 //! Before 3 the next run finds the old manifest and the journal, and does the same again; after it, only 4 is left.
 
+use warren_engine::change::Op;
 use warren_engine::failure::Failure;
 use warren_engine::fingerprint::{Picker, Printer};
 use warren_engine::row::RowRef;
@@ -132,7 +133,7 @@ impl Generation {
             written.epochs = distances.fold(written.epochs, |most, distance| {
                 u64::try_from(distance).map_or(most, |distance| most.max(distance + 1))
             });
-            written.doubts.extend(told.doubts(self.doubts.of(partition)));
+            written.doubts.extend(told.doubts(self.doubts.of(partition), &base));
             reprinted.clear();
             reprints(partition, &base, &mut reprinted)?;
             write_partition(&mut writer, &base, &told.told, &reprinted)?;
@@ -236,14 +237,19 @@ impl Said {
     }
 
     /// The doubts of the partition from now on, out of those there were.
-    fn doubts(&self, before: &[Record]) -> Vec<Record> {
+    fn doubts(&self, before: &[Record], base: &[Entry]) -> Vec<Record> {
         let among = |records: &[Record], one: &Record| {
             records.binary_search_by_key(&one.entry.key(), |other| other.entry.key()).is_ok()
         };
         let stays = |one: &&Record| !among(&self.told, one) && !among(&self.open, one);
         let stay = before.iter().filter(stays);
-        // A change may be taken note of that was announced before.
-        stay.chain(self.open.iter().filter(|one| !among(&self.told, one))).copied().collect()
+        // A row that was sent again in full is what was told before, whether it arrived or not.
+        let same = |one: &Record| {
+            let entry = base.binary_search_by_key(&one.entry.key(), |entry| entry.key()).map(|at| base[at]);
+            one.op == Op::Added && entry.is_ok_and(|entry| entry.print() == one.entry.print())
+        };
+        let opens = |one: &&Record| !among(&self.told, one) && (among(before, one) || !same(one));
+        stay.chain(self.open.iter().filter(opens)).copied().collect()
     }
 }
 

@@ -187,3 +187,17 @@ async fn a_key_in_doubt_that_occurs_twice_stays_in_doubt() {
     set.finish().await.unwrap();
     assert_eq!(look(&world, &[row(1, "a", 1)]).await.len(), 1);
 }
+
+#[tokio::test]
+async fn the_same_row_in_full_is_not_in_doubt() {
+    let world = World::new();
+    let rows = [row(1, "a", 1)];
+    world.run(&rows, &spec()).await.unwrap();
+    let mut full = spec();
+    full.full = true;
+    let mut set = world.diff(&rows, &full).await.unwrap();
+    let changes = all(set.as_mut()).await.unwrap();
+    set.announce(&[&changes[0]]).await.unwrap();
+    drop(set);
+    assert!(look(&world, &rows).await.is_empty());
+}
