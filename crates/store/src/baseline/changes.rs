@@ -100,7 +100,7 @@ impl Changes {
     async fn write(
         &self,
         changes: &[&Change],
-        write: impl FnOnce(&mut Told, &Found, Vec<Telling>) -> Result<(), Failure> + Send + 'static,
+        write: impl FnOnce(&mut Told, &Found, &[Telling]) -> Result<(), Failure> + Send + 'static,
     ) -> Result<(), Failure> {
         if changes.is_empty() {
             return Ok(());
@@ -108,7 +108,7 @@ impl Changes {
         // A change's rows are shared bytes, so this copies no row.
         let tellings = changes.iter().map(|change| Telling::of(change)).collect::<Result<Vec<_>, _>>()?;
         let (found, told) = (Arc::clone(&self.found), Arc::clone(&self.told));
-        blocking(move || write(&mut lock(&told), &found, tellings)).await
+        blocking(move || write(&mut lock(&told), &found, &tellings)).await
     }
 
     fn fetch(&self, max: usize) -> JoinHandle<Result<Vec<Change>, Failure>> {
@@ -200,7 +200,7 @@ impl Telling {
 }
 
 impl Told {
-    fn announce(&mut self, found: &Found, changes: Vec<Telling>) -> Result<(), Failure> {
+    fn announce(&mut self, found: &Found, changes: &[Telling]) -> Result<(), Failure> {
         let journal = self.journal(found)?;
         let mut lines = lines(journal, found, changes)?;
         let places = journal.announce(&mut lines)?;
@@ -208,41 +208,42 @@ impl Told {
         Ok(())
     }
 
-    fn withdraw(&mut self, found: &Found, changes: Vec<Telling>) -> Result<(), Failure> {
+    fn withdraw(&mut self, found: &Found, changes: &[Telling]) -> Result<(), Failure> {
         let mut settled: Vec<_> =
             changes.iter().filter_map(|change| self.under_way.get(&change.entry.key()).copied()).collect();
         if settled.is_empty() {
             return Ok(());
         }
         self.journal(found)?.settle(&mut settled, Fate::Withdrawn)?;
-        for change in &changes {
+        for change in changes {
             self.under_way.remove(&change.entry.key());
         }
         Ok(())
     }
 
-    fn advance(&mut self, found: &Found, mut accepted: Vec<Telling>) -> Result<(), Failure> {
-        let count = accepted.len() as u64;
+    fn advance(&mut self, found: &Found, accepted: &[Telling]) -> Result<(), Failure> {
         let (mut settled, mut keys) = (Vec::new(), Vec::new());
         // What was announced is there with its row, and only its fate is to be written.
-        accepted.retain(|change| match self.under_way.get(&change.entry.key()) {
-            Some(announced) => {
-                settled.push(*announced);
-                keys.push(change.entry.key());
-                false
+        let mut others = Vec::new();
+        for change in accepted {
+            match self.under_way.get(&change.entry.key()) {
+                Some(announced) => {
+                    settled.push(*announced);
+                    keys.push(change.entry.key());
+                }
+                None => others.push(change),
             }
-            None => true,
-        });
+        }
         let journal = self.journal(found)?;
         if !settled.is_empty() {
             journal.settle(&mut settled, Fate::Told)?;
         }
-        if !accepted.is_empty() {
-            let mut lines = lines(journal, found, accepted)?;
+        if !others.is_empty() {
+            let mut lines = lines(journal, found, others)?;
             journal.told(&mut lines)?;
         }
         journal.sync_if_due()?;
-        self.changes += count;
+        self.changes += accepted.len() as u64;
         for key in &keys {
             self.under_way.remove(key);
         }
@@ -341,25 +342,30 @@ impl Reprinting<'_> {
 }
 
 /// Changes as they are written into the journal.
-fn lines(journal: &mut RowsWriter, found: &Found, changes: Vec<Telling>) -> Result<Vec<Line>, Failure> {
-    let mut known: Option<(Arc<Schema>, u16)> = None;
-    let mut lines = Vec::with_capacity(changes.len());
+fn lines<'t>(
+    journal: &mut RowsWriter,
+    found: &Found,
+    changes: impl IntoIterator<Item = &'t Telling>,
+) -> Result<Vec<Line>, Failure> {
+    let mut known: Option<(&Arc<Schema>, u16)> = None;
+    let mut lines = Vec::new();
     for Telling { entry, op, before, row } in changes {
+        let (entry, op, before) = (*entry, *op, *before);
         let Some(row) = row else {
             lines.push(Line { entry, op, before, row: None });
             continue;
         };
-        let number = match known.take().filter(|(schema, _)| Arc::ptr_eq(schema, &row.schema)) {
+        let number = match known.filter(|(schema, _)| Arc::ptr_eq(schema, &row.schema)) {
             Some((_, number)) => number,
             None => journal.schema(&stored_schema(found, &row.schema)?)?,
         };
+        known = Some((&row.schema, number));
         let bytes = if found.keep_rows {
-            row.bytes
+            row.bytes.clone()
         } else {
             let cells = found.key_names.iter().filter_map(|name| row.schema.index_of(name));
             Bytes::from(project(RowRef::new(&row.bytes), cells))
         };
-        known = Some((row.schema, number));
         lines.push(Line { entry, op, before, row: Some((number, bytes)) });
     }
     Ok(lines)

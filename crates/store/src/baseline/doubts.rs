@@ -130,7 +130,9 @@ pub(crate) fn judge_in_doubt(
     });
     differences.extend(doubts.iter().filter_map(|record| settling(record, fresh, rules)));
     differences.sort_unstable_by_key(|difference| difference.key);
-    differences.into_iter().for_each(|difference| say(Verdict::Differs(difference)));
+    for difference in differences {
+        say(Verdict::Differs(difference));
+    }
 }
 
 /// What is to be said of a key in doubt.
@@ -149,10 +151,10 @@ fn settling(record: &Record, fresh: &Fresh, rules: Rules) -> Option<Difference> 
         [ordinal] if rules.full => {
             // A doubt is never behind the entry of its key.
             let version = doubt.version_after().wrapping_add(1);
-            Some(Difference::of(key, Op::Added, None, now(fresh, ordinal), ordinal, version))
+            Some(Difference::of(key, Op::Added, None, Some(now(fresh, ordinal)), ordinal, version))
         }
         [ordinal] => {
-            let after = now(fresh, ordinal);
+            let after = Some(now(fresh, ordinal));
             let (op, before, version) = doubt.next(after);
             Some(Difference::of(key, op, before, after, ordinal, version))
         }
@@ -161,6 +163,6 @@ fn settling(record: &Record, fresh: &Fresh, rules: Rules) -> Option<Difference> 
     }
 }
 
-fn now(fresh: &Fresh, ordinal: u32) -> Option<RowPrint> {
-    Some(RowPrint::new(fresh.prints(ordinal)[0]))
+fn now(fresh: &Fresh, ordinal: u32) -> RowPrint {
+    RowPrint::new(fresh.prints(ordinal)[0])
 }
