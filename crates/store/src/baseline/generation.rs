@@ -43,7 +43,7 @@ impl Generation {
         let stored = loaded.is_some();
         let manifest = loaded.unwrap_or_else(Manifest::empty);
         let (keys, doubts) = (open_keys(folder, &manifest)?, Doubts::open(folder, &manifest)?);
-        let mut generation = Generation { keys, doubts, manifest, stored };
+        let mut generation = Generation { manifest, keys, doubts, stored };
         generation.recover(folder)?;
         generation.manifest.remove_others(folder)?;
         Ok(generation)

@@ -149,6 +149,10 @@ impl Model {
 
     fn doubt(&mut self, change: &Change) {
         let (key, row) = cells(&change.row);
+        // In full the same row again: it was told, whether it arrives or not.
+        if change.op == Op::Added && !self.doubts.contains_key(&key) && self.told.get(&key) == Some(&row) {
+            return;
+        }
         let before = match self.doubts.get(&key) {
             Some(doubt) if doubt.after == (change.op != Op::Removed).then(|| row.clone()) => {
                 doubt.before.clone()
