@@ -31,6 +31,7 @@ pub mod message;
 pub mod model;
 pub mod near;
 pub mod outcome;
+pub mod pipeline;
 pub mod ports;
 pub mod row;
 pub mod run;
