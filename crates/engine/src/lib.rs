@@ -15,6 +15,7 @@
 //! | finding (what a check reports) | [`finding`] |
 //! | the ports to the world | [`ports`] |
 //! | a run and its record | [`run`](mod@run) |
+//! | pipeline: a message through steps | [`pipeline`] |
 //! | sync: rows to messages | [`sync`] |
 //!
 //! The page to read first is [`sync::run`](mod@sync::run).

@@ -2,10 +2,12 @@
 
 mod baseline;
 mod broker;
+mod outside;
 mod rows;
 mod state;
 
 pub use baseline::MemoryBaseline;
 pub use broker::{Fault, MemoryBroker};
+pub use outside::{Reply, Script, is_part};
 pub use rows::MemorySource;
 pub use state::{FixedClock, MemoryLeases, MemoryRecords};

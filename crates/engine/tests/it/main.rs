@@ -7,6 +7,7 @@ mod choice;
 mod ending;
 mod guards;
 mod messages;
+mod pipeline;
 mod rejected;
 mod trouble;
 mod world;

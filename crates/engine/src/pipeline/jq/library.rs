@@ -20,8 +20,20 @@ use super::{Data, Evaluation};
 
 /// Functions of the libraries that are not taken, or that are replaced here.
 const WITHOUT: [&str; 14] = [
-    "env", "now", "halt", "halt_error", "debug", "stderr", "debug_empty", "stderr_empty", "localtime", "strflocaltime",
-    "range", "isnan", "join", "input_line_number",
+    "env",
+    "now",
+    "halt",
+    "halt_error",
+    "debug",
+    "stderr",
+    "debug_empty",
+    "stderr_empty",
+    "localtime",
+    "strflocaltime",
+    "range",
+    "isnan",
+    "join",
+    "input_line_number",
 ];
 
 /// What a person may have meant by a name that does not exist: the name, and the way out.
@@ -62,7 +74,10 @@ def @tsv: [.[] | if isstring then (. / "\\" | join("\\\\")) / "\t" | join("\\t")
 /// The definitions of the prelude.
 pub fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     let own = jaq_core::load::parse(OWN, |parser| parser.defs()).unwrap_or_default();
-    jaq_core::defs().chain(jaq_std::defs()).filter(|def| !WITHOUT.contains(&def.name) || is_general(def)).chain(own)
+    jaq_core::defs()
+        .chain(jaq_std::defs())
+        .filter(|def| !WITHOUT.contains(&def.name) || is_general(def))
+        .chain(own)
 }
 
 /// `range` with one and two arguments is made of the one with three.
@@ -132,7 +147,9 @@ fn range<'a>(from: &Val, to: &Val, by: &Val) -> BoxIter<'a, ValX<'a, Val>> {
     };
     let (mut next, to, by) = match (number(from), number(to), number(by)) {
         (Ok(from), Ok(to), Ok(by)) => (from, to, by),
-        (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => return box_once(Err(Exn::from(error))),
+        (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
+            return box_once(Err(Exn::from(error)));
+        }
     };
     let zero = Number::Int(0);
     Box::new(std::iter::from_fn(move || {

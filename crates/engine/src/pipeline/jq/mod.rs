@@ -198,11 +198,7 @@ impl Expression {
         }
     }
 
-    async fn evaluate_long(
-        &self,
-        scope: &Scope<'_>,
-        at_most: usize,
-    ) -> Result<Vec<Value>, EvaluationError> {
+    async fn evaluate_long(&self, scope: &Scope<'_>, at_most: usize) -> Result<Vec<Value>, EvaluationError> {
         /// Tells the thread when the one who waits is dropped.
         struct Waiting(Arc<AtomicBool>);
         impl Drop for Waiting {
@@ -239,10 +235,8 @@ impl Expression {
 impl Compiled {
     fn run(&self, scope: &Scope<'_>, at_most: usize) -> Result<Vec<Value>, EvaluationError> {
         let variable = |read: bool, value: &Value| if read { Val::of_json(value) } else { Val::Null };
-        let variables = Vars::new([
-            variable(self.reads_steps, scope.steps),
-            variable(self.reads_message, scope.message),
-        ]);
+        let variables =
+            Vars::new([variable(self.reads_steps, scope.steps), variable(self.reads_message, scope.message)]);
         let data = Data { lut: &self.filter.lut, now_ms: scope.now_ms };
         let context = Ctx::<Evaluation>::new(data, variables);
         let outputs = self.filter.id.run((context, Val::of_json(scope.input)));
@@ -286,9 +280,9 @@ fn cut(text: String) -> String {
 
 fn compile(text: &str) -> Result<Expression, Vec<SyntaxError>> {
     let arena = Arena::default();
-    let modules = Loader::new(library::definitions())
-        .load(&arena, File { code: text, path: () })
-        .map_err(|errors| errors.into_iter().flat_map(|(_, error)| load_faults(text, error)).collect::<Vec<_>>())?;
+    let modules = Loader::new(library::definitions()).load(&arena, File { code: text, path: () }).map_err(
+        |errors| errors.into_iter().flat_map(|(_, error)| load_faults(text, error)).collect::<Vec<_>>(),
+    )?;
     let filter = Compiler::default()
         .with_funs(library::functions())
         .with_global_vars(["$steps", "$message"])
@@ -350,10 +344,9 @@ fn undefined_fault(text: &str, name: &str, what: &jaq_core::compile::Undefined) 
         Undefined::Filter(arity) if library::names().iter().any(|known| known == name) => {
             (format!("`{name}` does not take {arity} arguments"), None)
         }
-        Undefined::Filter(_) => (
-            format!("there is no function `{name}`"),
-            near(&mut library::names().iter().map(String::as_str)),
-        ),
+        Undefined::Filter(_) => {
+            (format!("there is no function `{name}`"), near(&mut library::names().iter().map(String::as_str)))
+        }
         Undefined::Var => {
             (format!("there is no variable `{name}`"), near(&mut ["$steps", "$message"].into_iter()))
         }

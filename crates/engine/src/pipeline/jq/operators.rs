@@ -127,7 +127,9 @@ impl Div for Val {
                 drop(two);
                 Ok(Val::list(Vec::new()))
             }
-            (Val::Str(one), Val::Str(two)) if two.is_empty() => Ok(one.chars().map(String::from).map(Val::text).collect()),
+            (Val::Str(one), Val::Str(two)) if two.is_empty() => {
+                Ok(one.chars().map(String::from).map(Val::text).collect())
+            }
             (Val::Str(one), Val::Str(two)) => Ok(one.split(two.as_str()).map(Val::text).collect()),
             (one, two) => Err(Error::math(one, Math::Div, two)),
         }
@@ -155,7 +157,9 @@ impl Neg for Val {
     fn neg(self) -> Outcome {
         match self {
             Val::Num(number) => Ok(Val::Num(match &number {
-                Number::Int(whole) => whole.checked_neg().map_or(Number::Float(-number.as_f64()), Number::Int),
+                Number::Int(whole) => {
+                    whole.checked_neg().map_or(Number::Float(-number.as_f64()), Number::Int)
+                }
                 Number::Float(_) | Number::Digits(_) => Number::Float(-number.as_f64()),
             })),
             other => Err(Error::typ(other, "number")),

@@ -10,7 +10,9 @@ async fn one(text: &str, input: Value) -> Result<Value, EvaluationError> {
     let steps = Arc::new(json!({"first": {"status": 201}}));
     let message = Arc::new(json!({"body": "b", "headers": {"h": 1}}));
     let input = Arc::new(input);
-    expression.one(&Scope { input: &input, steps: &steps, message: &message, now_ms: 1_700_000_000_500 }).await
+    expression
+        .one(&Scope { input: &input, steps: &steps, message: &message, now_ms: 1_700_000_000_500 })
+        .await
 }
 
 async fn yields(text: &str, input: Value) -> Value {
@@ -77,7 +79,10 @@ async fn numbers_keep_their_digits_unless_computed_with() {
         assert_eq!(yields(".", number(text)).await.to_string(), number(text).to_string());
     }
     assert_eq!(yields(". + 1", number("9007199254740993")).await.to_string(), "9007199254740994");
-    assert_eq!(yields(". + 1", number("9223372036854775807")).await.to_string(), "9.223372036854775807e18".parse::<f64>().map(|n| json!(n)).unwrap().to_string());
+    assert_eq!(
+        yields(". + 1", number("9223372036854775807")).await.to_string(),
+        "9.223372036854775807e18".parse::<f64>().map(|n| json!(n)).unwrap().to_string()
+    );
     assert_eq!(yields(". + 1", number("12.50")).await, json!(13.5));
     assert_eq!(yields(". == 12.5", number("12.50")).await, json!(true));
 }
@@ -106,7 +111,9 @@ fn what_is_wrong_is_told_with_its_place_and_the_way_out() {
     assert_eq!(fault(".a |").at, 4);
     assert_eq!(fault("import \"a\" as a; .").message, "modules cannot be imported");
     assert_eq!(fault("map(.; .)").message, "`map` does not take 2 arguments");
-    for text in ["debug", "halt", "stderr", "halt_error", "localtime", "now | strflocaltime(\"%Y\")", "inputs"] {
+    for text in
+        ["debug", "halt", "stderr", "halt_error", "localtime", "now | strflocaltime(\"%Y\")", "inputs"]
+    {
         assert!(fault(text).hint.is_some(), "{text}");
     }
 }
@@ -144,7 +151,10 @@ async fn an_endless_evaluation_ends_when_nobody_waits() {
 #[tokio::test]
 async fn a_long_evaluation_goes_on_elsewhere() {
     assert_eq!(yields("[range(100000)] | add", json!(1)).await, json!(4_999_950_000_u64));
-    assert_eq!(yields("def f: if . > 2000 then . else . + 1 | f | . + 0 end; 0 | f", json!(1)).await, json!(2001));
+    assert_eq!(
+        yields("def f: if . > 2000 then . else . + 1 | f | . + 0 end; 0 | f", json!(1)).await,
+        json!(2001)
+    );
 }
 
 #[test]
