@@ -6,7 +6,7 @@
 //! | YAML as a tree with places, variables filled in | [`tree`], [`node`], [`fill`] |
 //! | what may be written, with a comment on every key | [`raw`], [`schema`], [`reference`](mod@reference) |
 //! | the tree checked, and read by serde | [`walk`], [`wants`], [`de`] |
-//! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`] |
+//! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`], [`pipeline`] |
 //! | all of it, with the place of every subject | [`project`], [`places`] |
 //! | what is wrong, for people and programs | [`faults`] |
 //!
@@ -20,6 +20,7 @@ pub mod fill;
 pub mod gather;
 pub mod model;
 pub mod node;
+pub mod pipeline;
 pub mod places;
 pub mod plan;
 pub mod project;

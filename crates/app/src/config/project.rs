@@ -13,6 +13,7 @@ use warren_engine::codes;
 use warren_engine::failure::Failure;
 use warren_engine::finding::{Finding, Severity};
 use warren_engine::model::Model;
+use warren_engine::pipeline::plan::PipelinePlan;
 use warren_engine::size::ByteSize;
 use warren_engine::sync::plan::SyncPlan;
 
@@ -21,6 +22,7 @@ use super::faults::{Fault, Faults};
 use super::fill::{Environment, fill};
 use super::gather::gather;
 use super::model::{ModelReader, Partials};
+use super::pipeline::PipelineReader;
 use super::places::Places;
 use super::plan::{Compiler, Known};
 use super::raw::section::RawState;
@@ -47,6 +49,8 @@ pub struct Project {
     pub models: BTreeMap<String, ProjectModel>,
     /// What is watched and told, by name.
     pub syncs: BTreeMap<String, ProjectSync>,
+    /// What is done with messages, by name.
+    pub pipelines: BTreeMap<String, Arc<PipelinePlan>>,
     /// What is remembered, and where.
     pub state: StateSettings,
     /// What works and may hurt.
@@ -121,10 +125,11 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
         brokers: BTreeMap::new(),
         models: BTreeMap::new(),
         syncs: BTreeMap::new(),
+        pipelines: BTreeMap::new(),
     };
     reading.places.note("", Span { end: tree.span.start, ..tree.span }, &tree);
     let state = reading.all();
-    let Reading { files, places, faults, sources, brokers, models, syncs, .. } = reading;
+    let Reading { files, places, faults, sources, brokers, models, syncs, pipelines, .. } = reading;
     let (errors, warnings): (Vec<Fault>, Vec<Fault>) =
         faults.into_iter().partition(|fault| fault.severity == Severity::Error);
     if !errors.is_empty() {
@@ -137,6 +142,7 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
         brokers,
         models,
         syncs,
+        pipelines,
         state,
         warnings: Faults::new(warnings, files.clone(), checked.secrets.clone()),
         files,
@@ -172,6 +178,7 @@ struct Reading<'t> {
     brokers: BTreeMap<String, BrokerConfig>,
     models: BTreeMap<String, ProjectModel>,
     syncs: BTreeMap<String, ProjectSync>,
+    pipelines: BTreeMap<String, Arc<PipelinePlan>>,
 }
 
 /// One entry of a named section.
@@ -191,6 +198,7 @@ impl<'t> Reading<'t> {
         self.models();
         let partials = Partials::read(self.tree, self.root, &mut self.files, &mut self.faults);
         self.places.note_partials(partials.files.clone());
+        self.pipelines(&partials);
         self.syncs(partials);
         self.state()
     }
@@ -234,6 +242,24 @@ impl<'t> Reading<'t> {
             match model.filter(|_| item.sound) {
                 Some(model) => drop(self.models.insert(item.name.to_owned(), model)),
                 None => self.forget_missing(&item, before),
+            }
+        }
+    }
+
+    fn pipelines(&mut self, partials: &Partials) {
+        let (brokers, sources) = (self.names("brokers"), self.names("sources"));
+        // What the walk found wrong was told; a list cannot be read in part.
+        for item in self.items("pipelines").filter(|item| item.sound) {
+            let mut reader = PipelineReader {
+                files: &mut self.files,
+                places: &mut self.places,
+                faults: &mut self.faults,
+                partials,
+                brokers: &brokers,
+                sources: &sources,
+            };
+            if let Some(pipeline) = reader.pipeline(item.node, &item.path) {
+                self.pipelines.insert(item.name.to_owned(), pipeline);
             }
         }
     }
