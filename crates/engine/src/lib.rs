@@ -16,6 +16,7 @@
 //! | finding (what a check reports) | [`finding`] |
 //! | the ports to the world | [`ports`] |
 //! | a run and its record | [`run`](mod@run) |
+//! | pipeline: a message through steps | [`pipeline`] |
 //! | sync: rows to messages | [`sync`] |
 //! | consume: deliveries to a handler | [`consume`] |
 //!
@@ -35,6 +36,7 @@ pub mod message;
 pub mod model;
 pub mod near;
 pub mod outcome;
+pub mod pipeline;
 pub mod ports;
 pub mod row;
 pub mod run;

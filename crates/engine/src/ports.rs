@@ -19,6 +19,7 @@ use crate::finding::Finding;
 use crate::message::{Outbound, Receipt, Route};
 use crate::model::{Model, Schema};
 use crate::outcome::{Attempt, Outcome};
+use crate::pipeline::outside::{CommandEnd, CommandLine, HttpAnswer, HttpRequest, SqlAnswer, SqlCall};
 use crate::row::Batch;
 use crate::run::{RowOutcome, RunCounts, RunId, RunKind, RunRecord};
 
@@ -313,6 +314,39 @@ pub struct Noted {
 
 /// A number from 0 to 1, another each time: it spreads retries.
 pub type Dice = dyn Fn() -> f64 + Send + Sync;
+
+/// Calls HTTP servers for `http` steps. Calls may run at once; connections are kept and used again.
+#[async_trait]
+pub trait HttpCaller: Send + Sync {
+    /// Sends one request and reads the answer, whatever its status. Redirects are not followed. Dropping the call ends it.
+    ///
+    /// # Errors
+    /// No whole answer came: the name, the connection or TLS failed, or the address is not allowed
+    /// ([`ADDRESS_REFUSED`](crate::codes::ADDRESS_REFUSED)), or the answer is too large.
+    async fn call(&self, request: &HttpRequest) -> Result<HttpAnswer, Failure>;
+}
+
+/// Runs commands for `exec` steps. Calls may run at once.
+#[async_trait]
+pub trait CommandRunner: Send + Sync {
+    /// Runs one command to its end, whatever its exit code. Dropping the call kills the command with all it started.
+    ///
+    /// # Errors
+    /// It could not be started, was ended by a signal, or wrote too much.
+    async fn run(&self, command: &CommandLine) -> Result<CommandEnd, Failure>;
+}
+
+/// Executes statements for `sql` steps. Calls may run at once.
+#[async_trait]
+pub trait SqlExecutor: Send + Sync {
+    /// Executes one statement once for each set of parameters, all of them in one transaction: either all count or none. Once
+    /// it returns, they are durable as far as the database makes them so. Dropping the call rolls back, unless the commit was
+    /// already on its way.
+    ///
+    /// # Errors
+    /// The database cannot be reached or refuses the statement; after a lost connection the commit may have happened.
+    async fn execute(&self, call: &SqlCall) -> Result<SqlAnswer, Failure>;
+}
 
 /// Which columns make up the row's print.
 #[derive(Debug, Clone, PartialEq, Eq)]

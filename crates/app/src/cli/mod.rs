@@ -4,12 +4,14 @@ mod check;
 mod demo;
 pub mod explain;
 mod init;
+mod messages;
 mod plan;
 mod queues;
 mod render;
 mod replay;
 mod runs;
 mod schema;
+mod serve;
 pub mod sync;
 
 use std::path::PathBuf;
@@ -65,6 +67,7 @@ enum Command {
     Explain(explain::Args),
     Replay(replay::Args),
     Queues(queues::Args),
+    Serve(serve::Args),
     Schema(schema::Args),
     Demo(demo::Args),
 }
@@ -161,6 +164,7 @@ async fn run(args: Args) -> Exit {
         Command::Explain(args) => explain::run(&context, &args).await,
         Command::Replay(args) => replay::run(&context, &args).await,
         Command::Queues(args) => queues::run(&context, &args).await,
+        Command::Serve(args) => serve::run(&context, &args).await,
         Command::Schema(args) => Ok(schema::run(&args)),
         Command::Demo(args) => demo::run(&context, &args).await,
     };

@@ -12,7 +12,7 @@
 //! | outcome and attempt to decision | [`policy`] |
 //! | decision to copy, confirm, ack: the only place | `settle` |
 //! | which way a message is tried again | [`retry`] |
-//! | what may run beside what | [`lanes`] |
+//! | what may run beside what, and by which key | [`lanes`], [`key`] |
 //! | pause when the destination as a whole is down | [`breaker`] |
 //! | what is put on record | [`record`] |
 //! | what can be seen of it from outside | [`status`] |
@@ -21,6 +21,7 @@
 
 pub mod breaker;
 pub mod copies;
+pub mod key;
 pub mod lanes;
 pub mod plan;
 pub mod policy;

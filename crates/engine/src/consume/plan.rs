@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use crate::delivery::Job;
 use crate::failure::Failure;
 
 /// What one consumer is told to do.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConsumePlan {
     /// The trigger's or subscription's name.
     pub name: Arc<str>,
@@ -45,14 +47,18 @@ pub enum Ordering {
     /// Nothing: one after another, in the queue's order.
     Queue,
     /// Messages of one key one after another, keys beside each other.
-    Key(Arc<KeyOf>),
+    Key(Arc<dyn KeyOf>),
 }
 
-/// The key of a message.
-///
-/// # Errors
-/// It has none: the message is rejected.
-pub type KeyOf = dyn Fn(&Job) -> Result<String, Failure> + Send + Sync;
+/// Finds the key of a message.
+#[async_trait]
+pub trait KeyOf: Send + Sync {
+    /// The key.
+    ///
+    /// # Errors
+    /// It has none: the message is rejected.
+    async fn key(&self, job: &Job, received_at_ms: i64) -> Result<String, Failure>;
+}
 
 /// When and how a message is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -95,6 +95,11 @@ impl Status {
         self.state.subscribe()
     }
 
+    /// It cannot begin yet, and why.
+    pub fn waits(&self, failure: Failure) {
+        self.set(State::Waiting(failure));
+    }
+
     pub(super) fn set(&self, state: State) {
         self.state.send_replace(state);
     }

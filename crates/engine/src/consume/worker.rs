@@ -234,7 +234,7 @@ impl Worker {
         }
         let print = copies::print(&received.job);
         let crashes = shared.ports.in_flight.crashes(print);
-        let (lane, decided) = self.judged(&received, print, crashes);
+        let (lane, decided) = self.judged(&received, print, crashes).await;
         let item = Item {
             received,
             unsettled,
@@ -256,12 +256,12 @@ impl Worker {
     }
 
     /// The lane of a message, and why it is given up before it is handled, if it is.
-    fn judged(&self, received: &Received, print: u128, crashes: u32) -> (Lane, Option<Reason>) {
+    async fn judged(&self, received: &Received, print: u128, crashes: u32) -> (Lane, Option<Reason>) {
         let plan = &self.shared.plan;
         let (lane, no_key) = match &plan.ordering {
             Ordering::None => (None, None),
             Ordering::Queue => (Some("".into()), None),
-            Ordering::Key(key_of) => match key_of(&received.job) {
+            Ordering::Key(key_of) => match key_of.key(&received.job, received.received_at_ms).await {
                 Ok(key) => (Some(key.into()), None),
                 Err(failure) => (None, Some(rejected(failure))),
             },

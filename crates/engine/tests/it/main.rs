@@ -8,6 +8,7 @@ mod consume;
 mod ending;
 mod guards;
 mod messages;
+mod pipeline;
 mod rejected;
 mod trouble;
 mod world;

@@ -3,20 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use warren_engine::codes;
-use warren_engine::consume::plan::{Ordering, RetryMode};
+use warren_engine::consume::plan::{KeyOf, Ordering, RetryMode};
 use warren_engine::delivery::Job;
 use warren_engine::failure::{Failure, FailureKind};
 
 use super::world::{Act, World};
 
 /// The key is what stands before the dash.
-fn by_key() -> Ordering {
-    Ordering::Key(Arc::new(|job: &Job| {
+struct BeforeDash;
+
+#[async_trait]
+impl KeyOf for BeforeDash {
+    async fn key(&self, job: &Job, _: i64) -> Result<String, Failure> {
         let body = String::from_utf8_lossy(&job.message.body).into_owned();
         let no_key = || Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, "find the key");
         body.split_once('-').map(|(key, _)| key.to_owned()).ok_or_else(no_key)
-    }))
+    }
+}
+
+fn by_key() -> Ordering {
+    Ordering::Key(Arc::new(BeforeDash))
 }
 
 fn of(world: &World, key: &str) -> Vec<String> {
