@@ -8,5 +8,6 @@ mod config;
 mod kill;
 mod pika;
 mod program;
+mod serve;
 mod shop;
 mod truth;
