@@ -4,6 +4,7 @@ mod check;
 mod demo;
 pub mod explain;
 mod init;
+mod pipeline;
 mod plan;
 mod queues;
 mod render;
@@ -65,6 +66,7 @@ enum Command {
     Explain(explain::Args),
     Replay(replay::Args),
     Queues(queues::Args),
+    Pipeline(pipeline::Args),
     Schema(schema::Args),
     Demo(demo::Args),
 }
@@ -161,6 +163,7 @@ async fn run(args: Args) -> Exit {
         Command::Explain(args) => explain::run(&context, &args).await,
         Command::Replay(args) => replay::run(&context, &args).await,
         Command::Queues(args) => queues::run(&context, &args).await,
+        Command::Pipeline(args) => pipeline::run(&context, &args).await,
         Command::Schema(args) => Ok(schema::run(&args)),
         Command::Demo(args) => demo::run(&context, &args).await,
     };

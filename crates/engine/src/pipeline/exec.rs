@@ -34,6 +34,7 @@ impl Runner<'_> {
         let command = CommandLine {
             program: step.command.clone(),
             arguments,
+            environment: step.environment.clone(),
             stdin: stdin.into(),
             output_bytes_max: step.output_bytes_max,
         };
