@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::codes;
 use warren_engine::consume::worker::ConsumePorts;
 use warren_engine::failure::{Failure, FailureKind};
@@ -12,9 +13,7 @@ use warren_engine::pipeline::outside::{
 };
 use warren_engine::pipeline::plan::PipelinePlan;
 use warren_engine::pipeline::{Outside, Pipeline};
-use warren_engine::ports::{
-    Baseline, Broker, CommandRunner, Handler, HttpCaller, Leases, Records, Source, SqlExecutor,
-};
+use warren_engine::ports::{Baseline, Broker, Handler, Leases, Records, Source};
 use warren_engine::sync::plan::SyncPlan;
 use warren_engine::sync::run::Ports;
 use warren_store::baseline::{BaselineOptions, FileBaseline};
@@ -131,52 +130,18 @@ pub fn broker(project: &Project, name: &str) -> Result<Arc<dyn Broker>, Failure>
 
 /// What the steps of a pipeline work with.
 fn outside(
-    _: &Project,
+    project: &Project,
     plan: &PipelinePlan,
     brokers: BTreeMap<String, Arc<dyn Broker>>,
     origin: Option<Arc<dyn Broker>>,
 ) -> Result<Outside, Failure> {
-    let absent: Arc<Absent> = Arc::new(Absent);
-    let databases =
-        plan.sources().into_iter().map(|name| (name.to_owned(), absent.clone() as Arc<dyn SqlExecutor>));
-    Ok(Outside {
-        http: absent.clone(),
-        commands: absent.clone(),
-        databases: databases.collect(),
-        brokers,
-        origin,
-    })
-}
-
-/// What this build cannot reach: its steps fail, and say so.
-struct Absent;
-
-impl Absent {
-    fn failure(step: &str) -> Failure {
-        Failure::new(FailureKind::Invalid, codes::INTERNAL, format!("run a step `{step}`"))
-            .detail("this build of Warren has no such step")
+    let mut databases = BTreeMap::new();
+    for name in plan.sources() {
+        let source = project.sources.get(name).ok_or_else(|| unknown("source", name))?;
+        databases.insert(name.to_owned(), source.executor(name)?);
     }
-}
-
-#[async_trait::async_trait]
-impl HttpCaller for Absent {
-    async fn call(&self, _: &HttpRequest) -> Result<HttpAnswer, Failure> {
-        Err(Absent::failure("http"))
-    }
-}
-
-#[async_trait::async_trait]
-impl CommandRunner for Absent {
-    async fn run(&self, _: &CommandLine) -> Result<CommandEnd, Failure> {
-        Err(Absent::failure("exec"))
-    }
-}
-
-#[async_trait::async_trait]
-impl SqlExecutor for Absent {
-    async fn execute(&self, _: &SqlCall) -> Result<SqlAnswer, Failure> {
-        Err(Absent::failure("sql"))
-    }
+    let http = warren_connectors::http::caller(&TlsSettings::default())?;
+    Ok(Outside { http, commands: warren_connectors::exec::runner(), databases, brokers, origin })
 }
 
 /// The names of all brokers, or the one asked for.

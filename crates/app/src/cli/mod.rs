@@ -5,6 +5,7 @@ mod demo;
 pub mod explain;
 mod init;
 mod messages;
+mod pipeline;
 mod plan;
 mod queues;
 mod render;
@@ -68,6 +69,7 @@ enum Command {
     Replay(replay::Args),
     Queues(queues::Args),
     Serve(serve::Args),
+    Pipeline(pipeline::Args),
     Schema(schema::Args),
     Demo(demo::Args),
 }
@@ -165,6 +167,7 @@ async fn run(args: Args) -> Exit {
         Command::Replay(args) => replay::run(&context, &args).await,
         Command::Queues(args) => queues::run(&context, &args).await,
         Command::Serve(args) => serve::run(&context, &args).await,
+        Command::Pipeline(args) => pipeline::run(&context, &args).await,
         Command::Schema(args) => Ok(schema::run(&args)),
         Command::Demo(args) => demo::run(&context, &args).await,
     };

@@ -8,12 +8,14 @@
 //! | the tree checked, and read by serde | [`walk`], [`wants`], [`de`] |
 //! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`], [`pipeline`], [`consume`] |
 //! | all of it, with the place of every subject | [`project`], [`places`] |
+//! | the cases that a pipeline is tested with | [`cases`] |
 //! | what is wrong, for people and programs | [`faults`] |
 //!
 //! Every stage goes on after a fault where it can, so that all of them are told at once. Only this module reads configuration text,
 //! and nothing here opens a connection.
 
 pub mod consume;
+pub mod cases;
 pub mod de;
 pub mod examples;
 pub mod faults;

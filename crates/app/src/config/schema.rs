@@ -64,6 +64,15 @@ pub fn schema() -> Value {
     root
 }
 
+/// The schema of a type by itself, closed as the whole is.
+pub fn schema_of<T: JsonSchema>() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
+    let mut root = T::json_schema(&mut generator).to_value();
+    root["$defs"] = Value::Object(definitions(&mut generator));
+    tidy(&mut root);
+    root
+}
+
 fn definitions(generator: &mut SchemaGenerator) -> Map<String, Value> {
     generator.take_definitions(true)
 }

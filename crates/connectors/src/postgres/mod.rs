@@ -11,10 +11,13 @@ mod cell;
 mod columns;
 mod config;
 mod connection;
+mod execute;
 mod fault;
 mod reader;
 mod source;
 mod sql;
 
 pub use config::Config;
+pub use execute::executor;
+
 pub use source::source;

@@ -307,7 +307,9 @@ async fn handle(shared: &Shared, item: &Item, steps: &mut Vec<crate::outcome::St
             () = shared.abandon.cancelled() => break None,
         };
         let Outcome::Retry(failure) = &outcome else { break Some(outcome) };
-        let pause = (failure.kind == FailureKind::Disconnected).then(|| pauses.next().copied()).flatten();
+        // An answer, however bad, is no error of the connection.
+        let connection = failure.kind == FailureKind::Disconnected && failure.said.is_none();
+        let pause = connection.then(|| pauses.next().copied()).flatten();
         let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) else {
             break Some(outcome);
         };

@@ -9,7 +9,7 @@ use super::run::{Done, Runner};
 use super::scope::Scope;
 use super::trouble::Trouble;
 use crate::codes;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, Said};
 
 /// `EX_DATAERR` of sysexits.h: the data is wrong.
 const REJECT: i32 = 65;
@@ -34,6 +34,7 @@ impl Runner<'_> {
         let command = CommandLine {
             program: step.command.clone(),
             arguments,
+            environment: step.environment.clone(),
             stdin: stdin.into(),
             output_bytes_max: step.output_bytes_max,
         };
@@ -48,9 +49,12 @@ impl Runner<'_> {
             detail.push_str(": ");
             detail.push_str(String::from_utf8_lossy(told).trim_end());
         }
+        let answer = (!end.stderr.is_empty()).then(|| Said::beginning(&end.stderr));
+        let said = Said { status: None, exit_code: Some(end.code), answer };
         let failure = |kind| {
             Failure::new(kind, codes::COMMAND_FAILED, format!("run `{}`", step.command))
                 .detail(detail.clone())
+                .said(said.clone())
         };
         Err(match end.code {
             REJECT => Trouble::reject(failure(FailureKind::Invalid)),

@@ -15,7 +15,7 @@ use super::run::{Done, Runner, kind_of};
 use super::scope::Scope;
 use super::trouble::Trouble;
 use crate::codes;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, Said};
 
 /// The longest pause that an answer may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -138,7 +138,9 @@ fn refused(what: &str, answer: &HttpAnswer) -> Trouble {
         detail.push_str(": ");
         detail.push_str(String::from_utf8_lossy(told).trim_end_matches('\u{fffd}'));
     }
-    let failure = |kind| Failure::new(kind, codes::HTTP_STATUS, what).detail(detail.clone());
+    let answer_begins = (!answer.body.is_empty()).then(|| Said::beginning(&answer.body));
+    let said = Said { status: Some(status), exit_code: None, answer: answer_begins };
+    let failure = |kind| Failure::new(kind, codes::HTTP_STATUS, what).detail(detail.clone()).said(said.clone());
     match status {
         408 | 425 | 429 | 500..=599 => {
             let kind = if status == 429 { FailureKind::Throttled } else { FailureKind::Disconnected };

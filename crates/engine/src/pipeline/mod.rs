@@ -133,3 +133,8 @@ impl Handler for Pipeline {
         self.run(job, attempt).await.outcome
     }
 }
+
+/// A URL without what may be secret: user, password and query.
+pub fn shown_url(url: &str) -> String {
+    http::shown(url)
+}

@@ -6,7 +6,11 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use warren_liquid::json;
+
+use crate::row::Batch;
+use crate::sync::view::with_val;
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,6 +73,8 @@ pub struct CommandLine {
     pub program: String,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// Variables of its environment beside the few that every command gets.
+    pub environment: Vec<(String, Hidden)>,
     /// What it reads from stdin.
     pub stdin: Bytes,
     /// The most bytes of stdout that are read, and of stderr that are kept.
@@ -106,4 +112,21 @@ pub struct SqlAnswer {
     pub rows: Vec<Value>,
     /// The rows that were added, changed or removed.
     pub affected: u64,
+}
+
+/// Rows as JSON objects by the names of their columns. What JSON cannot hold (NaN, an infinity) is null.
+pub fn json_rows<'n>(names: impl Iterator<Item = &'n str> + Clone, batch: &Batch) -> Vec<Value> {
+    let mut text = Vec::new();
+    let mut rows = Vec::with_capacity(batch.len());
+    for row in batch.rows() {
+        let mut object = Map::new();
+        for (name, value) in names.clone().zip(row.values()) {
+            text.clear();
+            let written = with_val(value, true, |val| json::write_value(val, &mut text));
+            let value = written.ok().and_then(|()| serde_json::from_slice(&text).ok());
+            object.insert(name.to_owned(), value.unwrap_or_default());
+        }
+        rows.push(Value::Object(object));
+    }
+    rows
 }

@@ -185,6 +185,8 @@ pub struct ExecStep {
     pub command: String,
     /// Its arguments.
     pub args: Vec<Text>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, Hidden)>,
     /// What it reads, as JSON.
     pub stdin: Expression,
     /// The longest it may take.
@@ -291,6 +293,13 @@ impl PipelinePlan {
         sum(&self.steps)
     }
 
+    /// The same without the pauses between tries, for tests.
+    #[must_use]
+    pub fn without_pauses(mut self) -> PipelinePlan {
+        hurry(&mut self.steps);
+        self
+    }
+
     /// Calls `look` with every step, also those inside of others.
     pub fn each_step<'p>(&'p self, look: &mut dyn FnMut(&'p Step)) {
         each(&self.steps, look);
@@ -327,6 +336,32 @@ impl PipelinePlan {
         let mut found = false;
         self.each_step(&mut |step| found |= matches!(step.kind, StepKind::Reply(_)));
         found
+    }
+}
+
+fn hurry(steps: &mut [Step]) {
+    for step in steps {
+        match &mut step.kind {
+            StepKind::Retry(retry) => {
+                retry.delays.fill(Duration::ZERO);
+                hurry(&mut retry.steps);
+            }
+            StepKind::Choose(branches) => branches.iter_mut().for_each(|branch| hurry(&mut branch.steps)),
+            StepKind::ForEach(ForEachStep { steps, .. }) | StepKind::OnError(steps) => hurry(steps),
+            StepKind::Map(_)
+            | StepKind::Filter(_)
+            | StepKind::Validate(_)
+            | StepKind::Http(_)
+            | StepKind::Publish(_)
+            | StepKind::Sql(_)
+            | StepKind::Exec(_)
+            | StepKind::Reply(_)
+            | StepKind::Log(_)
+            | StepKind::Fail(_) => {}
+        }
+        if let Some(steps) = &mut step.on_error {
+            hurry(steps);
+        }
     }
 }
 

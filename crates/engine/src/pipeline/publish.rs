@@ -26,7 +26,7 @@ impl Runner<'_> {
         let mut properties =
             Properties { content_type: media_type.map(str::to_owned), ..Properties::default() };
         for (name, value) in pairs("properties", &step.properties, scope).await? {
-            set(&mut properties, &name, &value)?;
+            set_property(&mut properties, &name, &value)?;
         }
         let headers = pairs("headers", &step.headers, scope).await?;
         properties.headers =
@@ -122,11 +122,14 @@ pub const PROPERTY_NAMES: [(&str, &str); 12] = [
     ("timestamp", "timestamp"),
 ];
 
-/// Sets a property; null leaves it as it is.
-fn set(properties: &mut Properties, name: &str, value: &Value) -> Result<(), Trouble> {
+/// Sets a property, by the name it has in the document or in the configuration; null leaves it as it is.
+///
+/// # Errors
+/// There is no such property, or it does not take the value.
+pub fn set_property(properties: &mut Properties, name: &str, value: &Value) -> Result<(), Failure> {
     let wrong = |wants: &str| {
         let what = format!("the property `{name}` takes {wants}");
-        Trouble::from(Failure::new(FailureKind::Invalid, codes::INVALID_PROPERTY, what))
+        Failure::new(FailureKind::Invalid, codes::INVALID_PROPERTY, what)
     };
     let text = || match value {
         Value::String(text) => Ok(Some(text.clone())),

@@ -389,10 +389,23 @@ impl List<'_, '_> {
             let subject = format!("{}.args[{index}]", at.path);
             args.extend(self.text(text, node, &subject));
         }
+        for (name, value) in &raw.env.0 {
+            if name.contains(['=', '\0']) || value.contains('\0') {
+                let fault = Fault::new(
+                    codes::INVALID_VALUE,
+                    at.of("env").span,
+                    "this cannot be a variable of the environment",
+                );
+                self.tell(fault.remedy("use letters, digits and `_` in its name"));
+            }
+        }
+        let environment =
+            raw.env.0.iter().map(|(name, value)| (name.clone(), Hidden(value.clone()))).collect();
         let stdin = raw.stdin.as_ref().map_or(".", |stdin| stdin.0.as_str());
         Some(ExecStep {
             command: raw.command.clone(),
             args,
+            environment,
             stdin: self.jq(stdin, at.of("stdin"))?,
             timeout: timeout(raw.timeout),
             output_bytes_max: bytes(raw.max_output.map(|size| size.0.0)),

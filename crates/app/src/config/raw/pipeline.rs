@@ -217,6 +217,10 @@ pub struct RawExec {
     /// Its arguments, in Liquid; each stays one argument, whatever is in it.
     #[serde(default)]
     pub args: Vec<String>,
+    /// Variables of its environment, beside `PATH`, `HOME`, `USER`, `LANG`, `LC_ALL`, `TZ` and `TMPDIR`. Nothing else of the
+    /// environment of Warren is passed on, since it may hold secrets.
+    #[serde(default)]
+    pub env: Scalars,
     /// What it reads, as jq; written as JSON. Default: `.`
     pub stdin: Option<Expression>,
     /// The longest it may take; then it is killed, with all that it started. Default: `30s`.

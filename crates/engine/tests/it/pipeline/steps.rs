@@ -34,6 +34,7 @@ fn exec() -> ExecStep {
     ExecStep {
         command: "check".into(),
         args: vec![text("--id"), text("{{ value.id }}")],
+        environment: Vec::new(),
         stdin: jq("."),
         timeout: 30 * SECONDS,
         output_bytes_max: 1 << 20,
