@@ -206,8 +206,7 @@ impl<'a> Cells<'a> {
 
     /// A whole number.
     pub fn int(&mut self, value: i64) {
-        self.0.push(Tag::Int as u8);
-        self.0.extend_from_slice(&value.to_le_bytes());
+        self.fixed::<8, 9>(Tag::Int, value.to_le_bytes());
     }
 
     /// A whole number that may be larger than an i64.
@@ -215,15 +214,13 @@ impl<'a> Cells<'a> {
         if let Ok(value) = i64::try_from(value) {
             return self.int(value);
         }
-        self.0.push(Tag::UInt as u8);
-        self.0.extend_from_slice(&value.to_le_bytes());
+        self.fixed::<8, 9>(Tag::UInt, value.to_le_bytes());
     }
 
     /// A floating-point number.
     pub fn float(&mut self, value: f64) {
-        self.0.push(Tag::Float as u8);
         let value = if value.is_nan() { f64::NAN } else { value };
-        self.0.extend_from_slice(&value.to_le_bytes());
+        self.fixed::<8, 9>(Tag::Float, value.to_le_bytes());
     }
 
     /// Decimal digits such as `-12.50`: an optional minus, digits, optionally a point and digits.
@@ -243,33 +240,30 @@ impl<'a> Cells<'a> {
 
     /// Days since 1970-01-01.
     pub fn date(&mut self, days: i32) {
-        self.0.push(Tag::Date as u8);
-        self.0.extend_from_slice(&days.to_le_bytes());
+        self.fixed::<4, 5>(Tag::Date, days.to_le_bytes());
     }
 
     /// Microseconds since midnight.
     pub fn time(&mut self, micros: i64) {
-        self.0.push(Tag::Time as u8);
-        self.0.extend_from_slice(&micros.to_le_bytes());
+        self.fixed::<8, 9>(Tag::Time, micros.to_le_bytes());
     }
 
     /// Microseconds since 1970-01-01T00:00:00, no offset.
     pub fn date_time(&mut self, micros: i64) {
-        self.0.push(Tag::DateTime as u8);
-        self.0.extend_from_slice(&micros.to_le_bytes());
+        self.fixed::<8, 9>(Tag::DateTime, micros.to_le_bytes());
     }
 
     /// Microseconds since the epoch in UTC, with the offset in minutes to show it with.
     pub fn timestamp(&mut self, micros: i64, offset_minutes: i16) {
-        self.0.push(Tag::Timestamp as u8);
-        self.0.extend_from_slice(&micros.to_le_bytes());
-        self.0.extend_from_slice(&offset_minutes.to_le_bytes());
+        let mut content = [0; 10];
+        content[..8].copy_from_slice(&micros.to_le_bytes());
+        content[8..].copy_from_slice(&offset_minutes.to_le_bytes());
+        self.fixed::<10, 11>(Tag::Timestamp, content);
     }
 
     /// A UUID.
     pub fn uuid(&mut self, value: [u8; 16]) {
-        self.0.push(Tag::Uuid as u8);
-        self.0.extend_from_slice(&value);
+        self.fixed::<16, 17>(Tag::Uuid, value);
     }
 
     /// JSON text. It is not checked here: what a source calls JSON is JSON.
@@ -310,10 +304,18 @@ impl<'a> Cells<'a> {
     }
 
     fn long(&mut self, tag: Tag, content: &[u8]) {
+        let mut head = [tag as u8; 5];
+        head[1..].copy_from_slice(&(content.len() as u32).to_le_bytes());
         self.0.reserve(5 + content.len());
-        self.0.push(tag as u8);
-        self.0.extend_from_slice(&(content.len() as u32).to_le_bytes());
+        self.0.extend_from_slice(&head);
         self.0.extend_from_slice(content);
+    }
+
+    /// A cell of known length, in one write: these are the most of what a source does. `CELL` is `CONTENT` and the tag.
+    fn fixed<const CONTENT: usize, const CELL: usize>(&mut self, tag: Tag, content: [u8; CONTENT]) {
+        let mut cell = [tag as u8; CELL];
+        cell[1..].copy_from_slice(&content);
+        self.0.extend_from_slice(&cell);
     }
 }
 
