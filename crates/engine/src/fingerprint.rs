@@ -22,9 +22,12 @@ impl RowPrint {
     /// How many bits count.
     pub const BITS: u32 = 112;
 
+    /// These bits.
+    pub const MASK: u128 = u128::MAX >> (u128::BITS - Self::BITS);
+
     /// Keeps the lower 112 bits.
     pub fn new(bits: u128) -> RowPrint {
-        RowPrint(bits & (u128::MAX >> (128 - Self::BITS)))
+        RowPrint(bits & Self::MASK)
     }
 
     /// The bits; the upper 16 are zero.

@@ -178,6 +178,11 @@ impl Batch {
         self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
+    /// The packed rows, and where each ends.
+    pub fn into_parts(self) -> (Vec<u8>, Vec<usize>) {
+        (self.bytes, self.ends)
+    }
+
     /// The writer of the next cells.
     pub fn cells(&mut self) -> Cells<'_> {
         Cells(&mut self.bytes)
