@@ -238,6 +238,13 @@ impl<'a> Cells<'a> {
         self.long(Tag::Text, value.as_bytes());
     }
 
+    /// Text, or bytes if it is not UTF-8.
+    pub fn text_or_bytes(&mut self, value: &[u8]) {
+        // Most text is short and ASCII, which is told at once.
+        let text = value.is_ascii() || std::str::from_utf8(value).is_ok();
+        self.long(if text { Tag::Text } else { Tag::Bytes }, value);
+    }
+
     /// Bytes.
     pub fn bytes(&mut self, value: &[u8]) {
         self.long(Tag::Bytes, value);
@@ -479,19 +486,19 @@ fn check_cells(bytes: &[u8], count: usize, depth: usize) -> Result<(), Damaged> 
     if at == bytes.len() { Ok(()) } else { Err(Damaged { at }) }
 }
 
+/// The length of a cell of each tag; 0 where it says its length itself.
+const LENGTHS: [u8; 16] = [1, 1, 1, 9, 9, 9, 0, 0, 0, 5, 9, 9, 11, 17, 0, 0];
+
+// Invariant: bytes come from `Cells` or passed `check`, so the tag is one of those there are.
+#[inline]
 fn cell_length(cell: &[u8]) -> usize {
-    match cell[0] {
-        0..=2 => 1,
-        3..=5 | 10 | 11 => 9,
-        9 => 5,
-        12 => 11,
-        13 => 17,
-        6..=8 | 14 | 15 => 5 + length(cell),
-        // Invariant: bytes come from `Cells` or passed `check`.
-        tag => unreachable!("a packed row has a cell with tag {tag}"),
+    match LENGTHS[usize::from(cell[0])] {
+        0 => 5 + length(cell),
+        known => usize::from(known),
     }
 }
 
+#[inline]
 fn length(cell: &[u8]) -> usize {
     u32::from_le_bytes([cell[1], cell[2], cell[3], cell[4]]) as usize
 }
@@ -600,6 +607,20 @@ mod tests {
         }
         copy.end_row();
         assert_eq!(copy.row(0), batch.row(0));
+    }
+
+    #[test]
+    fn text_that_is_none_is_bytes() {
+        let mut batch = Batch::default();
+        for value in [&b"plain"[..], "größer".as_bytes(), b"", b"\xff\xfe"] {
+            batch.cells().text_or_bytes(value);
+        }
+        batch.end_row();
+        let values: Vec<_> = batch.row(0).values().collect();
+        assert_eq!(
+            values,
+            [Value::Text("plain"), Value::Text("größer"), Value::Text(""), Value::Bytes(b"\xff\xfe")]
+        );
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl Cell {
             Cell::Numeric => numeric(field, cells, scratch)?,
             Cell::Float4 => cells.float(widen(f32::from_be_bytes(fixed(field)?), scratch)),
             Cell::Float8 => cells.float(f64::from_be_bytes(fixed(field)?)),
-            Cell::Text => text(field, cells),
+            // The server checks what it sends in UTF-8; what a look-alike sends unchecked is bytes.
+            Cell::Text => cells.text_or_bytes(field),
             Cell::Char => char(fixed::<1>(field)?[0], cells, scratch),
             Cell::Bytea => cells.bytes(field),
             Cell::Date => date(i32::from_be_bytes(fixed(field)?), cells),
@@ -89,14 +90,6 @@ impl Cell {
 
 fn fixed<const N: usize>(field: &[u8]) -> Result<[u8; N], Malformed> {
     field.try_into().map_err(|_| Malformed)
-}
-
-/// The server checks what it sends in UTF-8; what a look-alike sends unchecked is bytes.
-fn text(field: &[u8], cells: &mut Cells<'_>) {
-    match std::str::from_utf8(field) {
-        Ok(text) => cells.text(text),
-        Err(_) => cells.bytes(field),
-    }
 }
 
 fn json(field: &[u8], cells: &mut Cells<'_>) {
@@ -177,7 +170,8 @@ fn numeric(field: &[u8], cells: &mut Cells<'_>, scratch: &mut String) -> Result<
 
 /// The digits of a group of four.
 fn four_digits(group: u16) -> [u8; 4] {
-    [1000, 100, 10, 1].map(|unit| b'0' + (group / unit % 10) as u8)
+    let digit = |unit| b'0' + (group / unit % 10) as u8;
+    [digit(1000), digit(100), digit(10), digit(1)]
 }
 
 fn date(days: i32, cells: &mut Cells<'_>) {
