@@ -13,8 +13,9 @@ use warren_engine::row::RowRef;
 use warren_engine::run::PerOp;
 
 use super::arrived::Wanted;
+use super::doubts::{Doubts, judge_in_doubt};
 use super::keys::KeysFile;
-use super::merge::{Difference, Rules, Verdict, judge};
+use super::merge::{Difference, Rules, Verdict};
 use super::partition::PARTITIONS;
 use super::read::SAMPLES_MAX;
 use super::spill::{Fresh, RowWalk, Spill};
@@ -50,13 +51,14 @@ const DIFFERENCES_KEPT_MAX: usize = 128 << 10;
 pub(crate) fn count(
     keys: Option<&KeysFile>,
     spill: &Spill,
+    doubts: &Doubts,
     rules: Rules,
     wanted: &Wanted,
 ) -> Result<Counted, Failure> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
     let turn = Turn::default();
     let work = || {
-        let result = count_some(keys, spill, rules, wanted, &turn);
+        let result = count_some(keys, spill, doubts, rules, wanted, &turn);
         turn.failed.fetch_or(result.is_err(), Ordering::Relaxed);
         result
     };
@@ -100,6 +102,7 @@ struct Turn {
 fn count_some(
     keys: Option<&KeysFile>,
     spill: &Spill,
+    doubts: &Doubts,
     rules: Rules,
     wanted: &Wanted,
     turn: &Turn,
@@ -117,7 +120,7 @@ fn count_some(
         }
         spill.fresh(partition, &mut fresh, &mut scratch)?;
         let mut differences = Vec::new();
-        judge(&base, &fresh, rules, |verdict| match verdict {
+        judge_in_doubt(&base, &fresh, doubts.of(partition), rules, |verdict| match verdict {
             Verdict::Differs(difference) => {
                 let Difference { op, key, .. } = difference;
                 *counted.planned.of(op) += 1;

@@ -9,8 +9,9 @@
 //! | which columns count, now and before | [`columns`] |
 //! | print rows, divide prints by key and rows where they are wanted | [`read`], [`spill`], [`prints`], [`arrived`], [`dealt`], [`scratch`], [`partition`] |
 //! | compare, partition by partition | [`count`], [`merge`], [`keys`] |
+//! | keys whose last answer nobody knows | [`doubts`] |
 //! | hand out changes with their rows | [`changes`], [`walk`], [`previous`], [`segment`] |
-//! | write down what was accepted | [`journal`] |
+//! | write down what is about to be told, and what was | [`journal`] |
 //! | replace the baseline, keep it small | [`generation`], [`compact`] |
 //!
 //! Memory does not grow with the number of rows but for 32 bytes per 10,000 bytes or so that are spilled and a bit a row. All
@@ -22,6 +23,7 @@ mod columns;
 mod compact;
 mod count;
 mod dealt;
+mod doubts;
 mod folder;
 mod generation;
 mod journal;
@@ -179,7 +181,7 @@ impl Baseline for FileBaseline {
         let (folder, spec, sizes) = (self.folder.clone(), spec.clone(), self.sizes);
         blocking(move || {
             let wanted = read.spill.want();
-            let counted = count(generation.keys.as_ref(), &read.spill, rules, &wanted)?;
+            let counted = count(generation.keys.as_ref(), &read.spill, &generation.doubts, rules, &wanted)?;
             tracing::debug!(
                 rows = read.rows,
                 spilled_bytes = read.spill.file_bytes(),
@@ -207,6 +209,7 @@ impl Baseline for FileBaseline {
                 manifest: generation.manifest,
                 stored: generation.stored,
                 keys: generation.keys,
+                doubts: generation.doubts,
                 spill: read.spill,
                 rules,
                 schema,
