@@ -13,7 +13,8 @@ use warren_engine::row::Row;
 
 use super::changes::Found;
 use super::count::Different;
-use super::merge::{Difference, Verdict, judge};
+use super::doubts::judge_in_doubt;
+use super::merge::{Difference, Verdict};
 use super::partition::Entry;
 use super::previous::{Located, RowStore, missing_row};
 use super::segment::StoredSchema;
@@ -128,7 +129,7 @@ impl PartitionWalk {
                 }
             }
         }
-        self.differences.sort_unstable_by_key(|(one, _)| (one.ordinal(), one.key));
+        self.differences.sort_unstable_by_key(|(one, _)| (one.number(), one.key));
         Ok(())
     }
 
@@ -141,8 +142,8 @@ impl PartitionWalk {
         let (mut arena, mut places) = (Vec::new(), Vec::new());
         let from = self.at;
         while self.at < end && arena.len() < BATCH_BYTES_MAX {
-            let now = match self.differences[self.at].0.ordinal() {
-                Some(ordinal) => Some(append(&mut arena, self.walk.row(&found.spill, ordinal)?)),
+            let now = match self.differences[self.at].0.number() {
+                Some(number) => Some(append(&mut arena, self.walk.row(found.spill.dealt(), number)?)),
                 None => None,
             };
             let previous = self.round.rows[self.at - self.round.from].map(|(start, end, schema)| {
@@ -218,7 +219,7 @@ impl Finding {
             keys.partition(partition, &mut self.base, &mut self.scratch)?;
         }
         found.spill.fresh(partition, &mut self.fresh, &mut self.scratch)?;
-        judge(&self.base, &self.fresh, found.rules, |verdict| {
+        judge_in_doubt(&self.base, &self.fresh, found.doubts.of(partition), found.rules, |verdict| {
             if let Verdict::Differs(difference) = verdict {
                 differences.push((difference, None));
             }

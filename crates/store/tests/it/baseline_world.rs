@@ -92,6 +92,7 @@ pub fn spec() -> DiffSpec {
 pub fn tiny() -> BaselineOptions {
     let sizes = Sizes {
         rows_chunk_bytes: 64,
+        rows_memory_bytes: 150,
         prints_chunk_bytes: 64,
         compress_after_bytes: 200,
         previous_bytes: 100,
@@ -137,8 +138,9 @@ impl World {
     pub async fn run(&self, rows: &[Cells], spec: &DiffSpec) -> Result<Vec<Change>, Failure> {
         let mut set = self.diff(rows, spec).await?;
         let changes = all(set.as_mut()).await?;
+        set.announce(&changes.iter().collect::<Vec<_>>()).await?;
         set.advance(&changes.iter().collect::<Vec<_>>()).await?;
-        set.finish(false).await?;
+        set.finish().await?;
         Ok(changes)
     }
 }
