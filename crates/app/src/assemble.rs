@@ -8,9 +8,6 @@ use warren_engine::codes;
 use warren_engine::consume::worker::ConsumePorts;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::pipeline::document::BodyForm;
-use warren_engine::pipeline::outside::{
-    CommandEnd, CommandLine, HttpAnswer, HttpRequest, SqlAnswer, SqlCall,
-};
 use warren_engine::pipeline::plan::PipelinePlan;
 use warren_engine::pipeline::{Outside, Pipeline};
 use warren_engine::ports::{Baseline, Broker, Handler, Leases, Records, Source};

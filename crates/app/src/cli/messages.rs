@@ -104,13 +104,14 @@ pub async fn one(context: &Context, project: &Project, id: MessageRunId) -> Resu
 /// # Errors
 /// The record cannot be read.
 pub async fn explain(context: &Context, project: &Project, what: &str, limit: usize) -> Result<bool, Stop> {
-    let filter = match what.parse() {
-        Ok(id) => MessageFilter { id: Some(id), ..MessageFilter::default() },
-        Err(()) => {
-            MessageFilter { message: Some(what.to_owned()), limit: Some(limit), ..MessageFilter::default() }
-        }
-    };
-    let found = find(&project.state.folder, filter).await?;
+    let filter =
+        MessageFilter { message: Some(what.to_owned()), limit: Some(limit), ..MessageFilter::default() };
+    let mut found = find(&project.state.folder, filter).await?;
+    if let Ok(id) = what.parse()
+        && found.is_empty()
+    {
+        found = find(&project.state.folder, MessageFilter { id: Some(id), ..MessageFilter::default() }).await?;
+    }
     for found in &found {
         match context.style {
             Style::Json => line(&document(found).to_string()),

@@ -14,8 +14,8 @@
 //! Every stage goes on after a fault where it can, so that all of them are told at once. Only this module reads configuration text,
 //! and nothing here opens a connection.
 
-pub mod consume;
 pub mod cases;
+pub mod consume;
 pub mod de;
 pub mod examples;
 pub mod faults;

@@ -7,6 +7,7 @@ mod clear;
 mod config;
 mod kill;
 mod pika;
+mod pipeline;
 mod program;
 mod serve;
 mod shop;

@@ -41,29 +41,25 @@ pub(super) async fn declare_delay(rabbit: &Rabbit, queue: &DelayQueue) -> Result
     declare(rabbit, &queue.name, arguments(common.clone().into_iter().chain(quorum)), arguments(common)).await
 }
 
-/// Makes a durable queue unless one of that name is there, whatever its settings.
+/// Makes a durable queue unless one of that name is there, whatever its settings. Of which type, the vhost's default says.
 pub(super) async fn ensure(rabbit: &Rabbit, queue: &str) -> Result<(), Failure> {
     match rabbit.queue_state(queue).await {
         Err(failure) if failure.kind == FailureKind::NotFound => {}
         other => return other.map(|_| ()),
     }
-    let quorum = [("x-queue-type", HeaderValue::Text("quorum".to_owned()))];
-    declare(rabbit, queue, arguments(quorum), Headers::default()).await
+    rabbit.declare_queue(&spec(queue, Headers::default())).await.map(|_| ())
 }
 
 fn arguments<'a>(entries: impl IntoIterator<Item = (&'a str, HeaderValue)>) -> Headers {
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+fn spec(name: &str, arguments: Headers) -> QueueSpec {
+    QueueSpec { name: name.to_owned(), durable: true, exclusive: false, auto_delete: false, arguments }
+}
+
 async fn declare(rabbit: &Rabbit, name: &str, best: Headers, plain: Headers) -> Result<(), Failure> {
-    let spec = |arguments: Headers| QueueSpec {
-        name: name.to_owned(),
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        arguments,
-    };
-    let failure = match rabbit.declare_queue(&spec(best)).await {
+    let failure = match rabbit.declare_queue(&spec(name, best)).await {
         Ok(_) => return Ok(()),
         Err(failure) if failure.kind == FailureKind::Invalid => failure,
         Err(failure) => return Err(failure),
@@ -72,7 +68,7 @@ async fn declare(rabbit: &Rabbit, name: &str, best: Headers, plain: Headers) -> 
     match rabbit.queue_state(name).await {
         Ok(_) => Ok(()),
         Err(missing) if missing.kind == FailureKind::NotFound => {
-            rabbit.declare_queue(&spec(plain)).await.map(|_| ()).map_err(|_| failure)
+            rabbit.declare_queue(&spec(name, plain)).await.map(|_| ()).map_err(|_| failure)
         }
         Err(other) => Err(other),
     }

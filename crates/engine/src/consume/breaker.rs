@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::codes;
 use crate::failure::FailureKind;
 use crate::outcome::Outcome;
 
@@ -38,6 +39,8 @@ impl Sign {
             Outcome::Ok => Sign::Works,
             Outcome::Drop => Sign::None,
             Outcome::Reject(_) => Sign::None,
+            // A pipeline that says so itself has judged the message, and reached whatever it asked.
+            Outcome::Retry(failure) if failure.code == codes::FAILED_ON_PURPOSE => Sign::None,
             Outcome::Retry(failure) => match failure.kind {
                 FailureKind::Disconnected
                 | FailureKind::Timeout

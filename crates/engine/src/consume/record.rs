@@ -28,7 +28,8 @@ impl FromStr for MessageRunId {
 
     /// Reads `m17`.
     fn from_str(text: &str) -> Result<Self, ()> {
-        text.strip_prefix('m').and_then(|number| number.parse().ok()).map(MessageRunId).ok_or(())
+        let number = text.strip_prefix('m').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        number.and_then(|number| number.parse().ok()).map(MessageRunId).ok_or(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Decision to copy, confirm, ack. The only place that settles a message which was started.
+//! Decision to copy, confirm, ack. The only place that settles.
 //!
 //! What cannot be confirmed, recorded or parked is tried again with back-off, and the message stays unsettled meanwhile: its
 //! place among the messages worked on is taken, which is the back-pressure. It ends early only where the channel that
@@ -65,7 +65,7 @@ pub(super) async fn settle(shared: &Shared, item: Item, decision: &Decision) -> 
         Err(Cut::Late) => Settled::Late,
         Err(Cut::Stopping) => {
             // One that is parked stays where it is.
-            tell(item.unsettled.take(), Settlement::Requeue).await.ok(); // if it fails the broker has it back already
+            give_back(item.unsettled.take()).await;
             Settled::HandedBack
         }
     }
@@ -226,6 +226,27 @@ async fn delay_parked(shared: &Shared, id: ParkedId, spent: u32, after: Duration
 fn due_ms(shared: &Shared, after: Duration) -> i64 {
     let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
     shared.ports.clock.now_ms().saturating_add(after)
+}
+
+/// Gives a message back to its queue. One that is parked stays parked.
+pub(super) async fn hand_back(shared: &Shared, mut item: Item) {
+    if !item.handled && item.parked.is_none() && !shared.plan.allow_redelivery {
+        shared.ports.in_flight.unstarted(item.print);
+    }
+    give_back(item.unsettled.take()).await;
+}
+
+/// Gives a message back to its queue.
+pub(super) async fn give_back(unsettled: Option<Unsettled>) {
+    tell(unsettled, Settlement::Requeue).await.ok(); // if the channel is gone the broker has it back already
+}
+
+/// Acknowledges a message of which nothing is left to be done with the broker: on receipt, or because it is parked.
+///
+/// # Errors
+/// The channel is gone: the broker gives it out again.
+pub(super) async fn acknowledge(unsettled: Option<Unsettled>) -> Result<(), Failure> {
+    tell(unsettled, Settlement::Ack).await
 }
 
 /// Publishes a copy until it is confirmed. `prepare` makes its queue where that is missing.

@@ -14,11 +14,11 @@ use super::lanes::Lane;
 use super::plan::{ConsumePlan, DeadLetter};
 use super::policy::{Decision, decide};
 use super::record::{MessageError, MessageRun, MessageRunId, MessageStatus};
-use super::settle::{Settled, recorded, settle};
+use super::settle::{Settled, hand_back, recorded, settle};
 use super::status::Status;
 use super::worker::ConsumePorts;
 use crate::codes;
-use crate::delivery::{Settlement, Unsettled};
+use crate::delivery::Unsettled;
 use crate::failure::{Failure, FailureKind};
 use crate::outcome::{Attempt, Outcome, Trace};
 use crate::ports::ParkedId;
@@ -265,16 +265,6 @@ impl Item {
     /// Whether it can still be tried again at all.
     fn unsettled_or_parked(&self) -> bool {
         self.unsettled.is_some() || self.parked.is_some()
-    }
-}
-
-/// Gives a message back to its queue. One that is parked stays parked.
-pub(super) async fn hand_back(shared: &Shared, mut item: Item) {
-    if !item.handled && item.parked.is_none() && !shared.plan.allow_redelivery {
-        shared.ports.in_flight.unstarted(item.print);
-    }
-    if let Some(unsettled) = item.unsettled.take() {
-        unsettled.settle(Settlement::Requeue).await.ok(); // if the channel is gone the broker has it back already
     }
 }
 

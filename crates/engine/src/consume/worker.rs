@@ -1,9 +1,14 @@
 //! The loop of one consumer: open, take, start what may start, settle, open again; and an orderly end.
 //!
 //! One task owns all that waits; each message that is worked on is a task of its own, which hands back what became of it.
+//! What comes is looked at in `arrival`; the parking lot is looked after in `lot`.
+//!
 //! Nothing here ends because of a broker that is away or a queue that is missing: that is a state, shown and tried again.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod arrival;
+mod lot;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -12,19 +17,18 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::copies::{self, Received};
+use self::lot::Lot;
+use super::copies;
 use super::lanes::{Lane, Lanes};
 use super::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
 use super::policy::{Class, Decision, Reason};
-use super::settle::given_up_before;
+use super::settle::{acknowledge, give_back, hand_back};
 use super::status::{State, Status};
-use super::work::{End, Finished, Item, Shared, hand_back, work};
+use super::work::{End, Finished, Item, Shared, work};
 use crate::codes;
-use crate::delivery::{Delivery, Job, Settlement};
+use crate::delivery::Delivery;
 use crate::failure::{Failure, FailureKind};
-use crate::ports::{
-    Broker, Clock, Consumer, Dice, Handler, InFlight, MessageRecords, NewParked, Parked, ParkedId, Parking,
-};
+use crate::ports::{Broker, Clock, Consumer, Dice, Handler, InFlight, MessageRecords, Parking};
 
 /// The first pause before a consumer is opened again.
 const REOPEN_MIN: Duration = Duration::from_secs(1);
@@ -37,9 +41,6 @@ const LIVED: Duration = Duration::from_secs(30);
 const HOLD_MAX: Duration = Duration::from_secs(10 * 60);
 /// The deaths of the process after which the message that was worked on is given up.
 const CRASHES_MAX: u32 = 3;
-/// How soon the parking lot is asked again after it failed to answer.
-const PARKING_AGAIN: Duration = Duration::from_secs(5);
-
 /// With whom a consumer works.
 #[derive(Clone)]
 pub struct ConsumePorts {
@@ -80,17 +81,6 @@ struct Pause {
     since: Instant,
     probe_at: Instant,
     probing: bool,
-}
-
-/// What is known of the parking lot.
-#[derive(Default)]
-struct Lot {
-    /// Those that were taken from it and are not over.
-    taken: BTreeSet<ParkedId>,
-    /// How many are parked in each lane.
-    lanes: HashMap<Arc<str>, u64>,
-    /// When to look next; `None`: nothing is parked.
-    look_at: Option<Instant>,
 }
 
 /// How a session with an open consumer ended.
@@ -226,10 +216,7 @@ impl Worker {
         shared.status.received.fetch_add(1, Relaxed);
         let received = copies::receive(job, shared.ports.clock.now_ms());
         let mut unsettled = Some(unsettled);
-        if shared.plan.auto_ack
-            && let Some(unsettled) = unsettled.take()
-            && unsettled.settle(Settlement::Ack).await.is_err()
-        {
+        if shared.plan.auto_ack && acknowledge(unsettled.take()).await.is_err() {
             return; // the broker gives it out again
         }
         let print = copies::print(&received.job);
@@ -253,41 +240,6 @@ impl Worker {
         {
             self.park_behind(&lane).await;
         }
-    }
-
-    /// The lane of a message, and why it is given up before it is handled, if it is.
-    async fn judged(&self, received: &Received, print: u128, crashes: u32) -> (Lane, Option<Reason>) {
-        let plan = &self.shared.plan;
-        let (lane, no_key) = match &plan.ordering {
-            Ordering::None => (None, None),
-            Ordering::Queue => (Some("".into()), None),
-            Ordering::Key(key_of) => match key_of.key(&received.job, received.received_at_ms).await {
-                Ok(key) => (Some(key.into()), None),
-                Err(failure) => (None, Some(rejected(failure))),
-            },
-        };
-        let reason = given_up_before(received)
-            .or_else(|| too_large(plan, &received.job))
-            .or_else(|| not_text(plan, &received.job))
-            .or(no_key)
-            .or_else(|| self.may_have_run(received, print, crashes));
-        (lane, reason)
-    }
-
-    fn may_have_run(&self, received: &Received, print: u128, crashes: u32) -> Option<Reason> {
-        let reason = |class, text: String| Some(Reason { class, text, failure: None });
-        let again = self.shared.plan.allow_redelivery;
-        if crashes >= CRASHES_MAX || (crashes > 0 && !again) {
-            let times = if crashes == 1 { "once".to_owned() } else { format!("{crashes} times") };
-            return reason(Class::Crashed, format!("the process died {times} while it handled the message"));
-        }
-        let envelope = &received.job.envelope;
-        let counted = envelope.delivery_count.unwrap_or(0) > 0
-            || envelope.system.get("ApproximateReceiveCount").is_some_and(|count| count != "1");
-        if again || !(envelope.redelivered || counted) || self.shared.ports.in_flight.take_unstarted(print) {
-            return None;
-        }
-        reason(Class::Unknown, "unknown outcome: it was delivered before, and may not run again".to_owned())
     }
 
     /// Starts all that may run now.
@@ -538,151 +490,6 @@ impl Worker {
         hand_back(&self.shared, item).await;
     }
 
-    // The parking lot.
-
-    /// What was parked by a process before this one.
-    async fn learn_lot(&mut self) -> Result<(), Failure> {
-        let lanes = self.shared.ports.parking.lanes(&self.shared.plan.name).await?;
-        let mut parked = 0;
-        for (lane, count) in lanes {
-            parked += count;
-            if let Some(lane) = lane.filter(|_| !matches!(self.shared.plan.ordering, Ordering::None)) {
-                let lane: Arc<str> = lane.into();
-                self.lanes.keep(&lane);
-                self.lot.lanes.insert(lane, count);
-            }
-        }
-        self.shared.status.parked.store(parked as i64, Relaxed);
-        self.lot.look_at = (parked > 0).then(Instant::now);
-        Ok(())
-    }
-
-    /// Takes what is due, as far as there is room for it.
-    async fn look_at_lot(&mut self) {
-        let now = Instant::now();
-        if self.paused.is_some() || self.lot.look_at.is_none_or(|at| at > now) {
-            return;
-        }
-        let shared = self.shared.clone();
-        let (parking, name) = (&shared.ports.parking, &*shared.plan.name);
-        let now_ms = shared.ports.clock.now_ms();
-        let room = usize::from(shared.plan.concurrency.max(1)).saturating_sub(self.lanes.ready());
-        let due = if room == 0 {
-            Ok(Vec::new())
-        } else {
-            parking.due(name, now_ms, room + self.lot.taken.len()).await
-        };
-        let next = parking.next_due_ms(name).await;
-        match (due, next) {
-            (Ok(due), Ok(next)) => {
-                for parked in due
-                    .into_iter()
-                    .filter(|parked| !self.lot.taken.contains(&parked.id))
-                    .take(room)
-                    .collect::<Vec<_>>()
-                {
-                    self.take_parked(parked);
-                }
-                self.lot.look_at = next.map(|next| {
-                    let wait = u64::try_from(next.saturating_sub(now_ms)).unwrap_or(0);
-                    // What is due and taken, or finds no room, is looked at again when something ended, or soon.
-                    now + Duration::from_millis(wait).max(Duration::from_millis(200))
-                });
-            }
-            (Err(failure), _) | (_, Err(failure)) => {
-                shared.status.troubled(Some(failure));
-                self.lot.look_at = Some(now + PARKING_AGAIN);
-            }
-        }
-    }
-
-    fn take_parked(&mut self, Parked { id, parked }: Parked) {
-        let NewParked { job, spent, first_at_ms, lane, .. } = parked;
-        let received_at_ms = self.shared.ports.clock.now_ms();
-        let received = Received { job, spent, first_at_ms, received_at_ms, given_up: None };
-        let print = copies::print(&received.job);
-        let crashes = self.shared.ports.in_flight.crashes(print);
-        let decided =
-            (crashes >= CRASHES_MAX).then(|| self.may_have_run(&received, print, crashes)).flatten();
-        // A trigger that had an order once and has none now.
-        let lane = lane.filter(|lane| self.lot.lanes.contains_key(lane));
-        let item = Item {
-            received,
-            unsettled: None,
-            parked: Some(id),
-            lane: lane.clone(),
-            print,
-            crashes,
-            arrived: Instant::now(),
-            paused_before: self.paused_in_all,
-            decided: decided.map(Decision::DeadLetter),
-            handled: false,
-        };
-        self.lot.taken.insert(id);
-        self.lanes.push_first(lane, item);
-    }
-
-    /// A parked message is over: the next of its lane is due, or the lane free.
-    fn unparked(&mut self, id: ParkedId, lane: &Lane) {
-        self.lot.taken.remove(&id);
-        // Also one that was handed back at the end of the process ends here; it is still parked then, and nobody looks any more.
-        self.shared.status.parked.fetch_sub(1, Relaxed);
-        self.lot.look_at = Some(Instant::now());
-        let Some(name) = lane else { return };
-        let left = self.lot.lanes.get_mut(name).map_or(0, |left| {
-            *left = left.saturating_sub(1);
-            *left
-        });
-        if left == 0 {
-            self.lot.lanes.remove(name);
-            self.lanes.done(lane);
-        }
-    }
-
-    /// Parks what came behind a parked message of its lane, in order, so that it is neither held nor overtakes. For a whole queue
-    /// nothing is parked: it stays where it is.
-    async fn park_behind(&mut self, lane: &Arc<str>) {
-        if matches!(self.shared.plan.ordering, Ordering::Queue) {
-            return;
-        }
-        let shared = self.shared.clone();
-        let mut behind = self.lanes.take_behind(lane);
-        while let Some(mut item) = behind.pop_front() {
-            let parked = NewParked {
-                job: item.received.job.clone(),
-                spent: item.received.spent,
-                first_at_ms: item.received.first_at_ms,
-                due_ms: shared.ports.clock.now_ms(),
-                lane: Some(lane.clone()),
-            };
-            match shared.ports.parking.park(&shared.plan.name, &parked).await {
-                Ok(id) => {
-                    let acked = match item.unsettled.take() {
-                        Some(unsettled) => unsettled.settle(Settlement::Ack).await,
-                        None => Ok(()),
-                    };
-                    if acked.is_ok() {
-                        *self.lot.lanes.entry(lane.clone()).or_default() += 1;
-                        shared.status.parked.fetch_add(1, Relaxed);
-                    } else if let Err(failure) = shared.ports.parking.remove(id).await {
-                        // It is here and with the broker: it may be handled twice.
-                        shared.status.troubled(Some(failure));
-                        *self.lot.lanes.entry(lane.clone()).or_default() += 1;
-                    }
-                }
-                Err(failure) => {
-                    // They wait unsettled, in their lane, for its turn.
-                    shared.status.troubled(Some(failure));
-                    behind.push_front(item);
-                    break;
-                }
-            }
-        }
-        for item in behind {
-            self.lanes.push(Some(lane.clone()), item);
-        }
-    }
-
     // The end.
 
     /// Asks for no more, hands back what was not started, lets what runs end within the grace, and hands back the rest.
@@ -710,7 +517,7 @@ impl Worker {
                             let received = copies::receive(job, 0);
                             self.shared.ports.in_flight.unstarted(copies::print(&received.job));
                         }
-                        unsettled.settle(Settlement::Requeue).await.ok(); // else the broker has it back already
+                        give_back(Some(unsettled)).await;
                     }
                     Ok(None) | Err(_) => comes = false,
                 },
@@ -742,30 +549,6 @@ async fn sleep_until(at: Option<Instant>) {
 fn again(item: Item) -> Item {
     let retried = matches!(item.decided, Some(Decision::Retry { .. }));
     if retried { Item { decided: None, handled: false, ..item } } else { item }
-}
-
-fn rejected(failure: Failure) -> Reason {
-    Reason { class: Class::Rejected, text: failure.to_string(), failure: Some(failure) }
-}
-
-fn too_large(plan: &ConsumePlan, job: &Job) -> Option<Reason> {
-    let bytes = job.message.body.len() as u64;
-    if bytes <= plan.message_bytes_max {
-        return None;
-    }
-    let failure = Failure::new(FailureKind::Invalid, codes::MESSAGE_TOO_LARGE, "take a message")
-        .detail(format!("the body has {bytes} bytes, `max_message_size` is {}", plan.message_bytes_max));
-    Some(Reason { class: Class::Rejected, text: "too large".to_owned(), failure: Some(failure) })
-}
-
-fn not_text(plan: &ConsumePlan, job: &Job) -> Option<Reason> {
-    if plan.binary || std::str::from_utf8(&job.message.body).is_ok() {
-        return None;
-    }
-    let failure = Failure::new(FailureKind::Invalid, codes::NOT_TEXT, "take a message")
-        .detail("the body is not UTF-8")
-        .remedy("set `binary: true` on the trigger, and the body comes as base64");
-    Some(Reason { class: Class::Rejected, text: "not text".to_owned(), failure: Some(failure) })
 }
 
 fn ended(queue: &str) -> Failure {

@@ -140,7 +140,8 @@ fn refused(what: &str, answer: &HttpAnswer) -> Trouble {
     }
     let answer_begins = (!answer.body.is_empty()).then(|| Said::beginning(&answer.body));
     let said = Said { status: Some(status), exit_code: None, answer: answer_begins };
-    let failure = |kind| Failure::new(kind, codes::HTTP_STATUS, what).detail(detail.clone()).said(said.clone());
+    let failure =
+        |kind| Failure::new(kind, codes::HTTP_STATUS, what).detail(detail.clone()).said(said.clone());
     match status {
         408 | 425 | 429 | 500..=599 => {
             let kind = if status == 429 { FailureKind::Throttled } else { FailureKind::Disconnected };

@@ -26,12 +26,16 @@ fn vhost(arguments: &serde_json::Value) -> Vhost {
 
 fn one(served: &Served, code: i32, part: &str) {
     let found = findings(served, code);
-    assert!(matches!(&found[..], [(code, message)] if code == "queue-misfit" && message.contains(part)), "{found:?}");
+    assert!(
+        matches!(&found[..], [(code, message)] if code == "queue-misfit" && message.contains(part)),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn a_queue_that_fits_is_no_finding() {
-    let served = Served::rabbit(&vhost(&json!({})), "");
+    let vhost = vhost(&json!({}));
+    let served = Served::rabbit(&vhost, "");
     assert_eq!(findings(&served, 0), []);
     let told = served.program.run(&["check"]);
     assert!(told.stdout.contains("trigger orders: messages are tried again by delay queues"), "{told:#?}");
@@ -46,7 +50,8 @@ fn a_missing_queue_is_found() {
 
 #[test]
 fn a_missing_dead_letter_exchange_is_found_where_one_is_needed() {
-    let served = Served::rabbit(&vhost(&json!({})), "dead_letter: broker");
+    let vhost = vhost(&json!({}));
+    let served = Served::rabbit(&vhost, "dead_letter: broker");
     one(&served, 1, "no dead-letter exchange");
 }
 
@@ -70,7 +75,8 @@ fn a_delivery_limit_below_our_attempts_is_found() {
 
 #[test]
 fn a_deadline_longer_than_the_broker_waits_is_found() {
-    one(&Served::rabbit(&vhost(&json!({})), "max_timeout: 30m"), 0, "acknowledgement");
+    let vhost = vhost(&json!({}));
+    one(&Served::rabbit(&vhost, "max_timeout: 30m"), 0, "acknowledgement");
 }
 
 #[test]
@@ -78,7 +84,8 @@ fn a_user_who_may_make_no_queues_has_the_parking_lot() {
     let vhost = vhost(&json!({}));
     vhost.queue("dead");
     let user = vhost.user("^$", ".*", ".*");
-    let broker = format!("{{type: rabbitmq, url: \"{}\", management_url: \"{}\"}}", user.url, user.management_url);
+    let broker =
+        format!("{{type: rabbitmq, url: \"{}\", management_url: \"{}\"}}", user.url, user.management_url);
     let served = Served::with(&broker, "");
     let told = served.program.run(&["check"]);
     assert_eq!(told.code, Some(0), "{told:#?}");

@@ -29,7 +29,10 @@ fn poison(kind: &serde_json::Value) {
     vhost.wait_for_depth("in", 0, SOON);
     let dead = vhost.take("dead", 1);
     let headers = &dead[0].properties["headers"];
-    assert_eq!((dead[0].body.as_slice(), &headers["x-warren-class"]), (b"slow poison".as_slice(), &json!("crashed")));
+    assert_eq!(
+        (dead[0].body.as_slice(), &headers["x-warren-class"]),
+        (b"slow poison".as_slice(), &json!("crashed"))
+    );
     assert!(headers["x-warren-reason"].as_str().unwrap().contains("3 times"), "{headers}");
 }
 
@@ -59,7 +62,12 @@ fn kills_at_any_moment_lose_nothing() {
         for at in 0..40 {
             let kind = ["good", "bad", "again"][random.usize(..3)];
             let body = format!("{kind} {round}.{at}");
-            assert!(vhost.publish("", "in", body.as_bytes(), &json!({"message_id": body, "delivery_mode": 2})));
+            assert!(vhost.publish(
+                "",
+                "in",
+                body.as_bytes(),
+                &json!({"message_id": body, "delivery_mode": 2})
+            ));
             expected.insert(body);
         }
         warren_testkit::wait::pause("a moment at random", Duration::from_millis(random.u64(0..700)));

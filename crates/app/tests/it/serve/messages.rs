@@ -33,12 +33,18 @@ fn goes_where_it_belongs(kind: &str) {
 
     let out: serde_json::Value = serde_json::from_slice(&vhost.take("out", 1)[0].body).unwrap();
     assert_eq!(out["body"], "good"); // 1.
-    assert_eq!((&out["attempt"], &out["exchange"], &out["key"]), (&json!(1), &json!("events"), &json!("order.made")));
+    assert_eq!(
+        (&out["attempt"], &out["exchange"], &out["key"]),
+        (&json!(1), &json!("events"), &json!("order.made"))
+    );
     assert_eq!(out["headers"], json!({"tenant": "7", "nested": {"list": [1, true]}}));
     for dead in vhost.take("dead", 2) {
         let mut headers = dead.properties["headers"].as_object().unwrap().clone();
-        let ours: serde_json::Map<_, _> =
-            headers.iter().filter(|(name, _)| name.starts_with("x-warren-")).map(|(name, value)| (name.clone(), value.clone())).collect();
+        let ours: serde_json::Map<_, _> = headers
+            .iter()
+            .filter(|(name, _)| name.starts_with("x-warren-"))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         headers.retain(|name, _| !name.starts_with("x-warren-"));
         assert_eq!(json!(headers), properties["headers"], "what our own queues wrote is gone");
         for name in ["message_id", "content_type", "priority", "delivery_mode", "app_id"] {
@@ -50,10 +56,16 @@ fn goes_where_it_belongs(kind: &str) {
         assert_eq!(ours["x-warren-routing-key"], "order.made");
         match dead.body.as_slice() {
             b"bad" => {
-                assert_eq!((&ours["x-warren-class"], &ours["x-warren-attempts"]), (&json!("rejected"), &json!(1)));
+                assert_eq!(
+                    (&ours["x-warren-class"], &ours["x-warren-attempts"]),
+                    (&json!("rejected"), &json!(1))
+                );
             } // 2.
             b"again" => {
-                assert_eq!((&ours["x-warren-class"], &ours["x-warren-attempts"]), (&json!("exhausted"), &json!(3)));
+                assert_eq!(
+                    (&ours["x-warren-class"], &ours["x-warren-attempts"]),
+                    (&json!("exhausted"), &json!(3))
+                );
             } // 3.
             other => panic!("{other:?}"),
         }
@@ -82,7 +94,8 @@ fn where_no_queue_may_be_made_messages_wait_in_the_parking_lot() {
     queues(&vhost, "{}");
     vhost.queue("dead");
     let user = vhost.user("^$", ".*", ".*");
-    let broker = format!("{{type: rabbitmq, url: \"{}\", management_url: \"{}\"}}", user.url, user.management_url);
+    let broker =
+        format!("{{type: rabbitmq, url: \"{}\", management_url: \"{}\"}}", user.url, user.management_url);
     let served = Served::with(&broker, "retry: {delays: [500ms, 1s]}");
     let serving = served.consume();
     assert!(vhost.publish("", "in", b"again", &json!({"headers": {"a": "b"}})));
@@ -119,7 +132,9 @@ fn the_embedded_broker_is_consumed_as_well() {
     assert_eq!(receipts.len(), 3);
     let serving = served.consume();
     let depth = |queue: &str| runtime.block_on(broker.queue_state(queue)).unwrap().ready;
-    warren_testkit::wait_until("all are done", SOON, || depth("out") == 1 && depth("dead") == 2 && depth("in") == 0);
+    warren_testkit::wait_until("all are done", SOON, || {
+        depth("out") == 1 && depth("dead") == 2 && depth("in") == 0
+    });
     assert_eq!(served.statuses("again"), ["retried", "dead_lettered"]);
     let ended = serving.stop();
     assert_eq!(ended.code, Some(0), "{ended:#?}");

@@ -38,7 +38,10 @@ impl Served {
     /// A trigger `orders` on the queue `in`, with these further keys (one a line).
     pub fn rabbit(vhost: &Vhost, keys: &str) -> Served {
         let management = vhost.management().url();
-        Served::with(&format!("{{type: rabbitmq, url: \"{}\", management_url: \"{management}\"}}", vhost.url()), keys)
+        Served::with(
+            &format!("{{type: rabbitmq, url: \"{}\", management_url: \"{management}\"}}", vhost.url()),
+            keys,
+        )
     }
 
     pub fn embedded(keys: &str) -> Served {
@@ -114,7 +117,8 @@ impl Serving {
     /// A number of `/metrics`.
     pub fn number(&self, name: &str) -> f64 {
         let (_, body) = self.get("/metrics");
-        let line = body.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {body}"));
+        let line =
+            body.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {body}"));
         line.rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use warren_engine::consume::record::MessageStatus;
 
-use super::world::{Act, World};
+use super::world::{Act, World, passes};
 
 async fn down(count: usize) -> World {
     let mut world = World::new();
@@ -20,7 +20,7 @@ async fn consuming_pauses_and_one_message_probes() {
     let mut world = down(100).await;
     let before = world.calls().len();
     assert!((10..=19).contains(&before), "{before}");
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    passes(Duration::from_secs(200)).await;
     let probes = world.calls().len() - before;
     // After 1, 2, 4, 8, 16, 32, 60, 60 s.
     assert!((6..=9).contains(&probes), "{probes} probes in 200 s");
@@ -34,7 +34,7 @@ async fn consuming_pauses_and_one_message_probes() {
 #[tokio::test(start_paused = true)]
 async fn attempts_are_not_spent_while_it_is_down() {
     let mut world = down(30).await;
-    tokio::time::sleep(Duration::from_secs(500)).await;
+    passes(Duration::from_secs(500)).await;
     world.otherwise(Act::Ok);
     world.until_settled().await;
     world.stop().await;
@@ -54,7 +54,7 @@ async fn messages_are_not_held_for_longer_than_brokers_wait() {
     let (mut longest, mut held_since) = (Duration::ZERO, None);
     // Two hours of being down: whatever is unsettled is so for less than what RabbitMQ allows.
     for _ in 0..720 {
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        passes(Duration::from_secs(10)).await;
         match (world.broker.unsettled(), held_since) {
             (0, Some(since)) => {
                 longest = longest.max(tokio::time::Instant::now() - since);

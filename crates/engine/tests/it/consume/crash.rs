@@ -5,7 +5,7 @@ use std::time::Duration;
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::memory::Fault;
 
-use super::world::{Act, World};
+use super::world::{Act, World, passes};
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_kills_the_process_three_times_is_dead_lettered_and_the_queue_goes_on() {
@@ -39,7 +39,7 @@ async fn suspects_run_alone() {
     world.start();
     for before in 3..6 {
         world.until("one", |world| world.calls().len() == before + 1 && world.running() == 1).await;
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        passes(Duration::from_secs(5)).await;
         assert_eq!((world.running(), world.calls().len()), (1, before + 1));
         world.release(1);
     }

@@ -9,7 +9,7 @@ use warren_engine::consume::plan::{KeyOf, Ordering, RetryMode};
 use warren_engine::delivery::Job;
 use warren_engine::failure::{Failure, FailureKind};
 
-use super::world::{Act, World};
+use super::world::{Act, World, passes};
 
 /// The key is what stands before the dash.
 struct BeforeDash;
@@ -114,7 +114,7 @@ async fn a_message_that_waited_too_long_is_dead_lettered_and_not_run() {
     world.publish(["a-1", "a-2"]).await;
     world.start();
     world.until("the first", |world| world.running() == 1).await;
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    passes(Duration::from_secs(61)).await;
     world.release(1);
     world.until_settled().await;
     assert_eq!(world.bodies(), ["a-1"]);
@@ -131,7 +131,7 @@ async fn without_an_expiration_it_waits_for_ever() {
     world.publish(["a-1", "a-2"]).await;
     world.start();
     world.until("the first", |world| world.running() == 1).await;
-    tokio::time::sleep(Duration::from_secs(90_000)).await;
+    passes(Duration::from_secs(90_000)).await;
     world.release(1);
     world.until_settled().await;
     assert_eq!(world.bodies(), ["a-1", "a-2"]);

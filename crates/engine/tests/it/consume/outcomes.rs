@@ -9,7 +9,7 @@ use warren_engine::delivery::Settlement;
 use warren_engine::memory::Event;
 use warren_engine::message::{HeaderValue, Message, Properties};
 
-use super::world::{Act, World};
+use super::world::{Act, World, passes};
 
 #[tokio::test(start_paused = true)]
 async fn each_outcome_is_settled_as_the_table_says() {
@@ -145,7 +145,7 @@ async fn no_more_is_worked_on_at_once_than_it_may() {
     world.publish((0..10).map(|at| at.to_string())).await;
     world.start();
     world.until("three", |world| world.running() == 3).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    passes(Duration::from_secs(5)).await;
     assert_eq!((world.running(), world.broker.unsettled(), world.depth("in")), (3, 3, 7));
     world.release(10);
     world.until_settled().await;

@@ -6,7 +6,7 @@ use warren_engine::consume::record::MessageStatus;
 use warren_engine::delivery::Settlement;
 use warren_engine::memory::{Event, Fault};
 
-use super::world::{Act, World};
+use super::world::{Act, World, passes};
 
 #[tokio::test(start_paused = true)]
 async fn no_confirm_no_ack() {
@@ -47,7 +47,7 @@ async fn nothing_is_settled_before_it_is_on_record() {
     world.records.full(true);
     world.start();
     world.until("the call", |world| world.calls_of("m") == 1).await;
-    tokio::time::sleep(Duration::from_secs(300)).await;
+    passes(Duration::from_secs(300)).await;
     assert_eq!((world.settled("m"), world.calls_of("m")), (vec![], 1));
     world.records.full(false);
     world.until_settled().await;
@@ -119,7 +119,7 @@ async fn a_missing_queue_is_a_state_and_no_end() {
     world.start();
     world.until("waiting", |world| world.is("waiting")).await;
     assert_eq!(world.waits_for().unwrap().code.as_str(), "no-such-queue");
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    passes(Duration::from_secs(3600)).await;
     assert!(world.is("waiting"));
     world.broker.declare("in");
     world.publish(["m"]).await;
