@@ -110,7 +110,8 @@ pub async fn explain(context: &Context, project: &Project, what: &str, limit: us
     if let Ok(id) = what.parse()
         && found.is_empty()
     {
-        found = find(&project.state.folder, MessageFilter { id: Some(id), ..MessageFilter::default() }).await?;
+        found =
+            find(&project.state.folder, MessageFilter { id: Some(id), ..MessageFilter::default() }).await?;
     }
     for found in &found {
         match context.style {

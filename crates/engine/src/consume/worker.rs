@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lot::Lot;
 use super::copies;
-use super::lanes::{Lane, Lanes};
+use super::lanes::Lanes;
 use super::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
 use super::policy::{Class, Decision, Reason};
 use super::settle::{acknowledge, give_back, hand_back};
