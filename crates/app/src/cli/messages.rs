@@ -56,7 +56,9 @@ pub async fn list(
     };
     let found = find(&project.state.folder, filter).await?;
     if context.style == Style::Json {
-        found.iter().for_each(|found| line(&document(found).to_string()));
+        for found in &found {
+            line(&document(found).to_string());
+        }
         return Ok(Exit::Done);
     }
     if found.is_empty() {
@@ -236,13 +238,12 @@ pub async fn replay(context: &Context, args: &Replay, of: &Filter) -> Result<Exi
     let (mut sent, mut failed) = (0, 0);
     let mut by_trigger: std::collections::BTreeMap<String, Vec<Outbound>> = std::collections::BTreeMap::new();
     for found in found {
-        match outbound(&found) {
-            Some(outbound) => by_trigger.entry(found.consumer).or_default().push(outbound),
-            None => {
-                note(&format!("{}: its body is not on record (`state.record.bodies`)", found.id));
-                failed += 1;
-            }
-        }
+        let Some(outbound) = outbound(&found) else {
+            note(&format!("{}: its body is not on record (`state.record.bodies`)", found.id));
+            failed += 1;
+            continue;
+        };
+        by_trigger.entry(found.consumer).or_default().push(outbound);
     }
     for (name, messages) in by_trigger {
         let Some(trigger) = project.triggers.get(&name) else {

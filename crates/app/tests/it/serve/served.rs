@@ -51,7 +51,8 @@ impl Served {
     pub fn with(broker: &str, keys: &str) -> Served {
         let folder = tempfile::tempdir().unwrap();
         let dead_letter = if keys.contains("dead_letter") { "" } else { "    dead_letter: {queue: dead}\n" };
-        let keys: String = keys.lines().map(|line| format!("    {line}\n")).collect();
+        let keys: Vec<String> = keys.lines().map(|line| format!("    {line}\n")).collect();
+        let keys = keys.concat();
         let config = format!(
             "brokers:\n  mq: {broker}\nhttp: {{listen: \"127.0.0.1:0\"}}\nstate: {{folder: state, shutdown_grace: 5s}}\n\
              triggers:\n  orders:\n    from: mq\n    queue: in\n    pipeline: work\n{dead_letter}{keys}{PIPELINE}"

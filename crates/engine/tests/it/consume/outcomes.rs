@@ -167,6 +167,21 @@ async fn connection_errors_are_tried_again_in_place_and_count_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bad_answer_is_not_tried_again_in_place_and_is_told_with_the_dead_letter() {
+    let mut world = World::new().acts([("m", Act::Answers503)]).with(|plan| plan.retry.delays.clear());
+    world.publish(["m"]).await;
+    world.start();
+    world.until_settled().await;
+    assert_eq!(world.calls_of("m"), 1);
+    let dead = world.broker.messages("dead").pop().unwrap();
+    let headers = &dead.properties.headers;
+    assert_eq!(headers.get("x-warren-status"), Some(&HeaderValue::I64(503)));
+    assert_eq!(headers.get("x-warren-answer"), Some(&HeaderValue::Text("come back later".into())));
+    let error = world.runs("m")[0].error.clone().unwrap();
+    assert_eq!((error.status, error.answer.as_deref()), (Some(503), Some("come back later")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn tries_in_place_end_with_the_deadline() {
     let mut world = World::new().acts([("m", Act::Unreachable)]).with(|plan| {
         plan.max_timeout = Duration::from_millis(900);

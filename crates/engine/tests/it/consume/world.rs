@@ -17,7 +17,7 @@ use warren_engine::consume::record::{MessageRun, MessageStatus};
 use warren_engine::consume::status::{State, Status};
 use warren_engine::consume::worker::{ConsumePorts, Worker};
 use warren_engine::delivery::{Job, Settlement};
-use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::failure::{Failure, FailureKind, Said};
 use warren_engine::memory::{Event, MemoryBroker, MemoryInFlight, MemoryMessageRecords, MemoryParking};
 use warren_engine::message::{HeaderValue, Message, Outbound, Properties, Receipt, Route};
 use warren_engine::outcome::{Attempt, Outcome, StepTrace};
@@ -42,6 +42,8 @@ pub enum Act {
     Unreachable,
     /// Fails as a destination that answers badly, asking to come back after so many seconds.
     Busy(Option<u64>),
+    /// An answer that says that it does not work now.
+    Answers503,
     /// Fails so often, then works.
     FailsTimes(usize),
     Hangs,
@@ -116,6 +118,11 @@ impl Handler for Script {
                 retry_after: after.map(Duration::from_secs),
                 ..failure(FailureKind::Throttled)
             }),
+            Act::Answers503 => Outcome::Retry(failure(FailureKind::Disconnected).said(Said {
+                status: Some(503),
+                exit_code: None,
+                answer: Some("come back later".into()),
+            })),
             Act::FailsTimes(times) if before < times => Outcome::Retry(failure(FailureKind::Internal)),
             Act::FailsTimes(_) => Outcome::Ok,
             Act::Hangs => std::future::pending().await,
