@@ -201,7 +201,7 @@ impl JsonSchema for RawDeadLetter {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [
             {"enum": ["broker", "drop"]},
-            {"type": "object", "properties": {"queue": {"type": "string"}}, "required": ["queue"]},
+            {"type": "object", "properties": {"queue": {"type": "string", "description": "The queue for a copy that says why."}}, "required": ["queue"]},
         ] })
     }
 }
