@@ -9,6 +9,7 @@
 //! | fingerprint of a key or a row | [`fingerprint`] |
 //! | change, op, change id | [`change`] |
 //! | message, route, outbound, receipt | [`message`] |
+//! | what SQS calls these, and its rules | [`sqs`] |
 //! | delivery, job, settlement | [`delivery`] |
 //! | outcome of a handler, attempt, its steps | [`outcome`] |
 //! | failure and its kind, codes | [`failure`], [`codes`] |
@@ -36,4 +37,5 @@ pub mod row;
 pub mod run;
 pub mod size;
 pub mod span;
+pub mod sqs;
 pub mod sync;

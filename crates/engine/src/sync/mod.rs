@@ -1,5 +1,6 @@
 //! Sync: rows to messages. Read [`run`](mod@run) first.
 
+pub mod attributes;
 pub mod bind;
 pub mod guard;
 pub mod limits;
