@@ -7,7 +7,7 @@
 //! one is rejected by itself before it could take the other nine of its batch with it.
 
 mod number;
-mod rules;
+pub mod rules;
 
 use std::borrow::Cow;
 

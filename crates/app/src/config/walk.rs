@@ -21,14 +21,13 @@ use super::tree::{Meaning, Node, NodeKind, Style};
 use super::wants::{self, bounds, branches, choices, keys};
 
 /// Keys and kinds that the documentation of the product has and this version does not, by their path.
-const LATER: [&str; 7] = [
+const LATER: [&str; 6] = [
     "triggers",
     "pipelines",
     "hub",
     "syncs.*.schedule",
     "sources.*.type=duckdb",
     "sources.*.type=adbc",
-    "brokers.*.type=sqs",
 ];
 
 /// Walks trees with a schema and gathers what is wrong.

@@ -109,24 +109,24 @@ fn delay(queue: &str, outbound: &Outbound, delay: Option<i64>) -> Result<(), Fai
 }
 
 fn id(field: &str, text: &str, code: Code) -> Result<(), Failure> {
+    match id_fault(text) {
+        None => Ok(()),
+        Some(fault) => Err(broken(code, format!("`{field}` {fault}"))
+            .remedy("letters and digits of ASCII and its punctuation are allowed, and no space")),
+    }
+}
+
+/// Which rule a group or deduplication id breaks.
+pub fn id_fault(text: &str) -> Option<String> {
     if text.is_empty() {
-        return Err(broken(code, format!("`{field}` is empty and must have 1 to {ID_CHARS_MAX} characters")));
+        return Some(format!("is empty and must have 1 to {ID_CHARS_MAX} characters"));
     }
     if let Some(bad) = text.chars().find(|character| !character.is_ascii_graphic()) {
-        return Err(broken(
-            code,
-            format!("`{field}` is `{}` and has {}, which SQS does not take there", shown(text), named(bad)),
-        )
-        .remedy("letters and digits of ASCII and its punctuation are allowed, and no space"));
+        return Some(format!("is `{}` and has {}, which SQS does not take there", shown(text), named(bad)));
     }
     let length = text.len(); // all ASCII
-    if length > ID_CHARS_MAX {
-        return Err(broken(
-            code,
-            format!("`{field}` is `{}`, with {length} characters where {ID_CHARS_MAX} are allowed", shown(text)),
-        ));
-    }
-    Ok(())
+    (length > ID_CHARS_MAX)
+        .then(|| format!("is `{}`, with {length} characters where {ID_CHARS_MAX} are allowed", shown(text)))
 }
 
 fn attributes(parts: &Parts<'_>) -> Result<(), Failure> {
