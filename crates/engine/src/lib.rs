@@ -8,6 +8,7 @@
 //! | row, value, batch | [`row`] |
 //! | fingerprint of a key or a row | [`fingerprint`] |
 //! | change, op, change id | [`change`] |
+//! | change in doubt | [`doubt`] |
 //! | message, route, outbound, receipt | [`message`] |
 //! | what SQS calls these, and its rules | [`sqs`] |
 //! | delivery, job, settlement | [`delivery`] |
@@ -23,6 +24,7 @@
 pub mod change;
 pub mod codes;
 pub mod delivery;
+pub mod doubt;
 pub mod failure;
 pub mod finding;
 pub mod fingerprint;

@@ -225,6 +225,20 @@ pub trait ChangeSet: Send {
     /// The state cannot be read.
     async fn next(&mut self, max: usize) -> Result<Vec<Change>, Failure>;
 
+    /// The destination is about to be told of these changes. Once this returns, the process may be killed: until a change is
+    /// advanced or withdrawn it is in doubt, and its key is told something in the next run, whatever its row is then (see
+    /// [`Doubt`](crate::doubt::Doubt)). Nothing is published before.
+    ///
+    /// # Errors
+    /// The state cannot be written. The changes may or may not be in doubt.
+    async fn announce(&mut self, changes: &[&Change]) -> Result<(), Failure>;
+
+    /// The destination was certainly not told of these announced changes. They stay differences, and are not in doubt.
+    ///
+    /// # Errors
+    /// The state cannot be written. The changes may be in doubt.
+    async fn withdraw(&mut self, changes: &[&Change]) -> Result<(), Failure>;
+
     /// The destination has been told of these changes (or need not be told): they are no difference any more.
     /// Once this returns, the process may be killed and they still count. May be called in any order of changes.
     ///
@@ -233,12 +247,11 @@ pub trait ChangeSet: Send {
     async fn advance(&mut self, accepted: &[&Change]) -> Result<(), Failure>;
 
     /// Makes what was advanced the new baseline. Called at the end of every run, also of one that failed or was
-    /// stopped; dropping the set instead leaves the same to the next [`Baseline::diff`]. `outstanding`: there are
-    /// messages whose answer never came, so that their changes must keep their ids in the next run.
+    /// stopped; dropping the set instead leaves the same to the next [`Baseline::diff`].
     ///
     /// # Errors
     /// The state cannot be written. Nothing that was advanced is lost.
-    async fn finish(self: Box<Self>, outstanding: bool) -> Result<(), Failure>;
+    async fn finish(self: Box<Self>) -> Result<(), Failure>;
 }
 
 /// The record of runs and of what became of each row.

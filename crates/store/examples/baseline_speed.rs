@@ -141,7 +141,7 @@ async fn run(
         stage.end(planned.total());
     }
     let stage = Stage::begin(names[2]);
-    set.finish(false).await?;
+    set.finish().await?;
     stage.end(rows);
     println!("  {planned:?}");
     Ok(())

@@ -106,8 +106,8 @@ pub struct Heard {
     pub messages: u64,
     /// By run: messages of it that were sent once more, later in it or in a later run.
     pub repeated: BTreeMap<u64, u64>,
-    /// By run: messages of it that a later run said once more with another change id.
-    pub renamed: BTreeMap<u64, u64>,
+    /// The same row told twice running with two change ids: the runs that did.
+    pub renamed: Vec<(u64, u64)>,
     /// What breaks the promises: a repetition with another body, or an older run after a newer.
     pub faults: Vec<String>,
     by_run: BTreeMap<u64, u64>,
@@ -128,14 +128,6 @@ struct Told {
     change: u128,
     /// `None`: that it is gone.
     row: Option<u64>,
-}
-
-/// Where a consumer was told something else than is.
-#[derive(Debug)]
-pub struct Wrong {
-    pub what: String,
-    /// The row is again what was told before, and all that was told since comes from runs that were killed.
-    pub went_back: bool,
 }
 
 impl Heard {
@@ -170,7 +162,7 @@ impl Heard {
         let told = self.keys.entry(message["id"].as_u64().unwrap()).or_default();
         if let Some(last) = told.last() {
             if last.row == row && last.change != change {
-                *self.renamed.entry(last.run).or_default() += 1;
+                self.renamed.push((last.run, run));
             }
             if last.run > run {
                 self.faults.push(format!("run {run} came after run {}: {body}", last.run));
@@ -190,34 +182,24 @@ impl Heard {
     }
 
     /// Where what was told last differs from the rows: a row that is otherwise, and one that is gone and was not said to
-    /// be. `killed`: the runs that were.
-    pub fn wrong(&self, rows: &BTreeMap<u64, Value>, killed: &BTreeSet<u64>) -> Vec<Wrong> {
+    /// be.
+    pub fn wrong(&self, rows: &BTreeMap<u64, Value>) -> Vec<String> {
         let keys: BTreeSet<u64> = self.keys.keys().chain(rows.keys()).copied().collect();
         let mut wrong = Vec::new();
         for key in keys {
-            let is = rows.get(&key).map(row_hash);
             let told = self.keys.get(&key).map_or(&[][..], Vec::as_slice);
-            if told.last().and_then(|told| told.row) == is {
-                continue;
+            if told.last().and_then(|told| told.row) != rows.get(&key).map(row_hash) {
+                let runs: Vec<u64> = told.iter().map(|told| told.run).collect();
+                let row = rows.get(&key);
+                wrong.push(format!("key {key}: told of in runs {runs:?} and not as it is: {row:?}"));
             }
-            let since_kill = told.iter().rev().take_while(|told| killed.contains(&told.run)).count();
-            // Before the first message it was as good as removed.
-            let before = told.len() - since_kill;
-            let went_back = (before..told.len()).any(|at| {
-                let before = if at == 0 { None } else { told[at - 1].row };
-                before == is
-            });
-            let runs: Vec<u64> = told.iter().map(|told| told.run).collect();
-            let what = format!("key {key}: told of in runs {runs:?} and not as it is: {:?}", rows.get(&key));
-            wrong.push(Wrong { what, went_back });
         }
         wrong
     }
 
     /// Panics where a promise was broken: nothing lost, repetitions the same, runs in order.
     pub fn assert_true(&self, shop: &Shop) {
-        let lost: Vec<_> =
-            self.wrong(&shop.rows(), &BTreeSet::new()).into_iter().map(|wrong| wrong.what).collect();
+        let lost = self.wrong(&shop.rows());
         assert!(lost.is_empty(), "{} lost:\n{}", lost.len(), lost[..lost.len().min(20)].join("\n"));
         self.assert_same();
     }

@@ -94,7 +94,7 @@ struct Sums {
     stopped: u64,
     failed: u64,
     interrupted: u64,
-    /// See [`model::ANSWERS_OUTSTANDING_ARE_REMEMBERED`].
+    /// See [`Model::went_back`].
     went_back: u64,
 }
 

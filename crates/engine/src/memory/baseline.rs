@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::change::{Change, Op};
 use crate::codes;
+use crate::doubt::Doubt;
 use crate::failure::{Failure, FailureKind};
 use crate::fingerprint::{KeyPrint, Picker, Printer, RowPrint};
 use crate::key::key_text_at;
@@ -32,6 +33,7 @@ struct Told {
     entries: BTreeMap<KeyPrint, Entry>,
     /// The version with which a key that was removed begins again.
     gone: BTreeMap<KeyPrint, u16>,
+    doubts: BTreeMap<KeyPrint, InDoubt>,
     key: Vec<Column>,
     complete: bool,
     sets: u64,
@@ -46,6 +48,23 @@ struct Entry {
     version: u16,
     /// The columns that the print is of.
     compare: Vec<Column>,
+    row: Row,
+    whole: bool,
+}
+
+/// What one key may have been told.
+#[derive(Debug, Clone)]
+struct InDoubt {
+    doubt: Doubt,
+    /// The row perhaps told; nothing of a removed key.
+    row: Option<Kept>,
+    /// The row before.
+    before: Option<Kept>,
+}
+
+/// A row as it is kept, and whether that is whole.
+#[derive(Debug, Clone)]
+struct Kept {
     row: Row,
     whole: bool,
 }
@@ -99,6 +118,7 @@ impl Baseline for MemoryBaseline {
             summary,
             waiting: changes,
             handed: BTreeSet::new(),
+            announced: BTreeMap::new(),
             reprints,
             columns,
             spec: spec.clone(),
@@ -207,24 +227,35 @@ fn judge(
         }
     }
     let mut changes = VecDeque::new();
-    for (&key, entry) in &told.entries {
-        if !by_key.contains_key(&key) && !spec.full {
-            changes.push_back(Change {
-                op: Op::Removed,
-                key,
-                before: Some(entry.print),
-                after: None,
-                version: entry.version,
-                row: entry.row.clone(),
-                previous: entry.whole.then(|| entry.row.clone()),
-            });
-        }
+    let gone = |key: &KeyPrint| !by_key.contains_key(key) && !spec.full;
+    for (&key, entry) in told.entries.iter().filter(|(key, _)| gone(key) && !told.doubts.contains_key(key)) {
+        changes.push_back(Change {
+            op: Op::Removed,
+            key,
+            before: Some(entry.print),
+            after: None,
+            version: entry.version,
+            row: entry.row.clone(),
+            previous: entry.whole.then(|| entry.row.clone()),
+        });
+    }
+    for (&key, in_doubt) in told.doubts.iter().filter(|(key, _)| gone(key)) {
+        changes.extend(in_doubt.settling(key, None, None));
     }
     let mut reprints = Vec::new();
     for key in order {
         let rows = &by_key[&key];
         if let [row] = rows[..] {
             let print = printer.row(row.as_ref(), &columns.picker);
+            if let Some(in_doubt) = told.doubts.get(&key) {
+                changes.extend(if spec.full {
+                    let version = in_doubt.doubt.version_after().wrapping_add(1);
+                    Some(Change { version, ..here(told, None, key, row, print) })
+                } else {
+                    in_doubt.settling(key, Some(print), Some(row))
+                });
+                continue;
+            }
             let before = told.entries.get(&key);
             match before.filter(|_| !spec.full) {
                 Some(entry) if entry.print == print && same_names(&entry.compare, &columns.compare) => {}
@@ -242,6 +273,19 @@ fn judge(
         summary.digest = summary.digest.wrapping_add(digest);
     }
     (changes, reprints, summary)
+}
+
+impl InDoubt {
+    /// What is said of the key now that its row has this print, or there is none.
+    fn settling(&self, key: KeyPrint, now: Option<RowPrint>, row: Option<&Row>) -> Option<Change> {
+        let (op, before, version) = self.doubt.next(now);
+        let again = now == self.doubt.after;
+        let kept = if again { &self.before } else { &self.row };
+        let previous =
+            kept.as_ref().filter(|kept| kept.whole && op != Op::Added).map(|kept| kept.row.clone());
+        let row = row.or(kept.as_ref().map(|kept| &kept.row))?.clone();
+        Some(Change { op, key, before, after: now, version, row, previous })
+    }
 }
 
 /// Whether a row is what was told, by the columns that counted then.
@@ -279,6 +323,8 @@ struct Changes {
     waiting: VecDeque<Change>,
     /// Handed out and not advanced.
     handed: BTreeSet<KeyPrint>,
+    /// Announced, with the doubt there was before.
+    announced: BTreeMap<KeyPrint, Option<InDoubt>>,
     /// Rows that are the same, whose entries have prints of other columns.
     reprints: Vec<(KeyPrint, RowPrint)>,
     columns: Columns,
@@ -324,6 +370,54 @@ impl ChangeSet for Changes {
         Ok(changes)
     }
 
+    async fn announce(&mut self, changes: &[&Change]) -> Result<(), Failure> {
+        let whole = self.spec.keep_rows;
+        let mut kept = Vec::new();
+        for change in changes {
+            if !self.handed.contains(&change.key) {
+                return Err(Failure::internal("announce a change that was not handed out"));
+            }
+            kept.push(Kept { row: self.kept(&change.row)?, whole });
+        }
+        let mut replaced = Vec::new();
+        {
+            let mut told = self.told()?;
+            for (change, kept) in changes.iter().zip(kept) {
+                let old = told.doubts.get(&change.key).cloned();
+                let doubt = Doubt::of(change);
+                let entry = told.entries.get(&change.key);
+                let before = match &old {
+                    // The same once more: what was before it is not told any better now.
+                    Some(old) if old.doubt == doubt => old.before.clone(),
+                    Some(old) => old.row.clone(),
+                    None => entry.map(|entry| Kept { row: entry.row.clone(), whole: entry.whole }),
+                };
+                let row = (change.op != Op::Removed).then_some(kept);
+                // A row that is sent again in full is what was told before, whether it arrives or not.
+                let same =
+                    change.op == Op::Added && entry.is_some_and(|entry| Some(entry.print) == change.after);
+                if old.is_some() || !same {
+                    told.doubts.insert(change.key, InDoubt { doubt, row, before });
+                }
+                replaced.push((change.key, old));
+            }
+        }
+        self.announced.extend(replaced);
+        Ok(())
+    }
+
+    async fn withdraw(&mut self, changes: &[&Change]) -> Result<(), Failure> {
+        for change in changes {
+            let Some(old) = self.announced.remove(&change.key) else { continue };
+            let mut told = self.told()?;
+            match old {
+                Some(old) => told.doubts.insert(change.key, old),
+                None => told.doubts.remove(&change.key),
+            };
+        }
+        Ok(())
+    }
+
     async fn advance(&mut self, accepted: &[&Change]) -> Result<(), Failure> {
         let mut rows = Vec::new();
         for change in accepted {
@@ -343,6 +437,7 @@ impl ChangeSet for Changes {
             None => {}
         }
         for (change, row) in accepted.iter().zip(rows) {
+            told.doubts.remove(&change.key);
             match (change.op, change.after) {
                 (Op::Removed, _) => {
                     told.entries.remove(&change.key);
@@ -361,8 +456,7 @@ impl ChangeSet for Changes {
         Ok(())
     }
 
-    // Versions of keys that are gone are kept, so ids stay the same whether an answer is outstanding or not.
-    async fn finish(self: Box<Self>, _: bool) -> Result<(), Failure> {
+    async fn finish(self: Box<Self>) -> Result<(), Failure> {
         let mut told = self.told()?;
         told.complete |= self.waiting.is_empty();
         if self.summary.columns_changed.is_none()

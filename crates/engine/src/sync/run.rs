@@ -179,9 +179,7 @@ impl Walk<'_> {
         self.enter(record, RunState::Planning).await?;
         self.record_faults(record.id, changes.summary()).await?;
         let result = self.guard_and_send(record, changes.as_mut(), bound).await;
-        // A run that ended early may have been told of messages that it could not take note of.
-        let outstanding = record.counts.unanswered > 0 || result.is_err();
-        let finished = changes.finish(outstanding).await;
+        let finished = changes.finish().await;
         result.and(finished)
     }
 

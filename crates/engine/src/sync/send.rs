@@ -1,9 +1,10 @@
 //! Changes on their way: rendered, published with several batches in flight, recorded, and only then counted as told.
 //!
-//! What is done in which order, for each batch: publish, wait for every receipt, retry what may be retried, record what
-//! became of each row, advance the baseline by what was accepted. A process that dies between the broker's answer and the
-//! advance sends those rows once more, with the same change ids; there is no other place that repeats a row, apart
-//! from an answer that was lost.
+//! What is done in which order, for each batch: announce its changes to the baseline, publish, wait for every receipt, retry
+//! what may be retried, record what became of each row, advance the baseline by what was accepted and withdraw what
+//! certainly was not. A process that dies between announcing and advancing sends those rows once more, with the same
+//! change ids as long as they are what they were; there is no other place that repeats a row, apart from an answer
+//! that was lost.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,6 +100,8 @@ impl Item {
 #[derive(Default)]
 struct Delivered {
     accepted: Vec<Change>,
+    /// Certainly not told.
+    withdrawn: Vec<Change>,
     counts: RunCounts,
     /// Why the run has to end: the destination stayed away, or the record cannot be written.
     stop: Option<Failure>,
@@ -156,7 +159,11 @@ impl Sender<'_> {
                 record.error = delivered.first_rejection.as_ref().map(crate::run::RunError::from);
             }
             let accepted: Vec<&Change> = delivered.accepted.iter().collect();
-            let advanced = if accepted.is_empty() { Ok(()) } else { changes.advance(&accepted).await };
+            let withdrawn: Vec<&Change> = delivered.withdrawn.iter().collect();
+            let mut advanced = if accepted.is_empty() { Ok(()) } else { changes.advance(&accepted).await };
+            if !withdrawn.is_empty() {
+                advanced = advanced.and(changes.withdraw(&withdrawn).await);
+            }
             if let Some(failure) = delivered.stop.or(advanced.err()) {
                 stop.get_or_insert(failure);
             }
@@ -223,7 +230,7 @@ impl Sender<'_> {
         }
     }
 
-    /// Renders a batch. What cannot be sent is recorded as rejected, what need not be sent is advanced.
+    /// Renders a batch. What cannot be sent is recorded as rejected, what need not be sent is advanced, the rest announced.
     async fn prepare(
         &self,
         batch: Vec<Change>,
@@ -277,6 +284,10 @@ impl Sender<'_> {
             let skipped: Vec<&Change> = skipped.iter().collect();
             changes.advance(&skipped).await?;
         }
+        let announced: Vec<&Change> = items.iter().filter_map(|item| item.change.as_ref()).collect();
+        if !announced.is_empty() {
+            changes.announce(&announced).await?;
+        }
         Ok((items, outbounds))
     }
 
@@ -309,7 +320,7 @@ impl Sender<'_> {
             delivered.counts.retries += items.len() as u64;
             if let Err(stop) = self.wait(&failure, progress.idle(), &mut pause).await {
                 delivered.counts.retries -= items.len() as u64;
-                outcomes.extend(left_over(items, outbounds, &mut delivered.counts));
+                outcomes.extend(left_over(items, outbounds, &mut delivered));
                 delivered.stop = Some(stop);
                 break;
             }
@@ -379,7 +390,9 @@ impl Sender<'_> {
                 let status = if unknown { RowStatus::Unknown } else { RowStatus::Rejected };
                 delivered.counts.possible_duplicates += u64::from(unknown); // it goes once more, in the next run
                 delivered.counts.unanswered += u64::from(item.lost_answers > 0);
-                let (outcome, _) = item.outcome(outbound, status, Some(failure.code));
+                let in_doubt = item.lost_answers > 0;
+                let (outcome, change) = item.outcome(outbound, status, Some(failure.code));
+                delivered.withdrawn.extend(change.filter(|_| !in_doubt));
                 self.watch.event(Event::Rejected(&outcome));
                 delivered
                     .first_rejection
@@ -426,8 +439,9 @@ impl Sender<'_> {
 
 /// The outcomes of messages that are neither accepted nor rejected when the run ends. They stay differences, and go in
 /// the next run; those whose answer was lost may arrive twice.
-fn left_over(items: Vec<Item>, outbounds: Vec<Outbound>, counts: &mut RunCounts) -> Vec<RowOutcome> {
+fn left_over(items: Vec<Item>, outbounds: Vec<Outbound>, delivered: &mut Delivered) -> Vec<RowOutcome> {
     let mut outcomes = Vec::new();
+    let counts = &mut delivered.counts;
     for (item, outbound) in items.into_iter().zip(outbounds) {
         if item.lost_answers > 0 {
             // Where a refusal came after the lost answer, the second try was counted when it was made.
@@ -435,6 +449,8 @@ fn left_over(items: Vec<Item>, outbounds: Vec<Outbound>, counts: &mut RunCounts)
             counts.unanswered += 1;
             let code = Some(codes::CONNECTION_LOST);
             outcomes.push(item.outcome(outbound, RowStatus::Unknown, code).0);
+        } else {
+            delivered.withdrawn.extend(item.change);
         }
     }
     outcomes

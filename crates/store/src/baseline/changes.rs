@@ -1,12 +1,13 @@
 //! The changes of one run: walks the partitions that have some, and writes down what was accepted.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::{JoinError, JoinHandle};
 use warren_engine::change::{Change, Op};
+use warren_engine::doubt::version_after;
 use warren_engine::failure::Failure;
 use warren_engine::fingerprint::RowPrint;
 use warren_engine::model::{Column, Schema};
@@ -14,18 +15,23 @@ use warren_engine::ports::{ChangeSet, DiffSummary};
 use warren_engine::row::{Row, RowRef};
 
 use super::Sizes;
+use super::columns::names;
 use super::compact::{Keep, compact, project};
 use super::count::Different;
+use super::doubts::Doubts;
 use super::folder::Folder;
-use super::generation::{Generation, open_keys, past_epoch};
-use super::journal::{Accepted, RowsWriter, key_schema};
+use super::generation::{Generation, open_keys};
+use super::journal::{Announced, Line, RowsWriter, key_schema};
 use super::keys::KeysFile;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, rows_name};
 use super::merge::{Rules, Verdict, judge};
 use super::partition::{Entry, PARTITION_BITS};
-use super::segment::{Header, Segment, StoredSchema, Trust};
+use super::segment::{Fate, Header, Segment, StoredSchema, Trust};
 use super::spill::{Fresh, Spill};
 use super::walk::Walk;
+
+/// Sets of columns that counted before and are kept, newest first: each is another print of every row.
+const OLD_SETS_MAX: usize = 4;
 
 /// What a run has read and found; does not change any more.
 pub(crate) struct Found {
@@ -34,6 +40,7 @@ pub(crate) struct Found {
     /// Whether the manifest is on disk.
     pub(crate) stored: bool,
     pub(crate) keys: Option<KeysFile>,
+    pub(crate) doubts: Doubts,
     pub(crate) spill: Spill,
     pub(crate) rules: Rules,
     pub(crate) schema: Arc<Schema>,
@@ -66,11 +73,13 @@ pub(crate) struct Changes {
     walked: bool,
 }
 
-/// What was accepted so far.
+/// What was told so far.
 #[derive(Default)]
 struct Told {
     journal: Option<RowsWriter>,
     changes: u64,
+    /// Announced, and neither told nor withdrawn; by key.
+    under_way: HashMap<u128, Announced>,
 }
 
 impl Changes {
@@ -85,6 +94,21 @@ impl Changes {
             left: VecDeque::new(),
             walked: false,
         }
+    }
+
+    /// Writes something of changes into the journal.
+    async fn write(
+        &self,
+        changes: &[&Change],
+        write: impl FnOnce(&mut Told, &Found, &[Telling]) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // A change's rows are shared bytes, so this copies no row.
+        let tellings = changes.iter().map(|change| Telling::of(change)).collect::<Result<Vec<_>, _>>()?;
+        let (found, told) = (Arc::clone(&self.found), Arc::clone(&self.told));
+        blocking(move || write(&mut lock(&told), &found, &tellings)).await
     }
 
     fn fetch(&self, max: usize) -> JoinHandle<Result<Vec<Change>, Failure>> {
@@ -118,17 +142,19 @@ impl ChangeSet for Changes {
         Ok(self.left.drain(..count).collect())
     }
 
-    async fn advance(&mut self, accepted: &[&Change]) -> Result<(), Failure> {
-        if accepted.is_empty() {
-            return Ok(());
-        }
-        // A change's rows are shared bytes, so this copies no row.
-        let accepted = accepted.iter().map(|change| Telling::of(change)).collect::<Result<Vec<_>, _>>()?;
-        let (found, told) = (Arc::clone(&self.found), Arc::clone(&self.told));
-        blocking(move || lock(&told).advance(&found, &accepted)).await
+    async fn announce(&mut self, changes: &[&Change]) -> Result<(), Failure> {
+        self.write(changes, Told::announce).await
     }
 
-    async fn finish(self: Box<Self>, outstanding: bool) -> Result<(), Failure> {
+    async fn withdraw(&mut self, changes: &[&Change]) -> Result<(), Failure> {
+        self.write(changes, Told::withdraw).await
+    }
+
+    async fn advance(&mut self, accepted: &[&Change]) -> Result<(), Failure> {
+        self.write(accepted, Told::advance).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(), Failure> {
         let Changes { found, summary, told, ahead, walked, .. } = *self;
         if let Some(ahead) = ahead {
             // What it fetched, or failed to, nobody asked for.
@@ -140,24 +166,27 @@ impl ChangeSet for Changes {
             let told = std::mem::take(&mut *lock(&told));
             let nothing_planned = summary.counts.planned.total() == 0;
             let settled = summary.columns_changed.is_none() || told.changes > 0 || nothing_planned;
-            told.finish(&found, walked, settled, outstanding)
+            // Of these keys the prints may still be of columns that counted before.
+            let some_left = told.changes < summary.counts.planned.total()
+                || summary.counts.duplicate_keys > 0
+                || found.rules.full;
+            told.finish(&found, walked, settled, some_left)
         })
         .await
     }
 }
 
-/// One accepted change, with the row as it is to be kept.
+/// One change, with the entry and the row as they are to be kept once it was told.
 struct Telling {
     entry: Entry,
+    op: Op,
+    before: Option<RowPrint>,
     row: Option<Row>,
 }
 
 impl Telling {
     fn of(change: &Change) -> Result<Telling, Failure> {
-        let version = match change.op {
-            Op::Added | Op::Removed => change.version,
-            Op::Changed => change.version.wrapping_add(1),
-        };
+        let version = version_after(change.op, change.version);
         let print = match change.op {
             Op::Added | Op::Changed => change.after,
             // The entry goes; only its version is looked at.
@@ -165,60 +194,99 @@ impl Telling {
         };
         let print = print.ok_or_else(|| Failure::internal("advance by a change that has no row"))?;
         let row = (change.op != Op::Removed).then(|| change.row.clone());
-        Ok(Telling { entry: Entry::new(change.key, print, version), row })
+        let entry = Entry::new(change.key, print, version);
+        Ok(Telling { entry, op: change.op, before: change.before, row })
     }
 }
 
 impl Told {
-    fn advance(&mut self, found: &Found, accepted: &[Telling]) -> Result<(), Failure> {
-        let journal = match &mut self.journal {
-            Some(journal) => journal,
-            None => self.journal.insert(begin_journal(found)?),
-        };
-        let mut known: Option<(&Arc<Schema>, u16)> = None;
-        let mut lines = Vec::with_capacity(accepted.len());
-        for Telling { entry, row } in accepted {
-            let Some(row) = row else {
-                lines.push(Accepted { entry: *entry, row: None });
-                continue;
-            };
-            let number = match known.filter(|(schema, _)| Arc::ptr_eq(schema, &row.schema)) {
-                Some((_, number)) => number,
-                None => journal.schema(&stored_schema(found, &row.schema)?)?,
-            };
-            known = Some((&row.schema, number));
-            let bytes = if found.keep_rows {
-                row.bytes.clone()
-            } else {
-                let cells = found.key_names.iter().filter_map(|name| row.schema.index_of(name));
-                Bytes::from(project(RowRef::new(&row.bytes), cells))
-            };
-            lines.push(Accepted { entry: *entry, row: Some((number, bytes)) });
-        }
-        journal.append(&mut lines)?;
-        self.changes += accepted.len() as u64;
-        journal.sync_if_due()
+    fn announce(&mut self, found: &Found, changes: &[Telling]) -> Result<(), Failure> {
+        let journal = self.journal(found)?;
+        let mut lines = lines(journal, found, changes)?;
+        let places = journal.announce(&mut lines)?;
+        self.under_way.extend(places);
+        Ok(())
     }
 
-    fn finish(self, found: &Found, walked: bool, settled: bool, outstanding: bool) -> Result<(), Failure> {
+    fn withdraw(&mut self, found: &Found, changes: &[Telling]) -> Result<(), Failure> {
+        let mut settled: Vec<_> =
+            changes.iter().filter_map(|change| self.under_way.get(&change.entry.key()).copied()).collect();
+        if settled.is_empty() {
+            return Ok(());
+        }
+        self.journal(found)?.settle(&mut settled, Fate::Withdrawn)?;
+        for change in changes {
+            self.under_way.remove(&change.entry.key());
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, found: &Found, accepted: &[Telling]) -> Result<(), Failure> {
+        let (mut settled, mut keys) = (Vec::new(), Vec::new());
+        // What was announced is there with its row, and only its fate is to be written.
+        let mut others = Vec::new();
+        for change in accepted {
+            match self.under_way.get(&change.entry.key()) {
+                Some(announced) => {
+                    settled.push(*announced);
+                    keys.push(change.entry.key());
+                }
+                None => others.push(change),
+            }
+        }
+        let journal = self.journal(found)?;
+        if !settled.is_empty() {
+            journal.settle(&mut settled, Fate::Told)?;
+        }
+        if !others.is_empty() {
+            let mut lines = lines(journal, found, others)?;
+            journal.told(&mut lines)?;
+        }
+        journal.sync_if_due()?;
+        self.changes += accepted.len() as u64;
+        for key in &keys {
+            self.under_way.remove(key);
+        }
+        Ok(())
+    }
+
+    /// The run's journal, which is made when something is first written.
+    fn journal(&mut self, found: &Found) -> Result<&mut RowsWriter, Failure> {
+        match &mut self.journal {
+            Some(journal) => Ok(journal),
+            none => Ok(none.insert(begin_journal(found)?)),
+        }
+    }
+
+    fn finish(self, found: &Found, walked: bool, settled: bool, some_left: bool) -> Result<(), Failure> {
         let mut next = found.manifest.clone();
         next.complete |= walked;
         if settled {
             next.key.clone_from(&found.key);
             next.compare = vec![found.compare.clone()];
+            if some_left {
+                let yielded =
+                    |old: &&Vec<Column>| names(old).all(|name| found.schema.index_of(name).is_some());
+                let others =
+                    found.manifest.compare.iter().filter(|old| !names(old).eq(names(&found.compare)));
+                next.compare.extend(others.filter(yielded).take(OLD_SETS_MAX).cloned());
+            }
         }
         let mut generation = Generation {
             manifest: found.manifest.clone(),
             keys: open_keys(&found.folder, &found.manifest)?,
+            doubts: found.doubts.clone(),
             stored: found.stored,
         };
-        let journal = match self.journal.filter(|_| self.changes > 0) {
-            Some(mut journal) => {
+        let journal = match self.journal {
+            Some(mut journal) if self.changes > 0 || !self.under_way.is_empty() => {
                 let bytes = journal.end()?;
-                let segment = Segment::open(&found.folder, journal.number, Trust::Named(bytes))?;
-                // What was sent and not answered keeps its id, as after a death.
-                next.epoch += if outstanding { past_epoch(&segment, found.manifest.epoch16())? } else { 1 };
-                Some((segment, bytes))
+                Some((Segment::open(&found.folder, journal.number, Trust::Named(bytes))?, bytes))
+            }
+            Some(journal) => {
+                // All that was announced was withdrawn.
+                found.folder.remove(&rows_name(journal.number))?;
+                None
             }
             None => None,
         };
@@ -271,6 +339,36 @@ impl Reprinting<'_> {
         });
         Ok(())
     }
+}
+
+/// Changes as they are written into the journal.
+fn lines<'t>(
+    journal: &mut RowsWriter,
+    found: &Found,
+    changes: impl IntoIterator<Item = &'t Telling>,
+) -> Result<Vec<Line>, Failure> {
+    let mut known: Option<(&Arc<Schema>, u16)> = None;
+    let mut lines = Vec::new();
+    for Telling { entry, op, before, row } in changes {
+        let (entry, op, before) = (*entry, *op, *before);
+        let Some(row) = row else {
+            lines.push(Line { entry, op, before, row: None });
+            continue;
+        };
+        let number = match known.filter(|(schema, _)| Arc::ptr_eq(schema, &row.schema)) {
+            Some((_, number)) => number,
+            None => journal.schema(&stored_schema(found, &row.schema)?)?,
+        };
+        known = Some((&row.schema, number));
+        let bytes = if found.keep_rows {
+            row.bytes.clone()
+        } else {
+            let cells = found.key_names.iter().filter_map(|name| row.schema.index_of(name));
+            Bytes::from(project(RowRef::new(&row.bytes), cells))
+        };
+        lines.push(Line { entry, op, before, row: Some((number, bytes)) });
+    }
+    Ok(lines)
 }
 
 /// Creates the run's journal. The manifest is written before it, if there is none yet: see [`super::manifest`].

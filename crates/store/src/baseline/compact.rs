@@ -7,12 +7,13 @@
 //!   fourfold growth of the file it is in.
 
 use bytes::Bytes;
+use warren_engine::change::Op;
 use warren_engine::failure::Failure;
 use warren_engine::row::RowRef;
 
 use super::folder::Folder;
 use super::generation::Generation;
-use super::journal::{Accepted, RowsWriter, key_schema};
+use super::journal::{Line, RowsWriter, key_schema};
 use super::manifest::SegmentInfo;
 use super::partition::{Entry, PARTITION_BITS, PARTITIONS};
 use super::previous::{Located, RowStore};
@@ -91,11 +92,10 @@ fn merge(
     for partition in 0..PARTITIONS {
         let Some(keys) = &generation.keys else { break };
         keys.partition(partition, &mut entries, &mut scratch)?;
-        // A row that is in none of these files is in an older one, which stays.
-        let located = rows.locate(partition, &entries)?;
-        let mut located: Vec<(usize, Located)> =
-            located.into_iter().enumerate().filter_map(|(at, located)| Some((at, located?))).collect();
-        rows.read(&mut located, |at, stored, bytes| merging.take(entries[at], stored, bytes))?;
+        merging.take_all(&rows, partition, &entries)?;
+        for entries in generation.doubts.rows_of(partition) {
+            merging.take_all(&rows, partition, &entries)?;
+        }
         merging.flush()?;
     }
     let mut writer = merging.writer;
@@ -107,11 +107,19 @@ fn merge(
 struct Merging<'a> {
     writer: RowsWriter,
     keep: Keep<'a>,
-    pending: Vec<Accepted>,
+    pending: Vec<Line>,
     bytes: usize,
 }
 
 impl Merging<'_> {
+    /// Takes the rows of entries of a partition. A row that is in none of the files is in an older one, which stays.
+    fn take_all(&mut self, rows: &RowStore, partition: usize, entries: &[Entry]) -> Result<(), Failure> {
+        let located = rows.locate(partition, entries)?;
+        let mut located: Vec<(usize, Located)> =
+            located.into_iter().enumerate().filter_map(|(at, located)| Some((at, located?))).collect();
+        rows.read(&mut located, |at, stored, bytes| self.take(entries[at], stored, bytes))
+    }
+
     fn take(&mut self, entry: Entry, stored: &StoredSchema, bytes: &[u8]) -> Result<(), Failure> {
         let names_key = self.keep.key.iter().all(|name| stored.schema.index_of(name).is_some());
         let row = if stored.whole && !self.keep.rows && names_key {
@@ -122,12 +130,12 @@ impl Merging<'_> {
             (self.writer.schema(stored)?, Bytes::copy_from_slice(bytes))
         };
         self.bytes += row.1.len();
-        self.pending.push(Accepted { entry, row: Some(row) });
+        self.pending.push(Line { entry, op: Op::Added, before: None, row: Some(row) });
         if self.bytes >= APPEND_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        self.writer.append(&mut self.pending)?;
+        self.writer.told(&mut self.pending)?;
         self.pending.clear();
         self.bytes = 0;
         Ok(())

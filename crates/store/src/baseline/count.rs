@@ -12,8 +12,9 @@ use warren_engine::ports::RowFault;
 use warren_engine::row::RowRef;
 use warren_engine::run::PerOp;
 
+use super::doubts::{Doubts, judge_in_doubt};
 use super::keys::KeysFile;
-use super::merge::{Difference, Rules, Verdict, judge};
+use super::merge::{Difference, Rules, Verdict};
 use super::partition::PARTITIONS;
 use super::read::SAMPLES_MAX;
 use super::spill::{Fresh, RowWalk, Spill};
@@ -45,11 +46,16 @@ pub(crate) struct Different {
 const DIFFERENCES_KEPT_MAX: usize = 128 << 10;
 
 /// Compares every partition, on as many threads as there are cores, up to four.
-pub(crate) fn count(keys: Option<&KeysFile>, spill: &Spill, rules: Rules) -> Result<Counted, Failure> {
+pub(crate) fn count(
+    keys: Option<&KeysFile>,
+    spill: &Spill,
+    doubts: &Doubts,
+    rules: Rules,
+) -> Result<Counted, Failure> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
     let turn = Turn::default();
     let work = || {
-        let result = count_some(keys, spill, rules, &turn);
+        let result = count_some(keys, spill, doubts, rules, &turn);
         turn.failed.fetch_or(result.is_err(), Ordering::Relaxed);
         result
     };
@@ -89,7 +95,13 @@ struct Turn {
     failed: AtomicBool,
 }
 
-fn count_some(keys: Option<&KeysFile>, spill: &Spill, rules: Rules, turn: &Turn) -> Result<Counted, Failure> {
+fn count_some(
+    keys: Option<&KeysFile>,
+    spill: &Spill,
+    doubts: &Doubts,
+    rules: Rules,
+    turn: &Turn,
+) -> Result<Counted, Failure> {
     let mut counted = Counted::default();
     let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
     while !turn.failed.load(Ordering::Relaxed) {
@@ -103,7 +115,7 @@ fn count_some(keys: Option<&KeysFile>, spill: &Spill, rules: Rules, turn: &Turn)
         }
         spill.fresh(partition, &mut fresh, &mut scratch)?;
         let mut differences = Vec::new();
-        judge(&base, &fresh, rules, |verdict| match verdict {
+        judge_in_doubt(&base, &fresh, doubts.of(partition), rules, |verdict| match verdict {
             Verdict::Differs(difference) => {
                 let Difference { op, key, .. } = difference;
                 *counted.planned.of(op) += 1;

@@ -1,7 +1,7 @@
 //! The folder of one baseline: every file operation goes through here, so that each failure names its file, and a
 //! test can make any single step fail.
 //!
-//! What is written here is named: `manifest.json`, `keys-N`, `rows-N`, and `*.tmp` for what is not yet whole.
+//! What is written here is named: `manifest.json`, `keys-N`, `rows-N`, `doubts-N`, and `*.tmp` for what is not yet whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -191,10 +191,10 @@ pub(crate) fn damaged(path: &Path, offset: u64, what: &str) -> Failure {
 }
 
 /// A file that a newer version wrote.
-pub(crate) fn too_new(path: &Path, version: u64) -> Failure {
+pub(crate) fn too_new(path: &Path, version: u64, newest: u64) -> Failure {
     Failure::new(FailureKind::Internal, codes::STATE_TOO_NEW, "read the baseline")
         .at(path.display().to_string())
-        .detail(format!("the file has format version {version}; this version of Warren reads 1"))
+        .detail(format!("the file has format version {version}; this version of Warren reads up to {newest}"))
         .remedy("use the version of Warren that wrote it, or a newer one")
 }
 

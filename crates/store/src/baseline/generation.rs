@@ -2,28 +2,32 @@
 //!
 //! The steps of a replacement, each of which may be the last before the process dies:
 //! 1. the journal is synced;
-//! 2. `keys-(N+1).tmp` is written, synced and renamed: nobody names it yet;
+//! 2. `keys-(N+1).tmp`, and `doubts-(N+1).tmp` if there are any, are written, synced and renamed: nobody names them yet;
 //! 3. the manifest is replaced: from here on the new generation is the baseline;
 //! 4. files that no manifest names are removed.
 //!
 //! Before 3 the next run finds the old manifest and the journal, and does the same again; after it, only 4 is left.
 
+use warren_engine::change::Op;
 use warren_engine::failure::Failure;
 use warren_engine::fingerprint::{Picker, Printer};
 use warren_engine::row::RowRef;
 
 use super::columns::{Columns, names};
+use super::doubts::Doubts;
 use super::folder::Folder;
 use super::keys::{KeysFile, KeysWriter};
 use super::manifest::{Manifest, SegmentInfo, rows_name};
 use super::partition::{Entry, PARTITIONS};
 use super::previous::{RowStore, missing_row};
-use super::segment::{Record, Segment, Trust, records};
+use super::segment::{Fate, Record, Segment, Trust};
 
 /// A baseline as it lies in its folder.
 pub(crate) struct Generation {
     pub(crate) manifest: Manifest,
     pub(crate) keys: Option<KeysFile>,
+    /// The keys whose last answer nobody knows.
+    pub(crate) doubts: Doubts,
     /// Whether the manifest is on disk.
     pub(crate) stored: bool,
 }
@@ -38,7 +42,8 @@ impl Generation {
         let loaded = Manifest::load(folder)?;
         let stored = loaded.is_some();
         let manifest = loaded.unwrap_or_else(Manifest::empty);
-        let mut generation = Generation { keys: open_keys(folder, &manifest)?, manifest, stored };
+        let (keys, doubts) = (open_keys(folder, &manifest)?, Doubts::open(folder, &manifest)?);
+        let mut generation = Generation { manifest, keys, doubts, stored };
         generation.recover(folder)?;
         generation.manifest.remove_others(folder)?;
         Ok(generation)
@@ -65,7 +70,6 @@ impl Generation {
         tracing::info!(folder = %folder.path().display(), "taking up what an interrupted run had recorded");
         folder.cut(&rows_name(number), journal.end)?;
         let mut next = self.manifest.clone();
-        next.epoch += past_epoch(&journal, self.manifest.epoch16())?;
         // The run that died may have printed other columns, and not all entries.
         if !next.compare.contains(&journal.header.compare) {
             next.compare.push(journal.header.compare.clone());
@@ -76,8 +80,8 @@ impl Generation {
         self.replace(folder, next, Some((&journal, journal.end)), &mut |_, _, _| Ok(()))
     }
 
-    /// Writes the next key file out of this one, a journal and reprints, and makes `next`, with what follows from
-    /// them, the manifest.
+    /// Writes the next key file and doubts out of these, a journal and reprints, and makes `next`, with what follows
+    /// from them, the manifest.
     pub(crate) fn replace(
         &mut self,
         folder: &Folder,
@@ -86,44 +90,56 @@ impl Generation {
         reprints: &mut Reprints<'_>,
     ) -> Result<(), Failure> {
         next.generation += 1;
-        let (rows, put) =
+        let written =
             self.write_keys(folder, next.generation, journal.map(|(segment, _)| segment), reprints)?;
-        next.rows = rows;
+        written.doubts.store(folder, next.generation)?;
+        next.rows = written.rows;
+        next.doubts = written.doubts.len() as u64;
         if let Some((segment, bytes)) = journal {
-            next.segments.push(SegmentInfo { number: segment.header.number, bytes, rows: put });
+            next.segments.push(SegmentInfo { number: segment.header.number, bytes, rows: written.put });
             next.next_segment = segment.header.number + 1;
+            next.epoch += written.epochs;
         }
         next.store(folder)?;
         self.keys = open_keys(folder, &next)?;
+        self.doubts = written.doubts;
         self.manifest = next;
         self.stored = true;
         self.manifest.remove_others(folder)
     }
 
-    /// Returns how many keys there are, and how many rows the journal has.
     fn write_keys(
         &self,
         folder: &Folder,
         generation: u64,
         journal: Option<&Segment>,
         reprints: &mut Reprints<'_>,
-    ) -> Result<(u64, u64), Failure> {
+    ) -> Result<Written, Failure> {
         let mut writer = KeysWriter::create(folder, generation)?;
-        let (mut base, mut told, mut reprinted) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut base, mut told, mut reprinted) = (Vec::new(), Said::default(), Vec::new());
         let mut scratch = Vec::new();
-        let mut put = 0;
+        let mut written = Written { epochs: 1, ..Written::default() };
         for partition in 0..PARTITIONS {
             base.clear();
             if let Some(keys) = &self.keys {
                 keys.partition(partition, &mut base, &mut scratch)?;
             }
-            read_told(journal, partition, &mut told, &mut scratch)?;
-            put += told.iter().filter(|record| !record.removed).count() as u64;
+            told.read(journal, partition, &mut scratch)?;
+            written.put += told.told.iter().filter(|record| !record.removed()).count() as u64;
+            let gone = told.told.iter().filter(|record| record.removed());
+            // Versions wrap, so "not before the epoch" is a distance.
+            let distances =
+                gone.map(|gone| gone.entry.version().wrapping_sub(self.manifest.epoch16()) as i16);
+            written.epochs = distances.fold(written.epochs, |most, distance| {
+                u64::try_from(distance).map_or(most, |distance| most.max(distance + 1))
+            });
+            written.doubts.extend(told.doubts(self.doubts.of(partition), &base));
             reprinted.clear();
             reprints(partition, &base, &mut reprinted)?;
-            write_partition(&mut writer, &base, &told, &reprinted)?;
+            write_partition(&mut writer, &base, &told.told, &reprinted)?;
         }
-        Ok((writer.finish()?, put))
+        written.rows = writer.finish()?;
+        Ok(written)
     }
 
     /// Prints every entry anew over the columns in use, from the kept rows. Returns whether that could be done.
@@ -171,24 +187,70 @@ pub(crate) fn open_keys(folder: &Folder, manifest: &Manifest) -> Result<Option<K
     KeysFile::open(folder, manifest.generation, manifest.rows).map(Some)
 }
 
-/// What the journal says of a partition's keys, the last of each, sorted.
-fn read_told(
-    journal: Option<&Segment>,
-    partition: usize,
-    told: &mut Vec<Record>,
-    scratch: &mut Vec<u8>,
-) -> Result<(), Failure> {
-    told.clear();
-    let Some(journal) = journal else { return Ok(()) };
-    for &block in journal.blocks_of(partition) {
-        journal.record_bytes(block, scratch)?;
-        told.extend(records(scratch));
+/// What came of writing a key file.
+#[derive(Default)]
+struct Written {
+    /// Keys there are.
+    rows: u64,
+    /// Rows of the journal that are the last of their key.
+    put: u64,
+    doubts: Doubts,
+    /// How far the epoch goes on, so that a key that was removed never begins again with a version it had: past the versions
+    /// of all that were, and at least by one.
+    epochs: u64,
+}
+
+/// What a journal says of a partition's keys, sorted by key.
+#[derive(Default)]
+struct Said {
+    /// What was told, the last of each key.
+    told: Vec<Record>,
+    /// What was announced and neither told nor withdrawn. A journal announces a key once.
+    open: Vec<Record>,
+}
+
+impl Said {
+    fn read(
+        &mut self,
+        journal: Option<&Segment>,
+        partition: usize,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        self.told.clear();
+        self.open.clear();
+        let Some(journal) = journal else { return Ok(()) };
+        for &block in journal.blocks_of(partition) {
+            for (turn, record) in journal.records(block, scratch)?.enumerate() {
+                match journal.fate(block, turn) {
+                    Fate::Told => self.told.push(record),
+                    Fate::Open => self.open.push(record),
+                    Fate::Withdrawn => {}
+                }
+            }
+        }
+        // Stable, so the last of a key is the last that was written; reversed, it is the one that is kept.
+        self.told.reverse();
+        self.told.sort_by_key(|record| record.entry.key());
+        self.told.dedup_by_key(|record| record.entry.key());
+        self.open.sort_unstable_by_key(|record| record.entry.key());
+        Ok(())
     }
-    // Stable, so the last of a key is the last that was written; reversed, it is the one that is kept.
-    told.reverse();
-    told.sort_by_key(|record| record.entry.key());
-    told.dedup_by_key(|record| record.entry.key());
-    Ok(())
+
+    /// The doubts of the partition from now on, out of those there were.
+    fn doubts(&self, before: &[Record], base: &[Entry]) -> Vec<Record> {
+        let among = |records: &[Record], one: &Record| {
+            records.binary_search_by_key(&one.entry.key(), |other| other.entry.key()).is_ok()
+        };
+        let stays = |one: &&Record| !among(&self.told, one) && !among(&self.open, one);
+        let stay = before.iter().filter(stays);
+        // A row that was sent again in full is what was told before, whether it arrived or not.
+        let same = |one: &Record| {
+            let entry = base.binary_search_by_key(&one.entry.key(), |entry| entry.key()).map(|at| base[at]);
+            one.op == Op::Added && entry.is_ok_and(|entry| entry.print() == one.entry.print())
+        };
+        let opens = |one: &&Record| !among(&self.told, one) && (among(before, one) || !same(one));
+        stay.chain(self.open.iter().filter(opens)).copied().collect()
+    }
 }
 
 fn write_partition(
@@ -212,23 +274,5 @@ fn write_partition(
 }
 
 fn put(writer: &mut KeysWriter, record: &Record) -> Result<(), Failure> {
-    if record.removed { Ok(()) } else { writer.push(record.entry) }
-}
-
-/// How far the epoch must go on so that a key that was removed never begins again with a version it had.
-///
-/// A run that ends in good order sees to that by counting the epoch up. After a death it stays, so that changes
-/// sent again keep their id; a key added and removed within one epoch needs two deaths, and then the epoch moves.
-pub(crate) fn past_epoch(journal: &Segment, epoch: u16) -> Result<u64, Failure> {
-    let mut scratch = Vec::new();
-    let mut past = 0;
-    for &block in &journal.blocks {
-        journal.record_bytes(block, &mut scratch)?;
-        for record in records(&scratch).filter(|record| record.removed) {
-            // Versions wrap, so "not before the epoch" is a distance.
-            let distance = record.entry.version().wrapping_sub(epoch) as i16;
-            past = past.max(u64::try_from(distance).map_or(0, |distance| distance + 1));
-        }
-    }
-    Ok(past)
+    if record.removed() { Ok(()) } else { writer.push(record.entry) }
 }

@@ -1,13 +1,15 @@
 //! Writes row files: the journal of a run, block by block, and compacted files.
 //!
-//! What `append` has returned from survives the death of the process, since it was handed to the operating system.
+//! What a call has returned from survives the death of the process, since it was handed to the operating system.
 //! Against a loss of power the file is synced about every second and at the end of the run: what was accepted in
-//! between may be sent once more after one, and is never lost.
+//! between may be sent once more after one, and what was announced in between is not in doubt then.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use warren_engine::change::Op;
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::fingerprint::RowPrint;
 use warren_engine::{codes, model::Schema};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -15,7 +17,8 @@ use super::folder::{Folder, Writing};
 use super::manifest::rows_name;
 use super::partition::{Entry, partition_of};
 use super::segment::{
-    BLOCK_HEADER, BlockHeader, Header, KIND_ROWS, KIND_SCHEMA, Record, SchemaBody, StoredSchema, header_bytes,
+    BLOCK_HEADER, BlockHeader, Fate, Header, KIND_ANNOUNCED, KIND_SCHEMA, KIND_SETTLED, KIND_TOLD, Record,
+    SchemaBody, StoredSchema, header_bytes, write_fate,
 };
 
 /// Rows of one block, uncompressed; large enough for zstd, small enough to read for one row.
@@ -24,12 +27,26 @@ const BLOCK_ROWS_BYTES: usize = 32 << 10;
 const COMPRESS_BYTES_MIN: usize = 128;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
-/// What is to be written of one accepted change.
+/// What is to be written of one change.
 #[derive(Debug, Clone)]
-pub(crate) struct Accepted {
+pub(crate) struct Line {
+    /// As in [`Record`].
     pub(crate) entry: Entry,
+    pub(crate) op: Op,
+    pub(crate) before: Option<RowPrint>,
     /// The row and which schema it has (see [`RowsWriter::schema`]); `None` for a removed key.
     pub(crate) row: Option<(u16, Bytes)>,
+}
+
+/// Where an announced change was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Announced {
+    /// The turn of its block among the announced ones of the file.
+    pub(crate) block: u32,
+    /// Its turn in it.
+    pub(crate) turn: u32,
+    /// Records in the block.
+    pub(crate) of: u32,
 }
 
 /// A row file being written.
@@ -39,8 +56,10 @@ pub(crate) struct RowsWriter {
     schemas: Vec<StoredSchema>,
     /// Where the last block that was written whole ends. What a failed write left behind it is written over.
     end: u64,
-    /// Rows in it.
+    /// Rows in it that were told.
     pub(crate) rows: u64,
+    /// Announced blocks in it.
+    announced: u32,
     pending: Vec<u8>,
     synced: Instant,
     compressor: zstd::bulk::Compressor<'static>,
@@ -67,6 +86,7 @@ impl RowsWriter {
             schemas: Vec::new(),
             end: bytes.len() as u64,
             rows: 0,
+            announced: 0,
             pending: Vec::new(),
             synced: Instant::now(),
             compressor,
@@ -95,29 +115,77 @@ impl RowsWriter {
         Ok(number)
     }
 
-    /// Writes what was accepted, in blocks by partition and schema.
-    pub(crate) fn append(&mut self, accepted: &mut [Accepted]) -> Result<(), Failure> {
-        accepted.sort_by_key(group_of);
+    /// Writes what was told, in blocks by partition and schema.
+    pub(crate) fn told(&mut self, lines: &mut [Line]) -> Result<(), Failure> {
+        self.lines(lines, KIND_TOLD, |_, _, _| ())?;
+        self.rows += lines.iter().filter(|line| line.row.is_some()).count() as u64;
+        Ok(())
+    }
+
+    /// Writes what is about to be told, in the same way; says where each is.
+    pub(crate) fn announce(&mut self, lines: &mut [Line]) -> Result<Vec<(u128, Announced)>, Failure> {
+        let mut places = Vec::with_capacity(lines.len());
+        let mut block = self.announced;
+        self.lines(lines, KIND_ANNOUNCED, |lines, from, to| {
+            places.extend((from..to).map(|at| {
+                let (turn, of) = ((at - from) as u32, (to - from) as u32);
+                (lines[at].entry.key(), Announced { block, turn, of })
+            }));
+            block += 1;
+        })?;
+        self.announced = block;
+        Ok(places)
+    }
+
+    /// Writes what became of announced changes.
+    pub(crate) fn settle(&mut self, settled: &mut [Announced], fate: Fate) -> Result<(), Failure> {
+        settled.sort_unstable();
+        let (mut body, mut turns) = (Vec::new(), Vec::new());
+        for block in settled.chunk_by(|one, other| one.block == other.block) {
+            turns.clear();
+            turns.extend(block.iter().map(|one| one.turn));
+            let whole = block.len() == block[0].of as usize;
+            write_fate(&mut body, block[0].block, fate, (!whole).then_some(&turns[..]));
+        }
+        self.pending.clear();
+        self.block(BlockHeader { kind: KIND_SETTLED, ..BlockHeader::default() }, &[], &body)?;
+        self.write()
+    }
+
+    /// Writes lines in blocks by partition and schema; each block is told with its lines' places.
+    fn lines(
+        &mut self,
+        lines: &mut [Line],
+        kind: u8,
+        mut tell: impl FnMut(&[Line], usize, usize),
+    ) -> Result<(), Failure> {
+        lines.sort_by_key(group_of);
         self.pending.clear();
         let (mut records, mut rows) = (Vec::new(), Vec::new());
         let mut from = 0;
-        while from < accepted.len() {
-            let group = group_of(&accepted[from]);
+        while from < lines.len() {
+            let group = group_of(&lines[from]);
             records.clear();
             rows.clear();
             let mut to = from;
-            while to < accepted.len() && group_of(&accepted[to]) == group && rows.len() < BLOCK_ROWS_BYTES {
-                let Accepted { entry, row } = &accepted[to];
+            while to < lines.len() && group_of(&lines[to]) == group && rows.len() < BLOCK_ROWS_BYTES {
+                let Line { entry, op, before, row } = &lines[to];
                 let length = row.as_ref().map_or(0, |(_, bytes)| bytes.len());
                 let length = u32::try_from(length).map_err(|_| too_large())?;
-                Record { entry: *entry, removed: row.is_none(), length }.write_to(&mut records);
+                let record = Record { entry: *entry, op: *op, length, before: *before };
+                if kind == KIND_ANNOUNCED {
+                    record.write_announced(&mut records);
+                } else {
+                    record.write_told(&mut records);
+                }
                 if let Some((_, bytes)) = row {
                     rows.extend_from_slice(bytes);
                 }
                 to += 1;
             }
+            tell(lines, from, to);
             let header = BlockHeader {
-                kind: KIND_ROWS,
+                kind,
                 partition: group.0,
                 schema: u32::from(group.1),
                 count: (to - from) as u32,
@@ -126,9 +194,7 @@ impl RowsWriter {
             self.block(header, &records, &rows)?;
             from = to;
         }
-        self.write()?;
-        self.rows += accepted.iter().filter(|accepted| accepted.row.is_some()).count() as u64;
-        Ok(())
+        self.write()
     }
 
     /// Syncs what was written, if the last sync is a while ago.
@@ -192,9 +258,9 @@ pub(crate) fn key_schema(schema: &Schema, key: &[String]) -> Result<StoredSchema
     Ok(StoredSchema { schema, whole: false })
 }
 
-fn group_of(accepted: &Accepted) -> (u16, u16) {
-    let schema = accepted.row.as_ref().map_or(0, |(schema, _)| *schema);
-    (partition_of(accepted.entry.key()) as u16, schema)
+fn group_of(line: &Line) -> (u16, u16) {
+    let schema = line.row.as_ref().map_or(0, |(schema, _)| *schema);
+    (partition_of(line.entry.key()) as u16, schema)
 }
 
 fn too_large() -> Failure {

@@ -59,7 +59,7 @@ impl KeysFile {
         }
         let version = le32(&header, 8);
         if version > VERSION {
-            return Err(too_new(file.path(), u64::from(version)));
+            return Err(too_new(file.path(), u64::from(version), u64::from(VERSION)));
         }
         if header != Self::header(generation) {
             return Err(file.damaged(8, "the header is not that of this generation"));

@@ -11,8 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::folder::{Folder, damaged, too_new};
 
-/// The format this code writes, and the newest it reads.
-pub(crate) const FORMAT: u64 = 1;
+/// The format this code writes, and the newest it reads. Format 1 knew no doubts.
+pub(crate) const FORMAT: u64 = 2;
 
 const NAME: &str = "manifest.json";
 const NAME_TMP: &str = "manifest.json.tmp";
@@ -23,10 +23,13 @@ pub(crate) struct Manifest {
     pub(crate) format: u64,
     /// Counts the key files; 0 has none.
     pub(crate) generation: u64,
-    /// Counts the runs that ended in good order and advanced something.
+    /// The version that an added key begins with: past that of every key that was removed.
     pub(crate) epoch: u64,
     /// Keys in the baseline.
     pub(crate) rows: u64,
+    /// Keys in doubt; their file is there only where there are some.
+    #[serde(default)]
+    pub(crate) doubts: u64,
     /// Whether a first run came to its end.
     pub(crate) complete: bool,
     /// The row files, oldest first.
@@ -37,7 +40,7 @@ pub(crate) struct Manifest {
     /// The key's columns, in their order. Empty before the first run came to anything.
     pub(crate) key: Vec<Column>,
     /// The sets of columns that prints of the baseline were made of, the usual one first, each sorted by name.
-    /// There are several only after a run died that had begun to use other columns.
+    /// There are several while some entries may have prints of columns that counted before.
     pub(crate) compare: Vec<Vec<Column>>,
 }
 
@@ -59,6 +62,7 @@ impl Manifest {
             generation: 0,
             epoch: 0,
             rows: 0,
+            doubts: 0,
             complete: false,
             segments: Vec::new(),
             next_segment: 1,
@@ -92,7 +96,7 @@ impl Manifest {
         if let Ok(Format { format }) = serde_json::from_slice(line)
             && format > FORMAT
         {
-            return Err(too_new(file.path(), format));
+            return Err(too_new(file.path(), format, FORMAT));
         }
         if rest != checksum_line(line).as_bytes() {
             return Err(file.damaged(line_end as u64, "the checksum does not match"));
@@ -100,7 +104,8 @@ impl Manifest {
         let manifest: Manifest = serde_json::from_slice(line).map_err(|error| {
             file.damaged(error.column() as u64, "the content is not a manifest").because(error)
         })?;
-        Ok(Some(manifest))
+        // What is written next may have what only this format knows.
+        Ok(Some(Manifest { format: FORMAT, ..manifest }))
     }
 
     /// Makes this the manifest, all at once.
@@ -114,9 +119,11 @@ impl Manifest {
         file.publish_as(NAME)
     }
 
-    /// The name of the key file, where there is one.
-    pub(crate) fn keys_name(&self) -> Option<String> {
-        (self.generation > 0).then(|| keys_name(self.generation))
+    /// Whether it names a file.
+    fn names(&self, name: &str) -> bool {
+        (self.generation > 0 && keys_name(self.generation) == name)
+            || (self.doubts > 0 && doubts_name(self.generation) == name)
+            || self.segments.iter().any(|segment| rows_name(segment.number) == name)
     }
 
     /// The epoch as it stands in entries.
@@ -126,12 +133,9 @@ impl Manifest {
 
     /// Removes every file of ours that this manifest does not name.
     pub(crate) fn remove_others(&self, folder: &Folder) -> Result<(), Failure> {
-        let keys = self.keys_name();
         for name in folder.names()? {
-            let named = Some(&name) == keys.as_ref()
-                || self.segments.iter().any(|segment| rows_name(segment.number) == name);
             let ours = is_data(&name) || name == NAME_TMP || is_spill(&name);
-            if ours && !named {
+            if ours && !self.names(&name) {
                 folder.remove(&name)?;
             }
         }
@@ -144,15 +148,20 @@ pub(crate) fn keys_name(generation: u64) -> String {
     format!("keys-{generation}")
 }
 
+/// The name of the file of keys in doubt that goes with a key file.
+pub(crate) fn doubts_name(generation: u64) -> String {
+    format!("doubts-{generation}")
+}
+
 /// The name of a row file.
 pub(crate) fn rows_name(number: u64) -> String {
     format!("rows-{number}")
 }
 
-/// Whether a name is a key or row file's, whole or not.
+/// Whether a name is that of a file a manifest may name, whole or not.
 fn is_data(name: &str) -> bool {
     let name = name.strip_suffix(".tmp").unwrap_or(name);
-    ["keys-", "rows-"].iter().any(|prefix| {
+    ["keys-", "rows-", "doubts-"].iter().any(|prefix| {
         name.strip_prefix(prefix)
             .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     })

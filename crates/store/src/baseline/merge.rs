@@ -41,6 +41,19 @@ pub(crate) struct Difference {
 }
 
 impl Difference {
+    /// A difference as it is to be told. Of a row that is not there `after` and `ordinal` are not looked at.
+    pub(crate) fn of(
+        key: u128,
+        op: Op,
+        before: Option<RowPrint>,
+        after: Option<RowPrint>,
+        ordinal: u32,
+        version: u16,
+    ) -> Difference {
+        let print = |print: Option<RowPrint>| print.unwrap_or(RowPrint::new(0));
+        Difference { key: KeyPrint(key), before: print(before), after: print(after), ordinal, version, op }
+    }
+
     fn added(key: u128, after: RowPrint, ordinal: u32, version: u16) -> Difference {
         let before = RowPrint::new(0);
         Difference { key: KeyPrint(key), before, after, ordinal, version, op: Op::Added }

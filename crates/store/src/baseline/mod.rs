@@ -9,8 +9,9 @@
 //! | which columns count, now and before | [`columns`] |
 //! | print rows and divide them by key | [`read`], [`spill`], [`partition`] |
 //! | compare, partition by partition | [`count`], [`merge`], [`keys`] |
+//! | keys whose last answer nobody knows | [`doubts`] |
 //! | hand out changes with their rows | [`changes`], [`walk`], [`previous`], [`segment`] |
-//! | write down what was accepted | [`journal`] |
+//! | write down what is about to be told, and what was | [`journal`] |
 //! | replace the baseline, keep it small | [`generation`], [`compact`] |
 //!
 //! Memory does not grow with the number of rows but for 24 bytes per 10,000 bytes or so that are spilled. All file
@@ -20,6 +21,7 @@ mod changes;
 mod columns;
 mod compact;
 mod count;
+mod doubts;
 mod folder;
 mod generation;
 mod journal;
@@ -168,7 +170,7 @@ impl Baseline for FileBaseline {
         let rules = Rules { full: spec.full, epoch: generation.manifest.epoch16() };
         let (folder, spec, sizes) = (self.folder.clone(), spec.clone(), self.sizes);
         blocking(move || {
-            let counted = count(generation.keys.as_ref(), &read.spill, rules)?;
+            let counted = count(generation.keys.as_ref(), &read.spill, &generation.doubts, rules)?;
             let mut faults = read.faults;
             faults.extend(counted.samples(&read.spill, &columns.key_picker)?);
             tracing::debug!(
@@ -195,6 +197,7 @@ impl Baseline for FileBaseline {
                 manifest: generation.manifest,
                 stored: generation.stored,
                 keys: generation.keys,
+                doubts: generation.doubts,
                 spill: read.spill,
                 rules,
                 schema,

@@ -10,7 +10,7 @@ use super::folder::{Folder, damaged};
 use super::manifest::Manifest;
 use super::partition::Entry;
 use super::partition::PARTITION_BITS;
-use super::segment::{BlockRef, Segment, StoredSchema, Trust, Unpacking, records};
+use super::segment::{BlockRef, Segment, StoredSchema, Trust, Unpacking};
 
 /// The row files of the baseline, oldest first.
 #[derive(Debug)]
@@ -49,9 +49,9 @@ impl RowStore {
                 if missing == 0 {
                     return Ok(found);
                 }
-                segment.record_bytes(block, &mut bytes)?;
                 let mut start = 0_u32;
-                for record in records(&bytes) {
+                // What was announced and not told is there too: a doubt may name it, an entry cannot.
+                for record in segment.records(block, &mut bytes)? {
                     let begins = start;
                     // A block's rows have a length of 32 bits; a record that says otherwise finds no row.
                     start = start.saturating_add(record.length);
@@ -60,7 +60,7 @@ impl RowStore {
                     }
                     let place = wanted.binary_search_by_key(&record.entry.key(), |entry| entry.key());
                     let Ok(place) = place else { continue };
-                    let right = !record.removed && record.entry.version() == wanted[place].version();
+                    let right = !record.removed() && record.entry.version() == wanted[place].version();
                     if right && found[place].is_none() {
                         let located =
                             Located { segment: at as u32, block, start: begins, length: record.length };

@@ -1,34 +1,48 @@
 //! A row file: what the destination was told, in the order it was told, with the rows.
 //!
-//! The file of the run under way is the run's journal: each `advance` writes blocks to its end, and what was
-//! written survives the death of the process. Later it is one of the files that previous rows are read from.
+//! The file of the run under way is the run's journal: what is about to be told is written to its end, then what became
+//! of it, and what was written survives the death of the process. Later it is one of the files that previous rows are read from.
 //!
 //! ```text
 //! header   magic 8 | version u32 | length u32 | JSON (see `Header`) | xxh3-64 of all before
 //! block    header 48 | body
 //! ```
-//! A block's header: magic u32, kind u8 (1 schema, 2 rows), codec u8 (0 none, 1 zstd), partition u16, schema
-//! u32, count u32, raw length u32, stored length u32, checksum of the entries u64, of the stored rows u64, of this header u64.
-//! A schema block's body is JSON, known by its turn; a rows block's body is `count` records of 37 bytes (key 16, print and
-//! version 16, op u8: 1 put, 2 removed; length of the row u32) and then the rows, packed, compressed together.
+//! A block's header: magic u32, kind u8 (1 schema, 2 told, 3 announced, 4 settled), codec u8 (0 none, 1 zstd), partition
+//! u16, schema u32, count u32, raw length u32, stored length u32, checksum of the records u64, of the stored body u64, of this
+//! header u64.
+//! - A schema block's body is JSON, known by its turn.
+//! - A told block is `count` records of 37 bytes (key 16, print and version 16, op u8: 1 put, 2 removed; length of the row u32)
+//!   and then the rows, packed, compressed together.
+//! - An announced block is the same, and says what is about to be told: its records have 53 bytes (op: 1 added,
+//!   2 removed, 3 changed; at the end the print before, 16, all ones for none).
+//! - A settled block's body says what became of announced records: the turn of their block among the announced ones u32,
+//!   u8 1 told or 2 withdrawn, and either all ones u32 for the whole block, or a count u32 and the turn of each within it u32.
+//!
+//! Announced records that no settled block names are in doubt.
 //! Checksums are xxh3-64, seeded with the block's place, so that a block is only right where it was written.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+use warren_engine::change::Op;
+use warren_engine::doubt::Doubt;
 use warren_engine::failure::Failure;
+use warren_engine::fingerprint::RowPrint;
 use warren_engine::model::{Column, Schema};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::folder::{Folder, Reading, too_new};
 use super::manifest::rows_name;
-use super::partition::{Entry, PARTITION_BITS, PARTITIONS, le32, le64};
+use super::partition::{Entry, PARTITION_BITS, PARTITIONS, le32, le64, sixteen};
 
 pub(super) const MAGIC: &[u8; 8] = b"WarrenR\n";
-pub(super) const VERSION: u32 = 1;
+/// Version 1 knew neither announced nor settled blocks.
+pub(super) const VERSION: u32 = 2;
 const BLOCK_MAGIC: u32 = 0x4b4c_4257;
 pub(super) const BLOCK_HEADER: usize = 48;
 pub(super) const RECORD: usize = Entry::SIZE + 5;
+/// A record that also has the print before.
+pub(super) const ANNOUNCED: usize = RECORD + 16;
 /// A header's JSON is far smaller: two lists of columns.
 const HEADER_BYTES_MAX: u32 = 16 << 20;
 
@@ -61,13 +75,56 @@ pub(super) struct SchemaBody {
     pub(super) whole: bool,
 }
 
-/// What was accepted of one key.
-#[derive(Debug, Clone, Copy)]
+/// What was told of one key, or announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
+    /// The entry of the key once it was told; of a removed key the one that goes.
     pub(crate) entry: Entry,
-    pub(crate) removed: bool,
+    /// In a told block a changed row is an added one too: it is put.
+    pub(crate) op: Op,
     /// The length of the packed row; 0 where it was removed.
     pub(crate) length: u32,
+    /// The print before, where the record is an announced one.
+    pub(crate) before: Option<RowPrint>,
+}
+
+/// What became of records that were announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Told,
+    Withdrawn,
+    /// Nobody knows.
+    Open,
+}
+
+/// What became of the records of one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fates(u32);
+
+impl Fates {
+    const TOLD: Fates = Fates(0);
+    const OPEN: Fates = Fates(1);
+    const WITHDRAWN: Fates = Fates(2);
+    /// From here on: the place in [`Segment::mixed`].
+    const MIXED: u32 = 3;
+
+    fn all(fate: Fate) -> Fates {
+        match fate {
+            Fate::Told => Fates::TOLD,
+            Fate::Open => Fates::OPEN,
+            Fate::Withdrawn => Fates::WITHDRAWN,
+        }
+    }
+
+    /// The fate of every record, where they have one.
+    fn same(self) -> Option<Fate> {
+        match self {
+            Fates::TOLD => Some(Fate::Told),
+            Fates::OPEN => Some(Fate::Open),
+            Fates::WITHDRAWN => Some(Fate::Withdrawn),
+            Fates(_) => None,
+        }
+    }
 }
 
 /// Where a rows block is.
@@ -77,6 +134,8 @@ pub(crate) struct BlockRef {
     pub(crate) partition: u16,
     /// Which of the file's schemas, by turn.
     pub(crate) schema: u16,
+    /// What became of its records.
+    fates: Fates,
 }
 
 /// A row file for reading.
@@ -87,6 +146,8 @@ pub(crate) struct Segment {
     pub(crate) schemas: Vec<StoredSchema>,
     /// Sorted by partition, and within one in the order written.
     pub(crate) blocks: Vec<BlockRef>,
+    /// The fates of each record of the blocks whose records have different ones.
+    mixed: Vec<Vec<Fate>>,
     /// Where the last whole block ends.
     pub(crate) end: u64,
 }
@@ -103,6 +164,14 @@ impl Unpacking {
             .map_err(|error| Failure::internal("start zstd").because(error))?;
         Ok(Unpacking { stored: Vec::new(), decompressor })
     }
+}
+
+/// An announced block, while its file is opened.
+struct Announced {
+    /// Its turn among all blocks.
+    block: usize,
+    count: usize,
+    fates: Fates,
 }
 
 /// How far a file is trusted.
@@ -129,7 +198,11 @@ pub(super) struct BlockHeader {
 }
 
 pub(super) const KIND_SCHEMA: u8 = 1;
-pub(super) const KIND_ROWS: u8 = 2;
+pub(super) const KIND_TOLD: u8 = 2;
+pub(super) const KIND_ANNOUNCED: u8 = 3;
+pub(super) const KIND_SETTLED: u8 = 4;
+/// Stands for all records of a block.
+const WHOLE: u32 = u32::MAX;
 
 impl BlockHeader {
     pub(super) fn write_to(self, offset: u64, out: &mut Vec<u8>) {
@@ -163,7 +236,11 @@ impl BlockHeader {
     }
 
     fn records_length(self) -> u64 {
-        u64::from(self.count) * RECORD as u64
+        u64::from(self.count) * self.record() as u64
+    }
+
+    fn record(self) -> usize {
+        if self.kind == KIND_ANNOUNCED { ANNOUNCED } else { RECORD }
     }
 
     fn length(self) -> u64 {
@@ -172,14 +249,51 @@ impl BlockHeader {
 }
 
 impl Record {
-    pub(super) fn write_to(self, out: &mut Vec<u8>) {
+    /// Whether the key is gone once this was told.
+    pub(crate) fn removed(&self) -> bool {
+        self.op == Op::Removed
+    }
+
+    /// Writes it as one of a told block.
+    pub(super) fn write_told(self, out: &mut Vec<u8>) {
         self.entry.write_to(out);
-        out.push(if self.removed { 2 } else { 1 });
+        out.push(if self.removed() { 2 } else { 1 });
         out.extend_from_slice(&self.length.to_le_bytes());
     }
 
-    fn read(bytes: &[u8]) -> Record {
-        Record { entry: Entry::read(bytes), removed: bytes[32] != 1, length: le32(bytes, 33) }
+    /// Writes it as one of an announced block.
+    pub(super) fn write_announced(self, out: &mut Vec<u8>) {
+        self.entry.write_to(out);
+        out.push(match self.op {
+            Op::Added => 1,
+            Op::Removed => 2,
+            Op::Changed => 3,
+        });
+        out.extend_from_slice(&self.length.to_le_bytes());
+        out.extend_from_slice(&self.before.map_or(u128::MAX, RowPrint::bits).to_le_bytes());
+    }
+
+    /// Reads a record from its bytes, which may be those of either kind of block.
+    pub(super) fn read(bytes: &[u8]) -> Record {
+        let op = match bytes[32] {
+            1 => Op::Added,
+            3 => Op::Changed,
+            _ => Op::Removed,
+        };
+        // A print has 112 bits, so all ones is none.
+        let before = (bytes.len() >= ANNOUNCED).then(|| u128::from_le_bytes(sixteen(bytes, RECORD)));
+        let before = before.filter(|&bits| bits != u128::MAX).map(RowPrint::new);
+        Record { entry: Entry::read(bytes), op, length: le32(bytes, 33), before }
+    }
+
+    /// What is in doubt while nobody knows what became of it.
+    pub(crate) fn doubt(&self) -> Doubt {
+        let version = match self.op {
+            Op::Changed => self.entry.version().wrapping_sub(1),
+            Op::Added | Op::Removed => self.entry.version(),
+        };
+        let after = (!self.removed()).then(|| self.entry.print());
+        Doubt { op: self.op, before: self.before, after, version }
     }
 }
 
@@ -201,9 +315,11 @@ impl Segment {
         if header.number != number || header.partition_bits != PARTITION_BITS {
             return Err(file.damaged(16, "the header is not that of this file"));
         }
-        let mut segment = Segment { file, header, schemas: Vec::new(), blocks: Vec::new(), end: start };
+        let (schemas, blocks, mixed) = Default::default();
+        let mut segment = Segment { file, header, schemas, blocks, mixed, end: start };
+        let mut announced = Vec::new();
         while segment.end < limit {
-            match segment.read_on(limit, trust) {
+            match segment.read_on(limit, trust, &mut announced) {
                 Ok(next) => segment.end = next,
                 Err(fault) if trust == Trust::Journal => {
                     tracing::warn!(
@@ -216,6 +332,9 @@ impl Segment {
                 }
                 Err(fault) => return Err(fault),
             }
+        }
+        for one in announced {
+            segment.blocks[one.block].fates = one.fates;
         }
         // Stable, so blocks of one partition stay in the order written.
         segment.blocks.sort_by_key(|block| block.partition);
@@ -231,12 +350,23 @@ impl Segment {
         &self.blocks[from..to]
     }
 
-    /// Reads a block's records over what `bytes` held, as they are; see [`records`].
-    pub(crate) fn record_bytes(&self, block: BlockRef, bytes: &mut Vec<u8>) -> Result<(), Failure> {
+    /// Reads a block's records, in the order written, using the room of `scratch`.
+    pub(crate) fn records<'b>(
+        &self,
+        block: BlockRef,
+        scratch: &'b mut Vec<u8>,
+    ) -> Result<impl Iterator<Item = Record> + use<'b>, Failure> {
         let header = self.block_header(block.offset)?;
-        bytes.resize(header.records_length() as usize, 0);
-        self.file.read_at(bytes, block.offset + BLOCK_HEADER as u64)?;
-        self.verify_records(bytes, header, block.offset)
+        scratch.resize(header.records_length() as usize, 0);
+        self.file.read_at(scratch, block.offset + BLOCK_HEADER as u64)?;
+        self.verify_records(scratch, header, block.offset)?;
+        Ok(scratch.chunks_exact(header.record()).map(Record::read))
+    }
+
+    /// What became of a record of a block, by its turn there.
+    pub(crate) fn fate(&self, block: BlockRef, turn: usize) -> Fate {
+        let mixed = || self.mixed[(block.fates.0 - Fates::MIXED) as usize][turn];
+        block.fates.same().unwrap_or_else(mixed)
     }
 
     /// Reads a block's rows, one after another, over what `rows` held. They are not yet checked one by one.
@@ -256,7 +386,7 @@ impl Segment {
     }
 
     /// Takes the block at `end` in; returns where the next begins.
-    fn read_on(&mut self, limit: u64, trust: Trust) -> Result<u64, Failure> {
+    fn read_on(&mut self, limit: u64, trust: Trust, announced: &mut Vec<Announced>) -> Result<u64, Failure> {
         let offset = self.end;
         if limit - offset < BLOCK_HEADER as u64 {
             return Err(self.file.damaged(offset, "the file ends within a block's header"));
@@ -275,7 +405,14 @@ impl Segment {
             self.schemas.push(StoredSchema { schema, whole: body.whole });
             return Ok(offset + header.length());
         }
-        let known = header.kind == KIND_ROWS
+        if header.kind == KIND_SETTLED {
+            let mut body = Vec::new();
+            self.read_body(header, offset, &mut body, &mut Unpacking::new()?)?;
+            self.settle(&body, announced)
+                .ok_or_else(|| self.file.damaged(offset, "a block settles what was not announced"))?;
+            return Ok(offset + header.length());
+        }
+        let known = matches!(header.kind, KIND_TOLD | KIND_ANNOUNCED)
             && usize::from(header.partition) < PARTITIONS
             && (header.schema as usize) < self.schemas.len();
         if !known {
@@ -290,8 +427,46 @@ impl Segment {
             self.file.read_at(&mut stored, offset + BLOCK_HEADER as u64 + header.records_length())?;
             self.verify_body(&stored, header, offset)?;
         }
-        self.blocks.push(BlockRef { offset, partition: header.partition, schema: header.schema as u16 });
+        let fates = if header.kind == KIND_ANNOUNCED { Fates::OPEN } else { Fates::TOLD };
+        if header.kind == KIND_ANNOUNCED {
+            announced.push(Announced { block: self.blocks.len(), count: header.count as usize, fates });
+        }
+        let (partition, schema) = (header.partition, header.schema as u16);
+        self.blocks.push(BlockRef { offset, partition, schema, fates });
         Ok(offset + header.length())
+    }
+
+    /// Takes in what became of announced records; `None` if that is not how it can be written.
+    fn settle(&mut self, mut body: &[u8], announced: &mut [Announced]) -> Option<()> {
+        let number = |bytes: &mut &[u8]| {
+            let (first, rest) = bytes.split_first_chunk::<4>()?;
+            *bytes = rest;
+            Some(u32::from_le_bytes(*first))
+        };
+        while !body.is_empty() {
+            let block = announced.get_mut(number(&mut body)? as usize)?;
+            let (&fate, rest) = body.split_first()?;
+            body = rest;
+            let fate = match fate {
+                1 => Fate::Told,
+                2 => Fate::Withdrawn,
+                _ => return None,
+            };
+            let count = number(&mut body)?;
+            if count == WHOLE {
+                block.fates = Fates::all(fate);
+                continue;
+            }
+            if let Some(all) = block.fates.same() {
+                block.fates = Fates(Fates::MIXED + u32::try_from(self.mixed.len()).ok()?);
+                self.mixed.push(vec![all; block.count]);
+            }
+            let fates = self.mixed.get_mut((block.fates.0 - Fates::MIXED) as usize)?;
+            for _ in 0..count {
+                *fates.get_mut(number(&mut body)? as usize)? = fate;
+            }
+        }
+        Some(())
     }
 
     fn block_header(&self, offset: u64) -> Result<BlockHeader, Failure> {
@@ -342,9 +517,14 @@ impl Segment {
     }
 }
 
-/// The records of a block.
-pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = Record> {
-    bytes.chunks_exact(RECORD).map(Record::read)
+/// Writes into a settled block's body what became of records of one announced block.
+pub(super) fn write_fate(body: &mut Vec<u8>, block: u32, fate: Fate, turns: Option<&[u32]>) {
+    body.extend_from_slice(&block.to_le_bytes());
+    body.push(if fate == Fate::Told { 1 } else { 2 });
+    body.extend_from_slice(&turns.map_or(WHOLE, |turns| turns.len() as u32).to_le_bytes());
+    for turn in turns.unwrap_or_default() {
+        body.extend_from_slice(&turn.to_le_bytes());
+    }
 }
 
 /// The file's beginning, as it is written.
@@ -368,7 +548,7 @@ fn read_header(file: &Reading) -> Result<(Header, u64), Failure> {
     }
     let version = le32(&start, 8);
     if version > VERSION {
-        return Err(too_new(file.path(), u64::from(version)));
+        return Err(too_new(file.path(), u64::from(version), u64::from(VERSION)));
     }
     let length = le32(&start, 12);
     if length > HEADER_BYTES_MAX {

@@ -13,7 +13,8 @@ use warren_engine::row::Row;
 
 use super::changes::Found;
 use super::count::Different;
-use super::merge::{Difference, Verdict, judge};
+use super::doubts::judge_in_doubt;
+use super::merge::{Difference, Verdict};
 use super::partition::Entry;
 use super::previous::{Located, RowStore, missing_row};
 use super::segment::StoredSchema;
@@ -218,7 +219,7 @@ impl Finding {
             keys.partition(partition, &mut self.base, &mut self.scratch)?;
         }
         found.spill.fresh(partition, &mut self.fresh, &mut self.scratch)?;
-        judge(&self.base, &self.fresh, found.rules, |verdict| {
+        judge_in_doubt(&self.base, &self.fresh, found.doubts.of(partition), found.rules, |verdict| {
             if let Verdict::Differs(difference) = verdict {
                 differences.push((difference, None));
             }

@@ -27,7 +27,7 @@ async fn rows_are_added_changed_and_removed() {
     ];
     assert_eq!(brief(&changes), expected.into());
     set.advance(&changes.iter().collect::<Vec<_>>()).await.unwrap();
-    set.finish(false).await.unwrap();
+    set.finish().await.unwrap();
     assert!(world.run(&rows, &spec()).await.unwrap().is_empty());
 }
 
@@ -52,7 +52,7 @@ async fn what_was_not_accepted_comes_again() {
     let changes = all(set.as_mut()).await.unwrap();
     let accepted = changes.iter().find(|change| cells(&change.row).0 == 1).unwrap();
     set.advance(&[accepted]).await.unwrap();
-    set.finish(false).await.unwrap();
+    set.finish().await.unwrap();
     let mut set = world.diff(&[row(1, "a", 1), row(2, "b", 2)], &spec()).await.unwrap();
     assert!(!set.summary().first_run);
     let again = all(set.as_mut()).await.unwrap();
@@ -67,6 +67,7 @@ async fn what_was_accepted_counts_though_the_run_died_and_the_rest_keeps_its_id(
     let mut set = world.diff(&rows, &spec()).await.unwrap();
     let changes = all(set.as_mut()).await.unwrap();
     let (told, open): (Vec<_>, Vec<_>) = changes.iter().partition(|change| cells(&change.row).0 != 3);
+    set.announce(&changes.iter().collect::<Vec<_>>()).await.unwrap();
     set.advance(&told).await.unwrap();
     drop(set);
     let mut set = world.diff(&rows, &spec()).await.unwrap();
@@ -102,7 +103,7 @@ async fn a_first_run_is_one_until_it_was_walked_to_its_end() {
     let mut set = world.diff(&rows, &spec()).await.unwrap();
     let some = set.next(2).await.unwrap();
     set.advance(&some.iter().collect::<Vec<_>>()).await.unwrap();
-    set.finish(false).await.unwrap();
+    set.finish().await.unwrap();
     let set = world.diff(&rows, &spec()).await.unwrap();
     assert!(set.summary().first_run);
     assert_eq!(set.summary().counts.baseline_rows, some.len() as u64);
@@ -150,7 +151,7 @@ async fn null_and_duplicate_keys_are_set_aside() {
     let twice = codes::DUPLICATE_KEY;
     assert_eq!(faults, [(twice, "2"), (twice, "2"), (twice, "5"), (twice, "5"), (codes::NULL_KEY, "null")]);
     assert!(all(set.as_mut()).await.unwrap().is_empty());
-    set.finish(false).await.unwrap();
+    set.finish().await.unwrap();
     // Key 2 is still known: once it occurs once again, it is no difference.
     assert!(world.run(&[row(1, "a", 1), row(2, "b", 2)], &spec()).await.unwrap().is_empty());
 }

@@ -45,7 +45,7 @@ async fn run(world: &World, mut rows: Rows, spec: &DiffSpec, accept: bool) -> (D
     if accept {
         set.advance(&changes.iter().collect::<Vec<_>>()).await.unwrap();
     }
-    set.finish(false).await.unwrap();
+    set.finish().await.unwrap();
     (summary, changes)
 }
 

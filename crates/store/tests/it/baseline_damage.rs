@@ -50,10 +50,11 @@ async fn attempt(world: &World, told: &mut Vec<i64>) -> Result<(), Failure> {
     let mut set = world.diff(&next_rows(), &spec()).await?;
     let changes = all(set.as_mut()).await?;
     for some in changes.chunks(5) {
+        set.announce(&some.iter().collect::<Vec<_>>()).await?;
         set.advance(&some.iter().collect::<Vec<_>>()).await?;
         told.extend(some.iter().map(|change| cells(&change.row).0));
     }
-    set.finish(false).await
+    set.finish().await
 }
 
 #[tokio::test]
@@ -179,6 +180,7 @@ async fn a_changed_byte_in_a_journal_sends_more_and_never_less() {
     let mut set = world.diff(&next_rows(), &spec()).await.unwrap();
     let changes = all(set.as_mut()).await.unwrap();
     for some in changes[..10].chunks(3) {
+        set.announce(&some.iter().collect::<Vec<_>>()).await.unwrap();
         set.advance(&some.iter().collect::<Vec<_>>()).await.unwrap();
     }
     drop(set);
@@ -186,6 +188,35 @@ async fn a_changed_byte_in_a_journal_sends_more_and_never_less() {
     assert_eq!(left.len(), changes.len() - 10);
     let (errors, truths) = flip_all(&world, "rows-4", &left, true).await;
     assert!(errors > 100 && truths > 100, "{errors} errors, {truths} truths");
+}
+
+/// A history whose last run left keys in doubt.
+async fn history_in_doubt() -> World {
+    let world = history().await;
+    let mut set = world.diff(&next_rows(), &spec()).await.unwrap();
+    let changes = all(set.as_mut()).await.unwrap();
+    set.announce(&changes.iter().collect::<Vec<_>>()).await.unwrap();
+    set.advance(&changes[..12].iter().collect::<Vec<_>>()).await.unwrap();
+    set.finish().await.unwrap();
+    world
+}
+
+#[tokio::test]
+async fn damaged_doubts_are_no_doubts_forgotten() {
+    let world = history_in_doubt().await;
+    let truth = look(&world).await.unwrap();
+    assert_eq!(truth.len(), 4);
+    let doubts = files(&world.path()).into_iter().find(|name| name.starts_with("doubts-")).unwrap();
+    let (errors, truths) = flip_all(&world, &doubts, &truth, false).await;
+    assert!(errors > 100 && truths == 0, "{errors} errors, {truths} truths");
+    for cut in [1, 50] {
+        let copy = world.copy();
+        let file = std::fs::OpenOptions::new().write(true).open(copy.path().join(&doubts)).unwrap();
+        file.set_len(file.metadata().unwrap().len() - cut).unwrap();
+        assert_eq!(look(&copy).await.unwrap_err().code, codes::STATE_DAMAGED);
+    }
+    std::fs::remove_file(world.path().join(&doubts)).unwrap();
+    assert_eq!(look(&world).await.unwrap_err().code, codes::STATE_DAMAGED);
 }
 
 #[tokio::test]

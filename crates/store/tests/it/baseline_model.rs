@@ -63,9 +63,38 @@ fn a_run() -> impl Strategy<Value = Run> {
 struct Model {
     source: BTreeMap<i64, Told>,
     told: HashMap<i64, Told>,
+    doubts: HashMap<i64, InDoubt>,
     accepted: HashSet<ChangeId>,
+    /// A consumer that takes each change id once, as one may that was promised at least once.
+    consumer: BTreeMap<i64, Told>,
+    seen: HashSet<ChangeId>,
     /// After lost bytes: what may have been told instead.
     torn: bool,
+}
+
+/// The last change of a key that was announced, and neither told nor withdrawn.
+#[derive(Debug, Clone)]
+struct InDoubt {
+    op: Op,
+    before: Option<Told>,
+    after: Option<Told>,
+}
+
+impl InDoubt {
+    /// What is expected of the key now.
+    fn expected(&self, now: Option<&Told>, full: bool) -> Option<(Op, Option<Told>, Told)> {
+        match now {
+            Some(row) if full => Some((Op::Added, None, row.clone())),
+            None if full => None,
+            now if now == self.after.as_ref() => {
+                let row = now.or(self.before.as_ref()).unwrap().clone();
+                Some((self.op, self.before.clone().filter(|_| self.op != Op::Added), row))
+            }
+            None => Some((Op::Removed, self.after.clone(), self.after.clone().unwrap())),
+            Some(row) if self.op == Op::Changed => Some((Op::Changed, self.after.clone(), row.clone())),
+            Some(row) => Some((Op::Added, None, row.clone())),
+        }
+    }
 }
 
 impl Model {
@@ -82,7 +111,10 @@ impl Model {
 
     fn expected(&self, run: &Run) -> Brief {
         let mut brief = Brief::new();
-        let skipped = |key: i64| run.twice == Some(key);
+        let skipped = |key: i64| run.twice == Some(key) || self.doubts.contains_key(&key);
+        for (&key, in_doubt) in self.doubts.iter().filter(|(key, _)| run.twice != Some(**key)) {
+            brief.extend(in_doubt.expected(self.source.get(&key), run.full).map(|change| (key, change)));
+        }
         for (&key, row) in &self.source {
             let told = self.told.get(&key);
             let change = match told {
@@ -108,9 +140,41 @@ impl Model {
         let new = self.accepted.insert(id(change));
         assert!(new || self.torn || run.full, "accepted twice: {change:?}");
         let (key, row) = cells(&change.row);
+        self.doubts.remove(&key);
         match change.op {
             Op::Removed => self.told.remove(&key),
             Op::Added | Op::Changed => self.told.insert(key, row),
+        };
+    }
+
+    fn doubt(&mut self, change: &Change) {
+        let (key, row) = cells(&change.row);
+        // In full the same row again: it was told, whether it arrives or not.
+        if change.op == Op::Added && !self.doubts.contains_key(&key) && self.told.get(&key) == Some(&row) {
+            return;
+        }
+        let before = match self.doubts.get(&key) {
+            Some(doubt) if doubt.after == (change.op != Op::Removed).then(|| row.clone()) => {
+                doubt.before.clone()
+            }
+            Some(doubt) => doubt.after.clone(),
+            None => self.told.get(&key).cloned(),
+        };
+        let after = (change.op != Op::Removed).then_some(row);
+        self.doubts.insert(key, InDoubt { op: change.op, before, after });
+    }
+
+    /// The message arrives.
+    fn deliver(&mut self, change: &Change, turn: usize, run: &Run) {
+        // As the engine does: what is sent on purpose has ids of its own.
+        let again = if run.full { turn.to_string() } else { String::new() };
+        if !self.seen.insert(ChangeId::of("sync", change, &again)) {
+            return;
+        }
+        let (key, row) = cells(&change.row);
+        match change.op {
+            Op::Removed => self.consumer.remove(&key),
+            Op::Added | Op::Changed => self.consumer.insert(key, row),
         };
     }
 }
@@ -129,7 +193,7 @@ async fn play(runs: Vec<Run>) {
     let world = World::new();
     let mut model = Model::default();
     let mut ever_lean = false;
-    for run in runs {
+    for (turn, run) in runs.into_iter().enumerate() {
         ever_lean |= !run.keep_rows;
         for (key, row) in &run.writes {
             match row {
@@ -148,30 +212,49 @@ async fn play(runs: Vec<Run>) {
 
         // Answers come in any order, some not at all.
         changes.reverse();
-        let told_before = model.told.clone();
+        let before = (model.told.clone(), model.doubts.clone());
+        let tears = matches!(run.end, End::Tear(_));
         for (at, some) in changes.chunks(4).enumerate().take(run.stop_after) {
-            let accepted: Vec<_> = some
-                .iter()
-                .filter(|change| !(cells(&change.row).0 as usize + at).is_multiple_of(run.refuse))
-                .collect();
+            let number = |change: &Change| cells(&change.row).0 as usize + at;
+            let (refused, accepted): (Vec<_>, Vec<_>) =
+                some.iter().partition(|change| number(change).is_multiple_of(run.refuse));
+            // Without power what was announced may be forgotten, so then nothing is.
+            let refused = if tears { Vec::new() } else { refused };
+            if !tears && at % 3 != 2 {
+                set.announce(&accepted).await.unwrap();
+            }
+            set.announce(&refused).await.unwrap();
             set.advance(&accepted).await.unwrap();
             for change in accepted {
                 model.accept(change, &run);
+                model.deliver(change, turn, &run);
+            }
+            let (withdrawn, open): (Vec<_>, Vec<_>) =
+                refused.into_iter().partition(|change| (number(change) / run.refuse).is_multiple_of(3));
+            set.withdraw(&withdrawn).await.unwrap();
+            for change in open {
+                model.doubt(change);
+                if (number(change) / run.refuse) % 3 == 1 {
+                    model.deliver(change, turn, &run);
+                }
             }
         }
         match run.end {
-            End::Finish => set.finish(false).await.unwrap(),
+            End::Finish => set.finish().await.unwrap(),
             End::Die => drop(set),
             End::Tear(bytes) => {
                 drop(set);
                 tear(&world, bytes);
-                recover_torn(&world, &mut model, told_before).await;
+                recover_torn(&world, &mut model, before).await;
             }
         }
     }
     // A last run without a fault: everything is told.
     let rows = model.rows(&calm());
-    world.run(&rows, &spec()).await.unwrap();
+    for change in world.run(&rows, &spec()).await.unwrap() {
+        model.deliver(&change, usize::MAX, &calm());
+    }
+    assert!(model.torn || model.consumer == model.source, "{:?}, not {:?}", model.consumer, model.source);
     assert!(world.run(&rows, &spec()).await.unwrap().is_empty());
     assert_eq!(world.baseline().info().await.unwrap().map_or(0, |info| info.rows), model.source.len() as u64);
 }
@@ -209,15 +292,17 @@ fn tear(world: &World, bytes: u16) {
 }
 
 /// Each key is now told what it was told before the run or in it; which, the baseline says.
-async fn recover_torn(world: &World, model: &mut Model, told_before: HashMap<i64, Told>) {
+async fn recover_torn(world: &World, model: &mut Model, before: (HashMap<i64, Told>, HashMap<i64, InDoubt>)) {
     let mut set = world.diff(&model.rows(&calm()), &spec()).await.unwrap();
     let found = brief(&all(set.as_mut()).await.unwrap());
     drop(set);
     let expected_now = model.expected(&calm());
-    let told_now = std::mem::replace(&mut model.told, told_before);
+    let told_now = std::mem::replace(&mut model.told, before.0);
+    let doubts_now = std::mem::replace(&mut model.doubts, before.1);
     let expected_before = model.expected(&calm());
-    let keys: HashSet<i64> =
-        told_now.keys().chain(model.told.keys()).chain(model.source.keys()).copied().collect();
+    let (told, source) = (told_now.keys().chain(model.told.keys()), model.source.keys());
+    let in_doubt = doubts_now.keys().chain(model.doubts.keys());
+    let keys: HashSet<i64> = told.chain(in_doubt).chain(source).copied().collect();
     for key in keys {
         let [found, now, before] = [&found, &expected_now, &expected_before]
             .map(|brief| brief.get(&key).map(|(op, _, row)| (*op, row.clone())));
@@ -229,6 +314,10 @@ async fn recover_torn(world: &World, model: &mut Model, told_before: HashMap<i64
             match told_now.get(&key) {
                 Some(told) => model.told.insert(key, told.clone()),
                 None => model.told.remove(&key),
+            };
+            match doubts_now.get(&key) {
+                Some(doubt) => model.doubts.insert(key, doubt.clone()),
+                None => model.doubts.remove(&key),
             };
         }
     }

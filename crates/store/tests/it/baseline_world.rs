@@ -137,8 +137,9 @@ impl World {
     pub async fn run(&self, rows: &[Cells], spec: &DiffSpec) -> Result<Vec<Change>, Failure> {
         let mut set = self.diff(rows, spec).await?;
         let changes = all(set.as_mut()).await?;
+        set.announce(&changes.iter().collect::<Vec<_>>()).await?;
         set.advance(&changes.iter().collect::<Vec<_>>()).await?;
-        set.finish(false).await?;
+        set.finish().await?;
         Ok(changes)
     }
 }

@@ -1,7 +1,6 @@
 //! The broker is stopped or killed, and started again, while a sync of 100,000 rows is sending: the same process goes on
 //! and ends well.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -51,7 +50,7 @@ fn a_broker_that_restarts_in_the_middle_loses_nothing() {
         println!(
             "round {round}: {} after {moment} messages, lost {}, repeated {repeated}, unconfirmed and sent again {unsure}",
             if kill { "killed" } else { "stopped" },
-            heard.wrong(&shop.rows(), &BTreeSet::new()).len(),
+            heard.wrong(&shop.rows()).len(),
         );
         heard.assert_true(&shop);
         assert!(repeated <= unsure, "{repeated} came twice, {unsure} were said to be possible");
