@@ -3,6 +3,7 @@
 pub mod attributes;
 pub mod bind;
 pub mod guard;
+mod groups;
 pub mod limits;
 pub mod plan;
 pub mod preview;

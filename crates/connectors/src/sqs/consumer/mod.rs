@@ -68,10 +68,11 @@ pub(crate) async fn consume(
     let client = link.get().await?.client.clone();
     let held = Arc::new(Held::default());
     let enough = CancellationToken::new();
-    // Each holds a place of the prefetch, so there are never more.
-    let (here, arrived) = mpsc::channel(usize::from(prefetch).max(1) + 1);
+    // Each holds a place of the prefetch, so there are never more; and room for what ends it.
+    let (here, arrived) = mpsc::channel(usize::from(prefetch).max(1) + 2);
     let (tell, tells) = mpsc::channel(64);
     let hidden = link.target.visibility_timeout;
+    let tell_gone = here.downgrade();
     let poller = Poller {
         client: client.clone(),
         queue: queue.clone(),
@@ -87,7 +88,13 @@ pub(crate) async fn consume(
     let (keeping, extending, of) = (held.clone(), client.clone(), queue.clone());
     tasks.spawn(async move {
         while let Some(due) = keeping.due(hidden).await {
-            hide(&extending, &of, &due, hidden.as_secs() as i32).await;
+            if let Some(failure) = hide(&extending, &of, &due, hidden.as_secs() as i32).await {
+                // Nobody may be asking for messages now, when there is room for no more. If nobody listens, nobody needs to know.
+                if let Some(gone) = tell_gone.upgrade() {
+                    gone.send(Err(failure)).await.ok();
+                }
+                return;
+            }
         }
     });
     Ok(SqsConsumer { queue, client, held, arrived, tell, enough, tasks: tasks.clone() })

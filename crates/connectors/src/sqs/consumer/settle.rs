@@ -105,10 +105,18 @@ pub(super) async fn hand_back(client: &Client, queue: &Queue, handles: Vec<Strin
     }
 }
 
-/// Hides messages for longer; those that SQS no longer lets us hide will be delivered again.
-pub(super) async fn hide(client: &Client, queue: &Queue, handles: &[(u64, String)], seconds: i32) {
+/// Hides messages for longer; those that SQS no longer lets us hide will be delivered again. Returns why no message of the queue can be
+/// hidden any more, if that is so: the queue is gone, or the right to it.
+pub(super) async fn hide(
+    client: &Client,
+    queue: &Queue,
+    handles: &[(u64, String)],
+    seconds: i32,
+) -> Option<Failure> {
     let handles: Vec<_> = handles.iter().map(|(_, handle)| (handle.as_str(), Told::Hide(seconds))).collect();
-    said(client, queue, &handles).await;
+    let answers = said(client, queue, &handles).await;
+    let gone = |failure: &Failure| matches!(failure.kind, FailureKind::NotFound | FailureKind::Refused);
+    answers.into_iter().filter_map(Result::err).find(gone)
 }
 
 /// All of them are to be deleted, or all hidden.
@@ -119,6 +127,8 @@ async fn tell(client: &Client, queue: &Queue, tells: Vec<Tell>) {
     let handles: Vec<_> = tells.iter().map(|tell| (tell.handle.as_str(), tell.told)).collect();
     let answers = said(client, queue, &handles).await;
     for (tell, answer) in tells.into_iter().zip(answers) {
+        // Whatever it is, the message comes again.
+        let answer = answer.map_err(|failure| Failure { kind: FailureKind::Disconnected, ..failure });
         // Who does not wait any more does not want to know.
         tell.answer.send(answer).ok();
     }
@@ -136,8 +146,7 @@ async fn said(client: &Client, queue: &Queue, handles: &[(&str, Told)]) -> Vec<R
             if failure.kind.for_message() == Remedy::Retry && tried < TRIES_MAX {
                 open.push(at);
             }
-            // Whatever it is, the message comes again.
-            answers[at] = Err(Failure { kind: FailureKind::Disconnected, ..failure });
+            answers[at] = Err(failure);
         }
         if open.is_empty() {
             break;
