@@ -1,5 +1,7 @@
 # A private server that speaks as SQS and STS do, on loopback: moto, of the tests' Python.
 #
+# WARREN_TEST_PYTHON  the Python that has moto; default: the one that ./test makes
+#
 # It forgets everything when it ends: a stop and a start lose its queues.
 
 sqs_print() {
@@ -12,7 +14,7 @@ sqs_start() {
   if process_noted "$DIR/server" >/dev/null; then sqs_print; return; fi
   # Nothing of the machine's own settings or keys.
   process_start "$DIR/server" "$DIR/log" env -u AWS_PROFILE AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null \
-    "${WARREN_TEST_PYTHON:?is the Python that has moto: see ./test}" -m moto.server -H 127.0.0.1 -p "$port_sqs"
+    "${WARREN_TEST_PYTHON:-$here/../.test/venv/bin/python}" -m moto.server -H 127.0.0.1 -p "$port_sqs"
   ports_wait "$port_sqs" 600 "$DIR/server" || process_failed moto "$DIR/log"
   sqs_print
 }
