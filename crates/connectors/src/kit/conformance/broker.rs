@@ -18,6 +18,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::task::JoinSet;
+use tokio::task::JoinSet;
 use warren_engine::codes::Code;
 use warren_engine::delivery::{Delivery, Settlement};
 use warren_engine::failure::{Failure, FailureKind};
@@ -115,6 +117,9 @@ pub enum Capability {
     DeathHeaders,
     /// Messages expire into a dead-letter queue.
     Expiration,
+    /// A queue keeps the order in which it was sent to, whoever sends however much at once. (Small cases ask for order all the same,
+    /// of one publisher that sends one request after another.)
+    QueueOrder,
 }
 
 /// Everything: what a broker of AMQP's kind has.
@@ -126,11 +131,13 @@ pub const ALL_CAPABILITIES: &[Capability] = &[
     Capability::FullQueues,
     Capability::DeathHeaders,
     Capability::Expiration,
+    Capability::QueueOrder,
 ];
 
 /// What some cases need.
 const NEEDS: &[(&str, Capability)] = &[
     ("all properties and header types come back as they were sent", Capability::AmqpProperties),
+    ("a batch is consumed in order", Capability::QueueOrder),
     ("an unroutable key and a missing exchange refuse only their own", Capability::Exchanges),
     ("bodies of any size arrive whole", Capability::AnyBody),
     ("a value that is too long is refused alone", Capability::AmqpProperties),
@@ -228,11 +235,14 @@ async fn drain(fixture: &dyn Fixture, name: &str) -> Vec<String> {
     fill(fixture, name, std::iter::once(LAST.to_owned())).await;
     let mut consumer = consume(fixture, name, 100).await;
     let mut bodies = Vec::new();
+    // Side by side, since a broker may answer to each.
+    let mut settling = JoinSet::new();
     loop {
         let delivery = next(consumer.as_mut()).await;
         let body = body(&delivery);
-        settle(delivery, Settlement::Ack).await;
+        settling.spawn(settle(delivery, Settlement::Ack));
         if body == LAST {
+            settling.join_all().await;
             return bodies;
         }
         bodies.push(body);
