@@ -22,6 +22,9 @@ use super::rules;
 /// The account its queues are in.
 const ACCOUNT: &str = "123456789012";
 
+/// How often a question for messages that waits looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// A request to send a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
@@ -253,6 +256,8 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Result<Resp
     let queue = name(asked["QueueUrl"].as_str().unwrap_or_default()).to_owned();
     match action.as_str() {
         "SendMessageBatch" => send(state, queue, &asked).await,
+        "ReceiveMessage" => Ok(receive(state, &queue, &asked).await),
+        "DeleteMessageBatch" | "ChangeMessageVisibilityBatch" => Ok(settle(&mut lock(state), &queue, &asked)),
         "GetQueueUrl" => {
             let queue = asked["QueueName"].as_str().unwrap_or_default();
             let there = lock(state).queues.contains_key(queue);
@@ -302,6 +307,41 @@ async fn send(state: &Mutex<State>, queue: String, asked: &Value) -> Result<Resp
     }
     lock(state).under_way -= 1;
     answered
+}
+
+async fn receive(state: &Mutex<State>, queue: &str, asked: &Value) -> Response<Full<Bytes>> {
+    let seconds = |name: &str| Duration::from_secs(asked[name].as_u64().unwrap_or(0));
+    let max = asked["MaxNumberOfMessages"].as_u64().unwrap_or(1) as usize;
+    let until = std::time::Instant::now() + seconds("WaitTimeSeconds");
+    loop {
+        let messages = {
+            let mut state = lock(state);
+            let Some(found) = state.queues.get_mut(queue) else { return gone() };
+            found.receive(max, seconds("VisibilityTimeout"), queue.ends_with(".fifo"))
+        };
+        if !messages.is_empty() || std::time::Instant::now() >= until {
+            return fine(&json!({ "Messages": messages }));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn settle(state: &mut State, queue: &str, asked: &Value) -> Response<Full<Bytes>> {
+    let Some(queue) = state.queues.get_mut(queue) else { return gone() };
+    let (mut successful, mut failed) = (Vec::new(), Vec::new());
+    for entry in asked["Entries"].as_array().into_iter().flatten() {
+        let handle = entry["ReceiptHandle"].as_str().unwrap_or_default();
+        let done = match entry["VisibilityTimeout"].as_u64() {
+            Some(seconds) => queue.hide(handle, Duration::from_secs(seconds)),
+            None => queue.delete(handle),
+        };
+        let id = &entry["Id"];
+        match done {
+            true => successful.push(json!({ "Id": id })),
+            false => failed.push(json!({"Id": id, "Code": "ReceiptHandleIsInvalid", "SenderFault": true, "Message": handle})),
+        }
+    }
+    fine(&json!({"Successful": successful, "Failed": failed}))
 }
 
 fn decide(state: &mut State, call: &Call, fate: &Fate) -> Result<Response<Full<Bytes>>, Closed> {
@@ -377,7 +417,7 @@ fn take(queue: &mut Queue, arrival: &Arrival, is_fifo: bool, remember: bool, nex
         if let (true, Some(id)) = (is_fifo, deduplication) {
             queue.seen.insert(id, message_id.clone());
         }
-        queue.stored.push(Stored { message_id: message_id.clone(), arrival: arrival.clone() });
+        queue.store(Stored { message_id: message_id.clone(), arrival: arrival.clone() });
     }
     message_id
 }

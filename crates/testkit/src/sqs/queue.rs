@@ -1,8 +1,9 @@
 //! A queue of the scriptable endpoint, and what it was sent.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How a queue is set up.
 #[derive(Clone, Debug)]
@@ -66,16 +67,86 @@ pub struct Stored {
     pub arrival: Arrival,
 }
 
+/// A message that can be received.
+#[derive(Debug)]
+struct Live {
+    message: Stored,
+    visible_at: Instant,
+    received: u64,
+    /// Changes with each receipt.
+    handle: String,
+}
+
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) settings: QueueSettings,
     pub(super) stored: Vec<Stored>,
     /// The message id of each deduplication id; the five minutes do not pass here.
     pub(super) seen: BTreeMap<String, String>,
+    live: Vec<Live>,
+    handles: u64,
 }
 
 impl Queue {
     pub(super) fn new(settings: QueueSettings) -> Queue {
-        Queue { settings, stored: Vec::new(), seen: BTreeMap::new() }
+        Queue { settings, stored: Vec::new(), seen: BTreeMap::new(), live: Vec::new(), handles: 0 }
+    }
+
+    /// Takes a message in.
+    pub(super) fn store(&mut self, message: Stored) {
+        let now = Instant::now();
+        let delay = u64::try_from(message.arrival.delay.unwrap_or(0)).unwrap_or(0);
+        let visible_at = now + Duration::from_secs(delay);
+        self.live.push(Live { message: message.clone(), visible_at, received: 0, handle: String::new() });
+        self.stored.push(message);
+    }
+
+    /// The messages that can be seen, at most `max`, which then are hidden for a time. In a FIFO queue a group with a hidden message is
+    /// hidden as a whole.
+    pub(super) fn receive(&mut self, max: usize, hidden: Duration, is_fifo: bool) -> Vec<Value> {
+        let now = Instant::now();
+        let locked: Vec<Option<String>> = match is_fifo {
+            true => self.live.iter().filter(|live| live.visible_at > now).map(|live| live.message.arrival.group.clone()).collect(),
+            false => Vec::new(),
+        };
+        let mut messages = Vec::new();
+        for live in &mut self.live {
+            if messages.len() == max {
+                break;
+            }
+            if live.visible_at > now || locked.contains(&live.message.arrival.group) && is_fifo {
+                continue;
+            }
+            self.handles += 1;
+            live.handle = format!("handle-{}", self.handles);
+            live.received += 1;
+            live.visible_at = now + hidden;
+            let Stored { message_id, arrival } = &live.message;
+            let mut attributes = json!({"ApproximateReceiveCount": live.received.to_string(), "SentTimestamp": "1700000000000"});
+            for (name, value) in [("MessageGroupId", &arrival.group), ("MessageDeduplicationId", &arrival.deduplication)] {
+                if let Some(value) = value {
+                    attributes[name] = json!(value);
+                }
+            }
+            messages.push(json!({
+                "MessageId": message_id, "ReceiptHandle": live.handle, "Body": arrival.body,
+                "MessageAttributes": arrival.attributes, "Attributes": attributes,
+            }));
+        }
+        messages
+    }
+
+    /// Deletes a received message. False: the handle is of none.
+    pub(super) fn delete(&mut self, handle: &str) -> bool {
+        let before = self.live.len();
+        self.live.retain(|live| live.handle != handle);
+        self.live.len() < before
+    }
+
+    /// Hides a received message for another time. False: the handle is of none, or it is not hidden.
+    pub(super) fn hide(&mut self, handle: &str, hidden: Duration) -> bool {
+        let now = Instant::now();
+        let found = self.live.iter_mut().find(|live| live.handle == handle && live.visible_at > now);
+        found.map(|live| live.visible_at = now + hidden).is_some()
     }
 }

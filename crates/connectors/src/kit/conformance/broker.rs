@@ -19,7 +19,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
-use tokio::task::JoinSet;
 use warren_engine::codes::Code;
 use warren_engine::delivery::{Delivery, Settlement};
 use warren_engine::failure::{Failure, FailureKind};

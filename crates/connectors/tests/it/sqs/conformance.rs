@@ -1,6 +1,7 @@
 //! SQS does what every broker must do, as far as it has what that needs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use warren_connectors::kit::conformance::broker::{Capability, Fixture, cases_for};
@@ -8,31 +9,45 @@ use warren_connectors::kit::setting::Span;
 use warren_connectors::sqs::{Config, Sqs};
 use warren_engine::message::Headers;
 use warren_engine::ports::Broker;
-use warren_testkit::sqs::{Account, account};
+use warren_testkit::sqs::{Account, Endpoint, account};
 
-use super::{of, sqs};
+use super::{at, of, sqs};
 
 /// SQS keeps order in groups only, and has no exchanges; text bodies of 1 to 1,048,576 bytes; names of letters, digits, `-` and `_`; no bound of a queue's length; no
 /// headers about deaths; and keeps messages for a time, but moves none of them when that is over.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
 const HAS: &[Capability] = &[];
 
+/// Cases with thousands of messages, too many for the server, whose every request takes as long as the queue is.
+const LARGE: [&str; 2] =
+    ["each message has its own receipt", "many publishers at once each get their own answers"];
+
+/// Where the queues are.
+enum Server {
+    Moto(Account),
+    Scriptable(Endpoint),
+}
+
 struct Place {
-    account: Account,
+    server: Server,
     broker: Arc<Sqs>,
 }
 
 impl Place {
-    fn new() -> Place {
-        let account = account();
+    fn new(server: Server) -> Place {
+        let config = match &server {
+            Server::Moto(account) => of(account),
+            Server::Scriptable(endpoint) => at(endpoint),
+        };
         // One request after another, since a queue that is no FIFO queue promises no order and the cases ask for one; and extended
         // often, to hear soon that a queue is gone.
         let config = Config {
             concurrency: Some(1),
-            visibility_timeout: Some(Span(std::time::Duration::from_secs(8))),
-            ..of(&account)
+            visibility_timeout: Some(Span(Duration::from_secs(8))),
+            wait_time: Some(Span(Duration::from_secs(1))),
+            ..config
         };
-        Place { broker: Arc::new(sqs(&config)), account }
+        Place { broker: Arc::new(sqs(&config)), server }
     }
 }
 
@@ -43,11 +58,17 @@ impl Fixture for Place {
     }
 
     async fn queue(&self, name: &str, _: Headers) {
-        self.account.queue(name, &[]);
+        match &self.server {
+            Server::Moto(account) => drop(account.queue(name, &[])),
+            Server::Scriptable(endpoint) => endpoint.queue(name),
+        }
     }
 
     async fn delete_queue(&self, name: &str) {
-        self.account.delete(name);
+        match &self.server {
+            Server::Moto(account) => account.delete(name),
+            Server::Scriptable(endpoint) => endpoint.delete(name),
+        }
     }
 
     async fn exchange(&self, name: &str, _: &str) {
@@ -69,6 +90,17 @@ async fn it_does_what_every_broker_must() {
     assert_eq!((cases.len(), others.len()), (14, 11), "{others:?}");
     for (name, case) in cases {
         println!("{name}");
-        case(&Place::new()).await;
+        case(&Place::new(Server::Scriptable(Endpoint::start().await))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_does_so_with_a_server_that_is_not_ours() {
+    let (cases, _) = cases_for(HAS);
+    let (large, cases): (Vec<_>, Vec<_>) = cases.into_iter().partition(|(name, _)| LARGE.contains(name));
+    assert_eq!(large.len(), LARGE.len());
+    for (name, case) in cases {
+        println!("{name}");
+        case(&Place::new(Server::Moto(account()))).await;
     }
 }
