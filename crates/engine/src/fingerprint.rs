@@ -22,9 +22,12 @@ impl RowPrint {
     /// How many bits count.
     pub const BITS: u32 = 112;
 
+    /// These bits.
+    pub const MASK: u128 = u128::MAX >> (u128::BITS - Self::BITS);
+
     /// Keeps the lower 112 bits.
     pub fn new(bits: u128) -> RowPrint {
-        RowPrint(bits & (u128::MAX >> (128 - Self::BITS)))
+        RowPrint(bits & Self::MASK)
     }
 
     /// The bits; the upper 16 are zero.
@@ -39,6 +42,8 @@ impl RowPrint {
 #[derive(Debug, Clone)]
 pub struct Picker {
     indexes: Vec<usize>,
+    /// The same, where each run of neighbours is one: the first and behind the last.
+    runs: Vec<(usize, usize)>,
     whole: bool,
 }
 
@@ -55,9 +60,9 @@ impl Picker {
         for name in names {
             indexes.push(schema.index_of(name).ok_or_else(|| name.to_owned())?);
         }
-        let whole =
-            indexes.len() == schema.len() && indexes.iter().enumerate().all(|(at, &index)| at == index);
-        Ok(Picker { indexes, whole })
+        let runs = runs(&indexes);
+        let whole = runs == [(0, schema.len())];
+        Ok(Picker { indexes, runs, whole })
     }
 
     /// Picks columns in the order given, as a key does.
@@ -69,13 +74,24 @@ impl Picker {
         for name in names {
             indexes.push(schema.index_of(name).ok_or_else(|| name.to_owned())?);
         }
-        Ok(Picker { indexes, whole: false })
+        Ok(Picker { runs: runs(&indexes), indexes, whole: false })
     }
 
     /// The places of the columns picked, in the order of the print.
     pub fn indexes(&self) -> &[usize] {
         &self.indexes
     }
+}
+
+fn runs(indexes: &[usize]) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &index in indexes {
+        match runs.last_mut() {
+            Some((_, end)) if *end == index => *end += 1,
+            _ => runs.push((index, index + 1)),
+        }
+    }
+    runs
 }
 
 /// Takes prints; holds scratch space, so that a print costs no allocation.
@@ -110,10 +126,15 @@ impl Printer {
             return RowPrint::new(xxh3_128(row.as_bytes()));
         }
         row.offsets(&mut self.offsets);
+        let cells = |&(first, end): &(usize, usize)| {
+            &row.as_bytes()[self.offsets[first] as usize..self.offsets[end] as usize]
+        };
+        if let [run] = &compare.runs[..] {
+            return RowPrint::new(xxh3_128(cells(run)));
+        }
         self.picked.clear();
-        for &index in &compare.indexes {
-            let cell = &row.as_bytes()[self.offsets[index] as usize..self.offsets[index + 1] as usize];
-            self.picked.extend_from_slice(cell);
+        for run in &compare.runs {
+            self.picked.extend_from_slice(cells(run));
         }
         RowPrint::new(xxh3_128(&self.picked))
     }
@@ -194,5 +215,26 @@ mod tests {
         let by_name = |schema: &Schema| Picker::by_name(schema, ["b", "a"]).unwrap();
         assert_eq!(printer.row(ab.row(0), &by_name(&one)), printer.row(ba.row(0), &by_name(&other)));
         assert_eq!(Picker::by_name(&one, ["c"]).unwrap_err(), "c");
+    }
+
+    #[test]
+    fn a_print_is_that_of_its_cells_in_order_of_names() {
+        let schema = schema(&["d", "a", "b", "e", "c"]);
+        let batch = row(|cells| {
+            cells.text("dd");
+            cells.int(1);
+            cells.null();
+            cells.bool(true);
+            cells.uuid([7; 16])
+        });
+        let row = batch.row(0);
+        let places = [("a", 1), ("b", 2), ("c", 4), ("d", 0), ("e", 3)];
+        for chosen in 0..32u32 {
+            let picked = || places.iter().enumerate().filter(|(at, _)| chosen >> at & 1 == 1);
+            let picker = Picker::by_name(&schema, picked().map(|(_, (name, _))| *name)).unwrap();
+            let bytes: Vec<u8> = picked().flat_map(|(_, &(_, at))| row.cell(at).to_vec()).collect();
+            let print = Printer::default().row(row, &picker);
+            assert_eq!(print, RowPrint::new(xxh3_128(&bytes)), "columns {chosen:05b}");
+        }
     }
 }

@@ -178,6 +178,11 @@ impl Batch {
         self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
+    /// The packed rows, and where each ends.
+    pub fn into_parts(self) -> (Vec<u8>, Vec<usize>) {
+        (self.bytes, self.ends)
+    }
+
     /// The writer of the next cells.
     pub fn cells(&mut self) -> Cells<'_> {
         Cells(&mut self.bytes)
@@ -206,8 +211,7 @@ impl<'a> Cells<'a> {
 
     /// A whole number.
     pub fn int(&mut self, value: i64) {
-        self.0.push(Tag::Int as u8);
-        self.0.extend_from_slice(&value.to_le_bytes());
+        self.fixed::<8, 9>(Tag::Int, value.to_le_bytes());
     }
 
     /// A whole number that may be larger than an i64.
@@ -215,15 +219,13 @@ impl<'a> Cells<'a> {
         if let Ok(value) = i64::try_from(value) {
             return self.int(value);
         }
-        self.0.push(Tag::UInt as u8);
-        self.0.extend_from_slice(&value.to_le_bytes());
+        self.fixed::<8, 9>(Tag::UInt, value.to_le_bytes());
     }
 
     /// A floating-point number.
     pub fn float(&mut self, value: f64) {
-        self.0.push(Tag::Float as u8);
         let value = if value.is_nan() { f64::NAN } else { value };
-        self.0.extend_from_slice(&value.to_le_bytes());
+        self.fixed::<8, 9>(Tag::Float, value.to_le_bytes());
     }
 
     /// Decimal digits such as `-12.50`: an optional minus, digits, optionally a point and digits.
@@ -236,6 +238,13 @@ impl<'a> Cells<'a> {
         self.long(Tag::Text, value.as_bytes());
     }
 
+    /// Text, or bytes if it is not UTF-8.
+    pub fn text_or_bytes(&mut self, value: &[u8]) {
+        // Most text is short and ASCII, which is told at once.
+        let text = value.is_ascii() || std::str::from_utf8(value).is_ok();
+        self.long(if text { Tag::Text } else { Tag::Bytes }, value);
+    }
+
     /// Bytes.
     pub fn bytes(&mut self, value: &[u8]) {
         self.long(Tag::Bytes, value);
@@ -243,33 +252,30 @@ impl<'a> Cells<'a> {
 
     /// Days since 1970-01-01.
     pub fn date(&mut self, days: i32) {
-        self.0.push(Tag::Date as u8);
-        self.0.extend_from_slice(&days.to_le_bytes());
+        self.fixed::<4, 5>(Tag::Date, days.to_le_bytes());
     }
 
     /// Microseconds since midnight.
     pub fn time(&mut self, micros: i64) {
-        self.0.push(Tag::Time as u8);
-        self.0.extend_from_slice(&micros.to_le_bytes());
+        self.fixed::<8, 9>(Tag::Time, micros.to_le_bytes());
     }
 
     /// Microseconds since 1970-01-01T00:00:00, no offset.
     pub fn date_time(&mut self, micros: i64) {
-        self.0.push(Tag::DateTime as u8);
-        self.0.extend_from_slice(&micros.to_le_bytes());
+        self.fixed::<8, 9>(Tag::DateTime, micros.to_le_bytes());
     }
 
     /// Microseconds since the epoch in UTC, with the offset in minutes to show it with.
     pub fn timestamp(&mut self, micros: i64, offset_minutes: i16) {
-        self.0.push(Tag::Timestamp as u8);
-        self.0.extend_from_slice(&micros.to_le_bytes());
-        self.0.extend_from_slice(&offset_minutes.to_le_bytes());
+        let mut content = [0; 10];
+        content[..8].copy_from_slice(&micros.to_le_bytes());
+        content[8..].copy_from_slice(&offset_minutes.to_le_bytes());
+        self.fixed::<10, 11>(Tag::Timestamp, content);
     }
 
     /// A UUID.
     pub fn uuid(&mut self, value: [u8; 16]) {
-        self.0.push(Tag::Uuid as u8);
-        self.0.extend_from_slice(&value);
+        self.fixed::<16, 17>(Tag::Uuid, value);
     }
 
     /// JSON text. It is not checked here: what a source calls JSON is JSON.
@@ -310,10 +316,18 @@ impl<'a> Cells<'a> {
     }
 
     fn long(&mut self, tag: Tag, content: &[u8]) {
+        let mut head = [tag as u8; 5];
+        head[1..].copy_from_slice(&(content.len() as u32).to_le_bytes());
         self.0.reserve(5 + content.len());
-        self.0.push(tag as u8);
-        self.0.extend_from_slice(&(content.len() as u32).to_le_bytes());
+        self.0.extend_from_slice(&head);
         self.0.extend_from_slice(content);
+    }
+
+    /// A cell of known length, in one write: these are the most of what a source does. `CELL` is `CONTENT` and the tag.
+    fn fixed<const CONTENT: usize, const CELL: usize>(&mut self, tag: Tag, content: [u8; CONTENT]) {
+        let mut cell = [tag as u8; CELL];
+        cell[1..].copy_from_slice(&content);
+        self.0.extend_from_slice(&cell);
     }
 }
 
@@ -472,19 +486,19 @@ fn check_cells(bytes: &[u8], count: usize, depth: usize) -> Result<(), Damaged> 
     if at == bytes.len() { Ok(()) } else { Err(Damaged { at }) }
 }
 
+/// The length of a cell of each tag; 0 where it says its length itself.
+const LENGTHS: [u8; 16] = [1, 1, 1, 9, 9, 9, 0, 0, 0, 5, 9, 9, 11, 17, 0, 0];
+
+// Invariant: bytes come from `Cells` or passed `check`, so the tag is one of those there are.
+#[inline]
 fn cell_length(cell: &[u8]) -> usize {
-    match cell[0] {
-        0..=2 => 1,
-        3..=5 | 10 | 11 => 9,
-        9 => 5,
-        12 => 11,
-        13 => 17,
-        6..=8 | 14 | 15 => 5 + length(cell),
-        // Invariant: bytes come from `Cells` or passed `check`.
-        tag => unreachable!("a packed row has a cell with tag {tag}"),
+    match LENGTHS[usize::from(cell[0])] {
+        0 => 5 + length(cell),
+        known => usize::from(known),
     }
 }
 
+#[inline]
 fn length(cell: &[u8]) -> usize {
     u32::from_le_bytes([cell[1], cell[2], cell[3], cell[4]]) as usize
 }
@@ -593,6 +607,20 @@ mod tests {
         }
         copy.end_row();
         assert_eq!(copy.row(0), batch.row(0));
+    }
+
+    #[test]
+    fn text_that_is_none_is_bytes() {
+        let mut batch = Batch::default();
+        for value in [&b"plain"[..], "größer".as_bytes(), b"", b"\xff\xfe"] {
+            batch.cells().text_or_bytes(value);
+        }
+        batch.end_row();
+        let values: Vec<_> = batch.row(0).values().collect();
+        assert_eq!(
+            values,
+            [Value::Text("plain"), Value::Text("größer"), Value::Text(""), Value::Bytes(b"\xff\xfe")]
+        );
     }
 
     #[test]

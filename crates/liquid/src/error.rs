@@ -68,7 +68,7 @@ impl std::fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// The nearest of `known` to `name`, when it is near enough to be what was meant.
-pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let lower = name.to_lowercase();
     known
         .into_iter()

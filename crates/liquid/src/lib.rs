@@ -49,7 +49,7 @@ mod tags;
 mod template;
 mod value;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, nearest};
 pub use options::{Format, Limits, Options, Partials};
 pub use reads::{Columns, Names, Reads};
 pub use template::{Condition, Template, vocabulary};

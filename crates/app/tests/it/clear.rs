@@ -274,3 +274,19 @@ fn a_full_disk() {
     let again = program.run(&["sync", "customers"]);
     assert!(again.stdout.contains("nothing changed"), "{again:#?}");
 }
+
+#[test]
+fn a_lenient_template_takes_what_is_not_there_as_nothing() {
+    let world = World::new();
+    let mut parts = world.parts();
+    let template =
+        "      template: '{\"id\": {{ row.id }}, \"mail\": {{ row.mail }}, \"n\": {{ row.name | nope }}}'\n";
+    parts.sync = format!("    queue: crm\n    message:\n{template}");
+    let strict = world.program(&parts).run(&["check"]);
+    assert_eq!(strict.code, Some(2), "{strict:#?}");
+    parts.sync = format!("    queue: crm\n    message:\n      lax: true\n{template}");
+    let program = world.program(&parts);
+    assert_eq!(program.run(&["sync", "customers"]).code, Some(0));
+    let bodies: Vec<_> = world.vhost.take("crm", 2).into_iter().map(|message| message.body).collect();
+    assert!(bodies.contains(&br#"{"id": 1, "mail": null, "n": "Ada"}"#.to_vec()), "{bodies:?}");
+}

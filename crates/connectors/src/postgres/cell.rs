@@ -66,7 +66,8 @@ impl Cell {
             Cell::Numeric => numeric(field, cells, scratch)?,
             Cell::Float4 => cells.float(widen(f32::from_be_bytes(fixed(field)?), scratch)),
             Cell::Float8 => cells.float(f64::from_be_bytes(fixed(field)?)),
-            Cell::Text => text(field, cells),
+            // The server checks what it sends in UTF-8; what a look-alike sends unchecked is bytes.
+            Cell::Text => cells.text_or_bytes(field),
             Cell::Char => char(fixed::<1>(field)?[0], cells, scratch),
             Cell::Bytea => cells.bytes(field),
             Cell::Date => date(i32::from_be_bytes(fixed(field)?), cells),
@@ -89,14 +90,6 @@ impl Cell {
 
 fn fixed<const N: usize>(field: &[u8]) -> Result<[u8; N], Malformed> {
     field.try_into().map_err(|_| Malformed)
-}
-
-/// The server checks what it sends in UTF-8; what a look-alike sends unchecked is bytes.
-fn text(field: &[u8], cells: &mut Cells<'_>) {
-    match std::str::from_utf8(field) {
-        Ok(text) => cells.text(text),
-        Err(_) => cells.bytes(field),
-    }
 }
 
 fn json(field: &[u8], cells: &mut Cells<'_>) {
@@ -138,41 +131,47 @@ fn numeric(field: &[u8], cells: &mut Cells<'_>, scratch: &mut String) -> Result<
     if groups.len() != count * 2 {
         return Err(Malformed);
     }
+    if groups.chunks_exact(2).any(|group| u16::from_be_bytes([group[0], group[1]]) > 9_999) {
+        return Err(Malformed);
+    }
     let group = |index: i32| {
         let at = usize::try_from(index).ok().filter(|at| *at < count);
-        at.map_or(0, |at| u16::from_be_bytes([groups[at * 2], groups[at * 2 + 1]]))
+        four_digits(at.map_or(0, |at| u16::from_be_bytes([groups[at * 2], groups[at * 2 + 1]])))
     };
-    scratch.clear();
+    let mut text = std::mem::take(scratch).into_bytes();
+    text.clear();
     if sign == 0x4000 {
-        scratch.push('-');
+        text.push(b'-');
     }
     if weight < 0 {
-        scratch.push('0');
+        text.push(b'0');
     } else {
-        write!(scratch, "{}", group(0)).expect("writing to a String never fails");
+        let first = group(0);
+        let zeros = first[..3].iter().take_while(|digit| **digit == b'0').count();
+        text.extend_from_slice(&first[zeros..]);
         for index in 1..=weight {
-            push_group(group(index), scratch);
+            text.extend_from_slice(&group(index));
         }
     }
     if scale > 0 {
-        scratch.push('.');
-        let end = scratch.len() + scale;
+        text.push(b'.');
+        let end = text.len() + scale;
         let mut index = weight + 1;
-        while scratch.len() < end {
-            push_group(group(index), scratch);
+        while text.len() < end {
+            text.extend_from_slice(&group(index));
             index += 1;
         }
-        scratch.truncate(end);
+        text.truncate(end);
     }
+    *scratch = String::from_utf8(text).expect("a sign, digits and a point are ASCII");
     cells.decimal(scratch);
     Ok(())
 }
 
-/// Four decimal digits.
-fn push_group(group: u16, text: &mut String) {
-    for unit in [1000, 100, 10, 1] {
-        text.push(char::from(b'0' + (group / unit % 10) as u8));
-    }
+/// The digits of a group of four.
+fn four_digits(group: u16) -> [u8; 4] {
+    let digit = |unit| b'0' + (group / unit % 10) as u8;
+    [digit(1000), digit(100), digit(10), digit(1)]
 }
 
 fn date(days: i32, cells: &mut Cells<'_>) {
@@ -402,6 +401,7 @@ mod tests {
             assert_eq!(text(&Cell::Numeric, &field), expected);
         }
         assert!(put(&Cell::Numeric, &numeric_field(&[1, 2], 0, 0, 0)[..10]).is_err());
+        assert!(put(&Cell::Numeric, &numeric_field(&[10_000], 0, 0, 0)).is_err(), "a group has four digits");
     }
 
     #[test]

@@ -7,13 +7,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{CancelToken, Client, Connection, Error, NoTls, Socket, Statement};
+use tokio_postgres::config::{Host, SslMode, SslNegotiation};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_postgres::{CancelToken, Client, Config, Connection, Error, NoTls, Socket, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use warren_engine::failure::Failure;
 
 use super::config::{Settings, Tls};
 use super::fault;
+use super::merging::{Merging, Plain};
 
 /// A connection in use. Dropping it closes the socket; a server that is busy computing notices only when it next sends
 /// something, which is what [`cancel`](Session::cancel) is for.
@@ -21,7 +23,17 @@ pub(super) struct Session {
     client: Client,
     wire: Wire,
     token: CancelToken,
-    tls: Option<Tls>,
+    way: Way,
+}
+
+/// How the server is reached.
+#[derive(Clone)]
+enum Way {
+    Tls(Tls),
+    /// Without TLS, by way of a [`Plain`] stream.
+    Plain,
+    /// Without TLS, with the driver's own stream.
+    Raw,
 }
 
 /// The half of the driver that moves bytes. It is polled by the task that waits for the answer, not by one of its own: handing
@@ -41,9 +53,15 @@ impl Session {
     /// Connects and logs in.
     pub(super) async fn open(settings: &Settings) -> Result<Session, Failure> {
         let opening = async {
+            let driver = &settings.driver;
             match &settings.tls {
-                None => Session::start(settings, NoTls).await,
-                Some(tls) => Session::start(settings, Named::new(tls)).await,
+                Some(tls) => Session::start(driver, Named::new(tls), Way::Tls(tls.clone())).await,
+                None if takes_plain(driver) => {
+                    let mut driver = driver.clone();
+                    driver.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+                    Session::start(&driver, Plain, Way::Plain).await
+                }
+                None => Session::start(driver, NoTls, Way::Raw).await,
             }
         };
         match timeout(settings.connect_timeout, opening).await {
@@ -53,15 +71,15 @@ impl Session {
         }
     }
 
-    async fn start<T>(settings: &Settings, tls: T) -> Result<Session, Error>
+    async fn start<T>(driver: &Config, tls: T, way: Way) -> Result<Session, Error>
     where
         T: MakeTlsConnect<Socket>,
         Connection<Socket, T::Stream>: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        let (client, connection) = settings.driver.connect(tls).await?;
+        let (client, connection) = driver.connect(tls).await?;
         let token = client.cancel_token();
         let wire = Wire { connection: Some(Box::pin(connection)), error: None };
-        Ok(Session { client, wire, token, tls: settings.tls.clone() })
+        Ok(Session { client, wire, token, way })
     }
 
     /// Begins the one transaction this connection is for. All settings are `LOCAL`: behind a pooler the next user of the server's
@@ -112,9 +130,10 @@ impl Session {
     /// Ends what the server is doing for this connection, and the connection.
     pub(super) async fn cancel(self) {
         let asked = async {
-            match &self.tls {
-                None => self.token.cancel_query(NoTls).await,
-                Some(tls) => self.token.cancel_query(Named::new(tls)).await,
+            match &self.way {
+                Way::Tls(tls) => self.token.cancel_query(Named::new(tls)).await,
+                Way::Plain => self.token.cancel_query(Plain).await,
+                Way::Raw => self.token.cancel_query(NoTls).await,
             }
         };
         // If the server cannot be asked, it sees the closed socket when it next sends something.
@@ -155,6 +174,12 @@ SELECT pg_catalog.set_config(name, '10s', true) FROM pg_catalog.pg_settings
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'dynamic_shared_memory_type' AND setting = 'windows');
 ";
 
+/// Whether the driver asks for a stream for each of its hosts, which it does only of those with a name to check.
+fn takes_plain(driver: &Config) -> bool {
+    let hosts = driver.get_hosts();
+    !hosts.is_empty() && hosts.iter().all(|host| matches!(host, Host::Tcp(_)))
+}
+
 /// The driver's TLS, with the name the certificate must have where it is not the host's.
 #[derive(Clone)]
 struct Named {
@@ -172,12 +197,29 @@ impl Named {
 }
 
 impl MakeTlsConnect<Socket> for Named {
-    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
-    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Stream = Merging<RustlsStream>;
+    type TlsConnect = Handshake;
     type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
 
-    fn make_tls_connect(&mut self, host: &str) -> Result<Self::TlsConnect, Self::Error> {
+    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, Self::Error> {
         let name = self.server_name.as_deref().unwrap_or(host);
-        <MakeRustlsConnect as MakeTlsConnect<Socket>>::make_tls_connect(&mut self.tls, name)
+        <MakeRustlsConnect as MakeTlsConnect<Socket>>::make_tls_connect(&mut self.tls, name).map(Handshake)
+    }
+}
+
+type RustlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+type RustlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+
+/// TLS about to be agreed on.
+struct Handshake(RustlsConnect);
+
+impl TlsConnect<Socket> for Handshake {
+    type Stream = Merging<RustlsStream>;
+    type Error = <RustlsConnect as TlsConnect<Socket>>::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Stream, Self::Error>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        let agreeing = self.0.connect(socket);
+        Box::pin(async { Ok(Merging::new(agreeing.await?, TlsStream::channel_binding)) })
     }
 }

@@ -51,7 +51,7 @@ pub fn bind(plan: &SyncPlan, schema: &Schema) -> Result<Bound, Vec<Finding>> {
         columns.trigger(&format!("on.{op}"), trigger);
     }
     if !columns.findings.is_empty() {
-        return Err(columns.findings);
+        return Err(once(columns.findings));
     }
     let compare = match &plan.compare {
         CompareChoice::Used if !columns.all => {
@@ -75,6 +75,25 @@ pub fn bind(plan: &SyncPlan, schema: &Schema) -> Result<Bound, Vec<Finding>> {
         previous: columns.previous,
     };
     Ok(Bound { spec, compared })
+}
+
+/// Findings without those that are the same of another op: what is said once for all ops is wrong once.
+fn once(findings: Vec<Finding>) -> Vec<Finding> {
+    let below_op = |subject: &str| {
+        let below = subject.split_once(".on.").and_then(|(_, rest)| rest.split_once('.'));
+        below.map_or(subject, |(_, rest)| rest).to_owned()
+    };
+    let same = |one: &Finding, other: &Finding| {
+        (one.code, &one.message, &one.within) == (other.code, &other.message, &other.within)
+            && below_op(&one.subject) == below_op(&other.subject)
+    };
+    let mut kept: Vec<Finding> = Vec::new();
+    for finding in findings {
+        if !kept.iter().any(|other| same(&finding, other)) {
+            kept.push(finding);
+        }
+    }
+    kept
 }
 
 /// Gathers the columns a sync uses.

@@ -12,6 +12,7 @@ use warren_engine::ports::RowFault;
 use warren_engine::row::RowRef;
 use warren_engine::run::PerOp;
 
+use super::arrived::Wanted;
 use super::doubts::{Doubts, judge_in_doubt};
 use super::keys::KeysFile;
 use super::merge::{Difference, Rules, Verdict};
@@ -30,8 +31,8 @@ pub(crate) struct Counted {
     pub(crate) reprints: u64,
     /// Partitions with changes, in order.
     pub(crate) partitions: Vec<Different>,
-    /// Rows with duplicate keys, by partition and ordinal.
-    duplicates: Vec<(usize, u32)>,
+    /// Rows with duplicate keys, by partition and number.
+    duplicates: Vec<(usize, u64)>,
 }
 
 /// A partition with changes, and these, if they were kept.
@@ -45,17 +46,19 @@ pub(crate) struct Different {
 /// which costs little beside sending so many.
 const DIFFERENCES_KEPT_MAX: usize = 128 << 10;
 
-/// Compares every partition, on as many threads as there are cores, up to four.
+/// Compares every partition, on as many threads as there are cores, up to four. The rows that will be looked at are added
+/// to `wanted`.
 pub(crate) fn count(
     keys: Option<&KeysFile>,
     spill: &Spill,
     doubts: &Doubts,
     rules: Rules,
+    wanted: &Wanted,
 ) -> Result<Counted, Failure> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
     let turn = Turn::default();
     let work = || {
-        let result = count_some(keys, spill, doubts, rules, &turn);
+        let result = count_some(keys, spill, doubts, rules, wanted, &turn);
         turn.failed.fetch_or(result.is_err(), Ordering::Relaxed);
         result
     };
@@ -82,6 +85,7 @@ pub(crate) fn count(
     all.partitions.sort_unstable_by_key(|different| different.partition);
     all.duplicates.sort_unstable();
     all.duplicates.truncate(SAMPLES_MAX);
+    all.duplicates.iter().for_each(|&(_, number)| wanted.add(number));
     Ok(all)
 }
 
@@ -100,6 +104,7 @@ fn count_some(
     spill: &Spill,
     doubts: &Doubts,
     rules: Rules,
+    wanted: &Wanted,
     turn: &Turn,
 ) -> Result<Counted, Failure> {
     let mut counted = Counted::default();
@@ -121,14 +126,17 @@ fn count_some(
                 *counted.planned.of(op) += 1;
                 let digest = Change::digest(op, key, difference.before(), difference.after());
                 counted.digest = counted.digest.wrapping_add(digest);
+                if let Some(number) = difference.number() {
+                    wanted.add(number);
+                }
                 differences.push(difference);
             }
             Verdict::Reprint(_) => counted.reprints += 1,
-            Verdict::Twice { ordinal } => {
+            Verdict::Twice { number } => {
                 counted.duplicate_rows += 1;
                 // Partitions come in order to each thread, so the first of each are enough.
                 if counted.duplicates.len() < SAMPLES_MAX {
-                    counted.duplicates.push((partition, ordinal));
+                    counted.duplicates.push((partition, number));
                 }
             }
         });
@@ -147,11 +155,11 @@ impl Counted {
     pub(crate) fn samples(&self, spill: &Spill, key: &Picker) -> Result<Vec<RowFault>, Failure> {
         let mut faults = Vec::new();
         let (mut at, mut walk) = (0, RowWalk::of(0));
-        for &(partition, ordinal) in &self.duplicates {
+        for &(partition, number) in &self.duplicates {
             if partition != at {
                 (at, walk) = (partition, RowWalk::of(partition));
             }
-            let row = RowRef::new(walk.row(spill, ordinal)?);
+            let row = RowRef::new(walk.row(spill.dealt(), number)?);
             faults.push(RowFault { code: codes::DUPLICATE_KEY, key: key_text_at(row, key.indexes()) });
         }
         Ok(faults)

@@ -151,12 +151,19 @@ fn settling(record: &Record, fresh: &Fresh, rules: Rules) -> Option<Difference> 
         [ordinal] if rules.full => {
             // A doubt is never behind the entry of its key.
             let version = doubt.version_after().wrapping_add(1);
-            Some(Difference::of(key, Op::Added, None, Some(now(fresh, ordinal)), ordinal, version))
+            Some(Difference::of(
+                key,
+                Op::Added,
+                None,
+                Some(now(fresh, ordinal)),
+                fresh.number(ordinal),
+                version,
+            ))
         }
         [ordinal] => {
             let after = Some(now(fresh, ordinal));
             let (op, before, version) = doubt.next(after);
-            Some(Difference::of(key, op, before, after, ordinal, version))
+            Some(Difference::of(key, op, before, after, fresh.number(ordinal), version))
         }
         // Which of the rows is meant cannot be told; the doubt stays.
         _ => None,

@@ -24,8 +24,8 @@ pub(crate) enum Verdict {
     Reprint(Entry),
     /// The row's key occurs more than once; one verdict for each row.
     Twice {
-        /// The row's turn within the partition.
-        ordinal: u32,
+        /// The row's turn in the order of arrival.
+        number: u64,
     },
 }
 
@@ -35,33 +35,33 @@ pub(crate) struct Difference {
     pub(crate) key: KeyPrint,
     before: RowPrint,
     after: RowPrint,
-    ordinal: u32,
+    number: u64,
     pub(crate) version: u16,
     pub(crate) op: Op,
 }
 
 impl Difference {
-    /// A difference as it is to be told. Of a row that is not there `after` and `ordinal` are not looked at.
+    /// A difference as it is to be told. Of a row that is not there `after` and `number` are not looked at.
     pub(crate) fn of(
         key: u128,
         op: Op,
         before: Option<RowPrint>,
         after: Option<RowPrint>,
-        ordinal: u32,
+        number: u64,
         version: u16,
     ) -> Difference {
         let print = |print: Option<RowPrint>| print.unwrap_or(RowPrint::new(0));
-        Difference { key: KeyPrint(key), before: print(before), after: print(after), ordinal, version, op }
+        Difference { key: KeyPrint(key), before: print(before), after: print(after), number, version, op }
     }
 
-    fn added(key: u128, after: RowPrint, ordinal: u32, version: u16) -> Difference {
+    fn added(key: u128, after: RowPrint, number: u64, version: u16) -> Difference {
         let before = RowPrint::new(0);
-        Difference { key: KeyPrint(key), before, after, ordinal, version, op: Op::Added }
+        Difference { key: KeyPrint(key), before, after, number, version, op: Op::Added }
     }
 
-    fn changed(entry: Entry, after: RowPrint, ordinal: u32) -> Difference {
+    fn changed(entry: Entry, after: RowPrint, number: u64) -> Difference {
         let (key, before, version) = (KeyPrint(entry.key()), entry.print(), entry.version());
-        Difference { key, before, after, ordinal, version, op: Op::Changed }
+        Difference { key, before, after, number, version, op: Op::Changed }
     }
 
     fn removed(entry: Entry) -> Difference {
@@ -78,9 +78,9 @@ impl Difference {
         (self.op != Op::Removed).then_some(self.after)
     }
 
-    /// The row's turn within the partition, if there is one.
-    pub(crate) fn ordinal(self) -> Option<u32> {
-        (self.op != Op::Removed).then_some(self.ordinal)
+    /// The row's turn in the order of arrival, if there is one.
+    pub(crate) fn number(self) -> Option<u64> {
+        (self.op != Op::Removed).then_some(self.number)
     }
 }
 
@@ -102,9 +102,11 @@ pub(crate) fn judge(base: &[Entry], fresh: &Fresh, rules: Rules, mut say: impl F
         let entry = entry.filter(|entry| entry.key() == key);
         let same = fresh.keys[f..].iter().take_while(|(other, _)| *other == key).count();
         if same > 1 {
-            fresh.keys[f..f + same].iter().for_each(|&(_, ordinal)| say(Verdict::Twice { ordinal }));
+            for &(_, ordinal) in &fresh.keys[f..f + same] {
+                say(Verdict::Twice { number: fresh.number(ordinal) });
+            }
         } else {
-            here(entry, key, ordinal, fresh.prints(ordinal), rules, &mut say);
+            here(entry, key, fresh, ordinal, rules, &mut say);
         }
         f += same;
         b += usize::from(entry.is_some());
@@ -120,18 +122,20 @@ fn gone(entry: Entry, rules: Rules, say: &mut impl FnMut(Verdict)) {
 fn here(
     entry: Option<Entry>,
     key: u128,
+    fresh: &Fresh,
     ordinal: u32,
-    prints: &[u128],
     rules: Rules,
     say: &mut impl FnMut(Verdict),
 ) {
+    let prints = fresh.prints(ordinal);
     let print = RowPrint::new(prints[0]);
+    let number = || fresh.number(ordinal);
     let Some(entry) = entry else {
-        return say(Verdict::Differs(Difference::added(key, print, ordinal, rules.epoch)));
+        return say(Verdict::Differs(Difference::added(key, print, number(), rules.epoch)));
     };
     if rules.full {
         let version = entry.version().wrapping_add(1);
-        return say(Verdict::Differs(Difference::added(key, print, ordinal, version)));
+        return say(Verdict::Differs(Difference::added(key, print, number(), version)));
     }
     if entry.print() == print {
         return;
@@ -139,5 +143,5 @@ fn here(
     if prints[1..].iter().any(|&old| RowPrint::new(old) == entry.print()) {
         return say(Verdict::Reprint(entry.with_print(print)));
     }
-    say(Verdict::Differs(Difference::changed(entry, print, ordinal)));
+    say(Verdict::Differs(Difference::changed(entry, print, number())));
 }

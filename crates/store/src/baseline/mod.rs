@@ -7,20 +7,22 @@
 //! |---|---|
 //! | open, take up what a run that died had written | [`generation`], [`manifest`], [`folder`] |
 //! | which columns count, now and before | [`columns`] |
-//! | print rows and divide them by key | [`read`], [`spill`], [`partition`] |
+//! | print rows, divide prints by key and rows where they are wanted | [`read`], [`spill`], [`prints`], [`arrived`], [`dealt`], [`scratch`], [`partition`] |
 //! | compare, partition by partition | [`count`], [`merge`], [`keys`] |
 //! | keys whose last answer nobody knows | [`doubts`] |
 //! | hand out changes with their rows | [`changes`], [`walk`], [`previous`], [`segment`] |
 //! | write down what is about to be told, and what was | [`journal`] |
 //! | replace the baseline, keep it small | [`generation`], [`compact`] |
 //!
-//! Memory does not grow with the number of rows but for 24 bytes per 10,000 bytes or so that are spilled. All file
-//! work runs on threads that may block.
+//! Memory does not grow with the number of rows but for 32 bytes per 10,000 bytes or so that are spilled and a bit a row. All
+//! file work runs on threads that may block.
 
+mod arrived;
 mod changes;
 mod columns;
 mod compact;
 mod count;
+mod dealt;
 mod doubts;
 mod folder;
 mod generation;
@@ -30,7 +32,9 @@ mod manifest;
 mod merge;
 mod partition;
 mod previous;
+mod prints;
 mod read;
+mod scratch;
 mod segment;
 mod spill;
 mod walk;
@@ -50,7 +54,7 @@ use self::folder::Folder;
 use self::generation::Generation;
 use self::merge::Rules;
 use self::read::read_all;
-use self::spill::{Spill, SpillSizes};
+use self::spill::{Dealing, Spill, SpillSizes};
 
 /// How a baseline uses the machine. The defaults are right outside of tests.
 #[derive(Clone, Default)]
@@ -68,6 +72,8 @@ pub struct BaselineOptions {
 pub struct Sizes {
     /// Bytes of packed rows a partition collects before they are spilled. There are 1,024 partitions.
     pub rows_chunk_bytes: usize,
+    /// Bytes of packed rows that stay in memory until it is known which of them differ.
+    pub rows_memory_bytes: usize,
     /// Bytes of prints (32 a row) a partition collects before they are spilled.
     pub prints_chunk_bytes: usize,
     /// Bytes of spilled data after which spilled rows are compressed.
@@ -82,6 +88,7 @@ impl Default for Sizes {
     fn default() -> Sizes {
         Sizes {
             rows_chunk_bytes: 32 << 10,
+            rows_memory_bytes: 16 << 20,
             prints_chunk_bytes: 12 << 10,
             compress_after_bytes: 1 << 30,
             previous_bytes: 8 << 20,
@@ -160,24 +167,29 @@ impl Baseline for FileBaseline {
         let temp = self.temp.clone().unwrap_or_else(|| self.folder.path().to_owned());
         let sizes = SpillSizes {
             rows_bytes: self.sizes.rows_chunk_bytes,
+            memory_bytes: self.sizes.rows_memory_bytes,
             prints_bytes: self.sizes.prints_chunk_bytes,
             compress_from: self.sizes.compress_after_bytes,
         };
-        let spill = Spill::new(temp, columns.pickers.len(), sizes);
+        let all_differ = spec.full || generation.manifest.rows == 0;
+        let dealing = if all_differ { Dealing::AtOnce } else { Dealing::Later };
+        let spill = Spill::new(&temp, columns.pickers.len(), sizes, dealing);
         let pickers = columns.pickers.clone();
-        let read = read_all(rows, columns.key_picker.clone(), pickers, spill, progress).await?;
+        let mut read = read_all(rows, columns.key_picker.clone(), pickers, spill, progress).await?;
 
         let rules = Rules { full: spec.full, epoch: generation.manifest.epoch16() };
         let (folder, spec, sizes) = (self.folder.clone(), spec.clone(), self.sizes);
         blocking(move || {
-            let counted = count(generation.keys.as_ref(), &read.spill, &generation.doubts, rules)?;
-            let mut faults = read.faults;
-            faults.extend(counted.samples(&read.spill, &columns.key_picker)?);
+            let wanted = read.spill.want();
+            let counted = count(generation.keys.as_ref(), &read.spill, &generation.doubts, rules, &wanted)?;
             tracing::debug!(
                 rows = read.rows,
                 spilled_bytes = read.spill.file_bytes(),
                 "compared with the baseline"
             );
+            read.spill.deal(&wanted, &columns.key_picker)?;
+            let mut faults = read.faults;
+            faults.extend(counted.samples(&read.spill, &columns.key_picker)?);
             let summary = DiffSummary {
                 counts: RunCounts {
                     rows: read.rows,

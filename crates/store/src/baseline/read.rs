@@ -5,15 +5,18 @@
 
 use warren_engine::codes;
 use warren_engine::failure::Failure;
-use warren_engine::fingerprint::{Picker, Printer};
+use warren_engine::fingerprint::{KeyPrint, Picker, Printer};
 use warren_engine::key::key_text_at;
 use warren_engine::ports::{Progress, RowFault, RowStream};
-use warren_engine::row::Batch;
+use warren_engine::row::{Batch, RowRef};
 
 use super::spill::Spill;
 
 /// Batches that wait to be printed.
 const BATCHES_WAITING: usize = 4;
+/// Rows that are printed before their prints are put away. What is put away goes to many places in memory; were the two mixed,
+/// each print would wait until the places of the one before it have come from memory.
+const GROUP_ROWS: usize = 128;
 /// Faults of one code that are kept as samples.
 pub(crate) const SAMPLES_MAX: usize = 100;
 
@@ -37,7 +40,7 @@ pub(crate) async fn read_all(
     let printing = tokio::task::spawn_blocking(move || {
         let mut reader = Reader::new(key, pickers, spill);
         while let Some(batch) = receiver.blocking_recv() {
-            reader.take(&batch)?;
+            reader.take(batch)?;
         }
         Ok::<_, Failure>(reader.read)
     });
@@ -67,6 +70,7 @@ struct Reader {
     key: Picker,
     pickers: Vec<Picker>,
     printer: Printer,
+    /// The prints of a group of rows.
     prints: Vec<u128>,
     read: ReadRows,
 }
@@ -74,11 +78,12 @@ struct Reader {
 impl Reader {
     fn new(key: Picker, pickers: Vec<Picker>, spill: Spill) -> Reader {
         let read = ReadRows { spill, rows: 0, null_keys: 0, faults: Vec::new() };
-        Reader { key, prints: vec![0; pickers.len()], pickers, printer: Printer::default(), read }
+        Reader { key, prints: Vec::new(), pickers, printer: Printer::default(), read }
     }
 
-    fn take(&mut self, batch: &Batch) -> Result<(), Failure> {
-        for row in batch.rows() {
+    fn take(&mut self, batch: Batch) -> Result<(), Failure> {
+        let mut group = Vec::with_capacity(GROUP_ROWS);
+        for (number, row) in (self.read.spill.rows()..).zip(batch.rows()) {
             let Some(key) = self.printer.key(row, &self.key) else {
                 self.read.null_keys += 1;
                 if self.read.faults.len() < SAMPLES_MAX {
@@ -87,12 +92,26 @@ impl Reader {
                 }
                 continue;
             };
-            for (print, picker) in self.prints.iter_mut().zip(&self.pickers) {
-                *print = self.printer.row(row, picker).bits();
+            for picker in &self.pickers {
+                self.prints.push(self.printer.row(row, picker).bits());
             }
-            self.read.spill.push(key.0, &self.prints, row.as_bytes())?;
+            group.push((number, key, row));
+            if group.len() == GROUP_ROWS {
+                self.put_away(&mut group)?;
+            }
         }
-        self.read.rows += batch.len() as u64;
+        self.put_away(&mut group)?;
+        drop(group);
+        self.read.spill.end_batch(batch)?;
+        self.read.rows = self.read.spill.rows();
+        Ok(())
+    }
+
+    fn put_away(&mut self, group: &mut Vec<(u64, KeyPrint, RowRef<'_>)>) -> Result<(), Failure> {
+        for ((number, key, row), prints) in group.drain(..).zip(self.prints.chunks(self.pickers.len())) {
+            self.read.spill.push(number, key.0, prints, row.as_bytes())?;
+        }
+        self.prints.clear();
         Ok(())
     }
 }

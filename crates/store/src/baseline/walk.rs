@@ -129,7 +129,7 @@ impl PartitionWalk {
                 }
             }
         }
-        self.differences.sort_unstable_by_key(|(one, _)| (one.ordinal(), one.key));
+        self.differences.sort_unstable_by_key(|(one, _)| (one.number(), one.key));
         Ok(())
     }
 
@@ -142,8 +142,8 @@ impl PartitionWalk {
         let (mut arena, mut places) = (Vec::new(), Vec::new());
         let from = self.at;
         while self.at < end && arena.len() < BATCH_BYTES_MAX {
-            let now = match self.differences[self.at].0.ordinal() {
-                Some(ordinal) => Some(append(&mut arena, self.walk.row(&found.spill, ordinal)?)),
+            let now = match self.differences[self.at].0.number() {
+                Some(number) => Some(append(&mut arena, self.walk.row(found.spill.dealt(), number)?)),
                 None => None,
             };
             let previous = self.round.rows[self.at - self.round.from].map(|(start, end, schema)| {

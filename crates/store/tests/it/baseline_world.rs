@@ -92,6 +92,7 @@ pub fn spec() -> DiffSpec {
 pub fn tiny() -> BaselineOptions {
     let sizes = Sizes {
         rows_chunk_bytes: 64,
+        rows_memory_bytes: 150,
         prints_chunk_bytes: 64,
         compress_after_bytes: 200,
         previous_bytes: 100,

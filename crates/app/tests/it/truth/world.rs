@@ -177,6 +177,7 @@ impl World {
             // Even a few rows are spilled, compressed and compacted.
             sizes: Sizes {
                 rows_chunk_bytes: 64,
+                rows_memory_bytes: 150,
                 prints_chunk_bytes: 64,
                 compress_after_bytes: 200,
                 previous_bytes: 100,
