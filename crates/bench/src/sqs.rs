@@ -69,7 +69,16 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
             for (name, queue) in [("standard", PLAIN), ("fifo, 1000 groups", FIFO)] {
                 let (mut floor, mut own) = (Vec::new(), Vec::new());
                 for _ in 0..args.turns {
-                    floor.push(timed(bare_publish(&bare, &endpoint.queue_url(queue), args.messages, *concurrency, body)).await?);
+                    floor.push(
+                        timed(bare_publish(
+                            &bare,
+                            &endpoint.queue_url(queue),
+                            args.messages,
+                            *concurrency,
+                            body,
+                        ))
+                        .await?,
+                    );
                     own.push(timed(our_publish(&ours, queue, args.messages, body)).await?);
                 }
                 print(&format!("{body} B, {concurrency} at once, {name}"), args.messages, &floor, &own);
@@ -125,7 +134,13 @@ fn bare_client(url: &str) -> Client {
 }
 
 /// As many tasks as requests under way, each one request after another. FIFO parameters are sent where the queue wants them.
-async fn bare_publish(client: &Client, url: &str, messages: u64, concurrency: u16, body: usize) -> Result<(), Fault> {
+async fn bare_publish(
+    client: &Client,
+    url: &str,
+    messages: u64,
+    concurrency: u16,
+    body: usize,
+) -> Result<(), Fault> {
     let next = Arc::new(AtomicU64::new(0));
     let body = "x".repeat(body);
     let is_fifo = url.ends_with(".fifo");
@@ -149,7 +164,8 @@ async fn bare_publish(client: &Client, url: &str, messages: u64, concurrency: u1
                     }
                     entry.build().expect("id and body are set")
                 });
-                let request = client.send_message_batch().queue_url(&url).set_entries(Some(entries.collect()));
+                let request =
+                    client.send_message_batch().queue_url(&url).set_entries(Some(entries.collect()));
                 let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
                 if !answer.failed().is_empty() {
                     return Err(format!("{:?}", answer.failed()));
@@ -168,7 +184,8 @@ async fn our_publish(broker: &Sqs, queue: &str, messages: u64, body: usize) -> R
     let batch = |first: u64| -> Vec<Outbound> {
         (first..messages.min(first + BATCH))
             .map(|number| {
-                let mut properties = Properties { message_id: Some(number.to_string()), ..Properties::default() };
+                let mut properties =
+                    Properties { message_id: Some(number.to_string()), ..Properties::default() };
                 if queue == FIFO {
                     let headers = &mut properties.headers;
                     headers.set(GROUP_ID, HeaderValue::Text(format!("g{}", number % 1000)));

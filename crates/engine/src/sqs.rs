@@ -102,9 +102,10 @@ impl<'m> Parts<'m> {
 
     /// What counts against the largest message: the body, and name, type and value of each attribute.
     pub fn bytes(&self, body: &[u8]) -> u64 {
-        let attributes = self.attributes.iter().map(|attribute| {
-            attribute.name.len() + attribute.kind.len() + attribute.value.bytes().len()
-        });
+        let attributes = self
+            .attributes
+            .iter()
+            .map(|attribute| attribute.name.len() + attribute.kind.len() + attribute.value.bytes().len());
         (body.len() + attributes.sum::<usize>()) as u64
     }
 }
@@ -248,7 +249,10 @@ mod tests {
         set_attribute(&mut headers, "raw", "Binary", HeaderValue::Bytes(vec![0, 255]));
         let message = message(headers);
         let parts = Parts::of(&message);
-        assert_eq!((parts.group_id, parts.deduplication_id, parts.delay_seconds), (Some("g"), Some("d"), Some(7)));
+        assert_eq!(
+            (parts.group_id, parts.deduplication_id, parts.delay_seconds),
+            (Some("g"), Some("d"), Some(7))
+        );
         let shown: Vec<(&str, &str, &[u8])> = parts
             .attributes
             .iter()
@@ -284,7 +288,12 @@ mod tests {
             .attributes
             .iter()
             .map(|attribute| {
-                format!("{} {} {}", attribute.name, attribute.kind, String::from_utf8_lossy(attribute.value.bytes()))
+                format!(
+                    "{} {} {}",
+                    attribute.name,
+                    attribute.kind,
+                    String::from_utf8_lossy(attribute.value.bytes())
+                )
             })
             .collect();
         assert_eq!(shown, ["bool String true", "int Number -3", "float Number 1.5", "list String [1,\"x\"]"]);

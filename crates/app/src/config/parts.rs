@@ -44,9 +44,15 @@ impl TriggerReader<'_> {
     pub(super) fn foreign_keys(&mut self) {
         let Some(kind) = self.kind else { return };
         let (foreign, own): (&[&str], &str) = if kind == SQS {
-            (&OF_AMQP, "beside `queue` and `message` it has `message_id`, `group_id`, `deduplication_id`, `delay_seconds` and `attributes`")
+            (
+                &OF_AMQP,
+                "beside `queue` and `message` it has `message_id`, `group_id`, `deduplication_id`, `delay_seconds` and `attributes`",
+            )
         } else {
-            (&OF_SQS, "these are keys for a broker of type sqs; other brokers have `headers`, `message_id` and the like")
+            (
+                &OF_SQS,
+                "these are keys for a broker of type sqs; other brokers have `headers`, `message_id` and the like",
+            )
         };
         for entry in self.node.entries().unwrap_or_default() {
             if foreign.contains(&entry.key.as_str()) {
@@ -62,7 +68,8 @@ impl TriggerReader<'_> {
         let group_id = raw.group_id.as_ref().and_then(|varying| self.dynamic("group_id", varying));
         self.literal_id("group_id", group_id.as_ref());
         let deduplication_id = self.deduplication(raw);
-        let delay_seconds = raw.delay_seconds.as_ref().and_then(|varying| self.dynamic("delay_seconds", varying));
+        let delay_seconds =
+            raw.delay_seconds.as_ref().and_then(|varying| self.dynamic("delay_seconds", varying));
         let queue = match route {
             Some(RoutePlan::Queue(Dynamic::Literal(queue))) => Some(queue.as_str()),
             Some(RoutePlan::Queue(_) | RoutePlan::Exchange { .. }) | None => None,
@@ -89,7 +96,9 @@ impl TriggerReader<'_> {
         let Some(varying) = &raw.message_id else {
             let message = format!("`{}` does not say what its messages are known by", self.path);
             let fault = Fault::new(codes::MISSING_KEY, self.key, message);
-            self.faults.push(fault.remedy("add `message_id: {column: …}`; it is reported with the result of each message"));
+            self.faults.push(
+                fault.remedy("add `message_id: {column: …}`; it is reported with the result of each message"),
+            );
             return None;
         };
         let dynamic = self.dynamic("message_id", varying)?;
@@ -106,7 +115,8 @@ impl TriggerReader<'_> {
         match self.dynamic("deduplication_id", varying) {
             Some(Dynamic::Literal(text)) if text == CONTENT => Deduplication::Content,
             Some(Dynamic::Literal(_)) => {
-                let message = "all messages would have the same `deduplication_id`, and only the first would be taken";
+                let message =
+                    "all messages would have the same `deduplication_id`, and only the first would be taken";
                 let fault = Fault::new(codes::INVALID_VALUE, self.place("deduplication_id"), message);
                 self.faults.push(fault.remedy(
                     "write `{column: …}` or a template; `content` for a queue that makes the ids of the content; or leave it out to \
@@ -123,12 +133,15 @@ impl TriggerReader<'_> {
         if raw.group_id.is_none() {
             let message = format!("`{queue}` is a FIFO queue, and its messages need a `group_id`");
             let fault = Fault::new(codes::MISSING_KEY, self.place("queue"), message);
-            self.faults.push(fault.remedy("add `group_id: {column: …}`: the messages of a group keep their order"));
+            self.faults
+                .push(fault.remedy("add `group_id: {column: …}`: the messages of a group keep their order"));
         }
         if delay.is_some_and(|delay| !matches!(delay, Dynamic::Literal(text) if text == "0")) {
             let message = format!("`{queue}` is a FIFO queue, which delays no single message");
             let fault = Fault::new(codes::CONFLICTING_KEYS, self.place("delay_seconds"), message);
-            self.faults.push(fault.remedy("remove `delay_seconds`; where the sync has it, write `delay_seconds: 0` in this trigger"));
+            self.faults.push(fault.remedy(
+                "remove `delay_seconds`; where the sync has it, write `delay_seconds: 0` in this trigger",
+            ));
         }
     }
 
@@ -137,7 +150,8 @@ impl TriggerReader<'_> {
             && let Some(fault) = rules::id_fault(text)
         {
             let fault = Fault::new(codes::INVALID_VALUE, self.place(key), format!("`{key}` {fault}"));
-            self.faults.push(fault.remedy("use 1 to 128 letters, digits and punctuation of ASCII, and no space"));
+            self.faults
+                .push(fault.remedy("use 1 to 128 letters, digits and punctuation of ASCII, and no space"));
         }
     }
 
@@ -151,7 +165,11 @@ impl TriggerReader<'_> {
             && let Some(fault) = rules::kind_fault(kind)
         {
             let span = entry.value.get("type").map_or(entry.span, |node| node.span);
-            let fault = Fault::new(codes::INVALID_ATTRIBUTE, span, format!("the attribute has the type `{kind}`, {fault}"));
+            let fault = Fault::new(
+                codes::INVALID_ATTRIBUTE,
+                span,
+                format!("the attribute has the type `{kind}`, {fault}"),
+            );
             self.faults.push(fault.remedy("write `String`, `Number` or `Binary`"));
         }
         let value = match &attribute.value {
@@ -191,7 +209,11 @@ impl TriggerReader<'_> {
         let message = Message { body: "x".into(), properties };
         let outbound = Outbound { route: Route::Queue("queue".into()), message };
         if let Err(failure) = sqs::check(&outbound, sqs::MESSAGE_BYTES_MAX) {
-            let span = self.node.get("attributes").and_then(|node| node.entry(name)).map_or(self.key, |entry| entry.span);
+            let span = self
+                .node
+                .get("attributes")
+                .and_then(|node| node.entry(name))
+                .map_or(self.key, |entry| entry.span);
             let fault = Fault::new(failure.code, span, failure.what.clone());
             self.faults.push(fault.remedy("give another value"));
         }

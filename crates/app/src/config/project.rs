@@ -242,11 +242,8 @@ impl<'t> Reading<'t> {
         let kinds = self.items("brokers").filter_map(|item| {
             Some((item.name.to_owned(), item.node.get("type").and_then(Node::text)?.to_owned()))
         });
-        let known = Known {
-            models: self.names("models"),
-            brokers: self.names("brokers"),
-            kinds: kinds.collect(),
-        };
+        let known =
+            Known { models: self.names("models"), brokers: self.names("brokers"), kinds: kinds.collect() };
         let partials = Rc::new(partials);
         for item in self.items("syncs") {
             let before = self.faults.len();

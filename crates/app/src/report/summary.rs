@@ -49,7 +49,10 @@ pub fn run_text(run: &RunRecord, tallies: &[Tally]) -> String {
     }
     if counts.held.total() > 0 {
         let rows = counted(counts.held.total(), "message");
-        lines.push(format!("  {:<10}{rows} behind a rejected one of its group; they go in the next run", "held"));
+        lines.push(format!(
+            "  {:<10}{rows} behind a rejected one of its group; they go in the next run",
+            "held"
+        ));
     }
     if counts.possible_duplicates > 0 {
         let count = counted(counts.possible_duplicates, "message");

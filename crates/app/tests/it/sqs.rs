@@ -52,8 +52,10 @@ fn at(endpoint: &Endpoint) -> String {
 /// The codes of rejected rows with how many, sorted.
 fn rejections(ended: &Value) -> Vec<(String, u64)> {
     let all = ended["rejections"].as_array().unwrap();
-    let mut codes: Vec<_> =
-        all.iter().map(|one| (one["code"].as_str().unwrap().to_owned(), one["rows"].as_u64().unwrap())).collect();
+    let mut codes: Vec<_> = all
+        .iter()
+        .map(|one| (one["code"].as_str().unwrap().to_owned(), one["rows"].as_u64().unwrap()))
+        .collect();
     codes.sort();
     codes
 }

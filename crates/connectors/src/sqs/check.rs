@@ -34,7 +34,9 @@ async fn may_list(sqs: &Sqs) -> Result<(), Failure> {
     let connected = sqs.link.get().await?;
     connected.identify().await?;
     let listed = connected.client.list_queues().max_results(1).send().await;
-    listed.map(|_| ()).map_err(|error| fault(format!("reach SQS in region {}", connected.region), &error).failure)
+    listed
+        .map(|_| ())
+        .map_err(|error| fault(format!("reach SQS in region {}", connected.region), &error).failure)
 }
 
 /// All queues of the account in the region, by name.
@@ -49,7 +51,11 @@ pub(super) async fn list(sqs: &Sqs) -> Result<Vec<QueueInfo>, Failure> {
         let listed = connected.client.list_queues().max_results(1000).set_next_token(next).send().await;
         let listed = listed.map_err(|error| {
             let failure = fault("list queues", &error).failure;
-            if failure.code == codes::ACCESS_REFUSED { failure.remedy(allow("sqs:ListQueues")) } else { failure }
+            if failure.code == codes::ACCESS_REFUSED {
+                failure.remedy(allow("sqs:ListQueues"))
+            } else {
+                failure
+            }
         })?;
         urls.extend(listed.queue_urls.unwrap_or_default());
         next = listed.next_token;
@@ -142,12 +148,15 @@ async fn queue_findings(sqs: &Sqs, connected: &Connected, queue: &str) -> Vec<Fi
         },
     }
     // A request with nothing in it is refused for that, after it was asked whether we may send.
-    if let Err(error) = connected.client.send_message_batch().queue_url(&url).set_entries(Some(Vec::new())).send().await {
+    if let Err(error) =
+        connected.client.send_message_batch().queue_url(&url).set_entries(Some(Vec::new())).send().await
+    {
         let Fault { failure, name, .. } = fault(format!("send to queue `{queue}`"), &error);
         if failure.code == codes::ACCESS_REFUSED && !name.starts_with("Kms") {
             let message = format!("`sqs:SendMessage` is not allowed for queue `{queue}`");
             let finding = Finding::error(codes::ACCESS_REFUSED, subject, message);
-            findings.push(finding.detail(failure.detail.unwrap_or_default()).remedy(allow("sqs:SendMessage")));
+            findings
+                .push(finding.detail(failure.detail.unwrap_or_default()).remedy(allow("sqs:SendMessage")));
         } else if matches!(failure.kind, FailureKind::NotFound | FailureKind::Refused) {
             findings.push(Finding::from_failure(subject, &failure));
         }

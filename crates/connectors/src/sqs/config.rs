@@ -115,7 +115,8 @@ impl Config {
         let sts = sts.map(|url| address("assume_role.sts_endpoint_url", url)).transpose()?;
         if let Some(role) = role {
             let parts: Vec<&str> = role.role_arn.split(':').collect();
-            let is_role = parts.len() >= 6 && parts[0] == "arn" && parts[2] == "iam" && parts[5].starts_with("role/");
+            let is_role =
+                parts.len() >= 6 && parts[0] == "arn" && parts[2] == "iam" && parts[5].starts_with("role/");
             if !is_role {
                 let remedy = "Write it as `arn:aws:iam::123456789012:role/NAME`.";
                 return Err(wrong("assume_role.role_arn", "it is not the ARN of a role", remedy));
@@ -197,7 +198,10 @@ mod tests {
             (Config { group_batch: Some(11), ..Config::default() }, "group_batch"),
             (Config { region: Some(" ".into()), ..Config::default() }, "region"),
             (Config { endpoint_url: Some("localhost".into()), ..Config::default() }, "endpoint_url"),
-            (Config { visibility_timeout: Some(Span(Duration::from_secs(1))), ..Config::default() }, "visibility_timeout"),
+            (
+                Config { visibility_timeout: Some(Span(Duration::from_secs(1))), ..Config::default() },
+                "visibility_timeout",
+            ),
             (Config { publish_timeout: Some(Span(Duration::ZERO)), ..Config::default() }, "publish_timeout"),
             (role("warren"), "role_arn"),
         ] {
@@ -209,7 +213,10 @@ mod tests {
     #[test]
     fn a_server_of_ones_own_gives_out_roles_too() {
         let with = |url: &str| {
-            Config { endpoint_url: Some(url.into()), ..Config::default() }.target().expect("it is right").sts_endpoint
+            Config { endpoint_url: Some(url.into()), ..Config::default() }
+                .target()
+                .expect("it is right")
+                .sts_endpoint
         };
         assert_eq!(with("http://127.0.0.1:5000").as_deref(), Some("http://127.0.0.1:5000/"));
         assert_eq!(with("https://vpce-1.sqs.eu-west-1.vpce.amazonaws.com"), None);

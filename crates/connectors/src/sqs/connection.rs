@@ -79,7 +79,8 @@ pub(crate) fn no_credentials(error: &aws_credential_types::provider::error::Cred
         _ => false,
     };
     if unreachable {
-        return Failure::new(FailureKind::Disconnected, codes::BROKER_UNREACHABLE, "get credentials for SQS").detail(said);
+        return Failure::new(FailureKind::Disconnected, codes::BROKER_UNREACHABLE, "get credentials for SQS")
+            .detail(said);
     }
     Failure::new(FailureKind::Refused, codes::BROKER_REFUSED_LOGIN, "get credentials for SQS")
         .detail(said)
@@ -106,7 +107,13 @@ async fn connect(target: &Target) -> Result<Connected, Failure> {
     }
     if let Some(key) = &target.access_key {
         let token = key.session_token.as_ref().map(|token| token.reveal().to_owned());
-        loader = loader.credentials_provider(Credentials::new(&key.id, key.secret.reveal(), token, None, "configuration"));
+        loader = loader.credentials_provider(Credentials::new(
+            &key.id,
+            key.secret.reveal(),
+            token,
+            None,
+            "configuration",
+        ));
     }
     let mut config = loader.load().await;
     let region = match (config.region(), &target.endpoint) {

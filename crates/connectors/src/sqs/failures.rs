@@ -3,10 +3,10 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_sqs::config::http::HttpResponse;
-use aws_sdk_sqs::operation::RequestId as _;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::operation::RequestId as _;
 use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
@@ -82,7 +82,8 @@ where
         SdkError::ResponseError(_) => away(false, codes::PROTOCOL_ERROR, with_causes(error)),
         // It was never sent.
         error => {
-            let failure = Failure::new(FailureKind::Invalid, codes::PROTOCOL_ERROR, what).detail(with_causes(error));
+            let failure =
+                Failure::new(FailureKind::Invalid, codes::PROTOCOL_ERROR, what).detail(with_causes(error));
             Fault { failure, certain: true, name: String::new() }
         }
     }
@@ -94,15 +95,39 @@ pub(crate) fn meaning(name: &str, status: u16) -> (FailureKind, Code) {
         "QueueDoesNotExist" | "NonExistentQueue" | "QueueDeletedRecently" | "InvalidAddress" => {
             (FailureKind::NotFound, codes::NO_SUCH_QUEUE)
         }
-        "RequestThrottled" | "ThrottlingException" | "Throttling" | "ThrottledException" | "RequestLimitExceeded"
-        | "TooManyRequestsException" | "SlowDown" | "KmsThrottled" | "ServiceUnavailable"
-        | "ServiceUnavailableException" | "OverLimit" => (FailureKind::Throttled, codes::BROKER_THROTTLED),
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "AuthorizationError"
-        | "KmsAccessDenied" | "KmsDisabled" | "KmsInvalidKeyUsage" | "KmsInvalidState" | "KmsNotFound"
+        "RequestThrottled"
+        | "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "SlowDown"
+        | "KmsThrottled"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException"
+        | "OverLimit" => (FailureKind::Throttled, codes::BROKER_THROTTLED),
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "UnauthorizedOperation"
+        | "AuthorizationError"
+        | "KmsAccessDenied"
+        | "KmsDisabled"
+        | "KmsInvalidKeyUsage"
+        | "KmsInvalidState"
+        | "KmsNotFound"
         | "KmsOptInRequired" => (FailureKind::Refused, codes::ACCESS_REFUSED),
-        "InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch" | "InvalidSignatureException"
-        | "ExpiredToken" | "ExpiredTokenException" | "InvalidAccessKeyId" | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException" | "IncompleteSignature" | "OptInRequired" | "InvalidSecurity"
+        "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "InvalidSignatureException"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidAccessKeyId"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "IncompleteSignature"
+        | "OptInRequired"
+        | "InvalidSecurity"
         | "RequestExpired" => (FailureKind::Refused, codes::BROKER_REFUSED_LOGIN),
         "InvalidMessageContents" => (FailureKind::Invalid, codes::INVALID_CHARACTERS),
         "BatchRequestTooLong" => (FailureKind::Invalid, codes::MESSAGE_TOO_LARGE),
@@ -119,7 +144,9 @@ fn remedy(code: Code) -> Option<&'static str> {
     if code == codes::NO_SUCH_QUEUE {
         Some("create the queue, or correct its name, region or account")
     } else if code == codes::ACCESS_REFUSED {
-        Some("allow it in the policy of the user or role, and in that of the queue and its key; `warren check` names what is missing")
+        Some(
+            "allow it in the policy of the user or role, and in that of the queue and its key; `warren check` names what is missing",
+        )
     } else if code == codes::BROKER_REFUSED_LOGIN {
         Some("see that the key is the right one, is active, and that this machine's clock is right")
     } else {

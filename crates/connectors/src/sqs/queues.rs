@@ -160,12 +160,15 @@ async fn look_up(link: &Link, connected: &Connected, name: &str) -> Result<Queue
     match asked {
         Ok(answer) => {
             let text = |name: QueueAttributeName| answer.attributes().and_then(|all| all.get(&name));
-            if let Some(bytes) = text(QueueAttributeName::MaximumMessageSize).and_then(|text| text.parse().ok()) {
+            if let Some(bytes) =
+                text(QueueAttributeName::MaximumMessageSize).and_then(|text| text.parse().ok())
+            {
                 queue.bytes_max = AtomicU64::new(bytes);
             }
             let content = text(QueueAttributeName::ContentBasedDeduplication);
             queue.content_based = Some(content.is_some_and(|text| text == "true"));
-            queue.redrives = Some(text(QueueAttributeName::RedrivePolicy).is_some_and(|text| !text.is_empty()));
+            queue.redrives =
+                Some(text(QueueAttributeName::RedrivePolicy).is_some_and(|text| !text.is_empty()));
             Ok(queue)
         }
         Err(error) => match fault(format!("ask for queue `{name}`"), &error) {
@@ -189,9 +192,13 @@ pub(crate) async fn url(link: &Link, connected: &Connected, name: &str) -> Resul
         },
         Named::Arn { region, account, name: plain } => {
             if region != connected.region && link.target.endpoint.is_none() {
-                return Err(Failure::new(FailureKind::NotFound, codes::NO_SUCH_QUEUE, format!("find queue `{name}`"))
-                    .detail(format!("it is in region {region}, and the broker is that of {}", connected.region))
-                    .remedy("configure a broker for that region"));
+                return Err(Failure::new(
+                    FailureKind::NotFound,
+                    codes::NO_SUCH_QUEUE,
+                    format!("find queue `{name}`"),
+                )
+                .detail(format!("it is in region {region}, and the broker is that of {}", connected.region))
+                .remedy("configure a broker for that region"));
             }
             match ask_url(connected, name, plain, Some(account)).await {
                 // URLs are made by rule; where we may not ask, the rule will do.
@@ -210,13 +217,19 @@ fn amazons(region: &str) -> String {
     format!("https://sqs.{region}.{suffix}")
 }
 
-async fn ask_url(connected: &Connected, shown: &str, name: &str, owner: Option<&str>) -> Result<String, Failure> {
+async fn ask_url(
+    connected: &Connected,
+    shown: &str,
+    name: &str,
+    owner: Option<&str>,
+) -> Result<String, Failure> {
     let ask = connected.client.get_queue_url().queue_name(name);
     let answered = ask.set_queue_owner_aws_account_id(owner.map(str::to_owned)).send().await;
     let what = || format!("find queue `{shown}`");
     match answered {
         Ok(answer) => answer.queue_url.ok_or_else(|| {
-            Failure::new(FailureKind::Disconnected, codes::PROTOCOL_ERROR, what()).detail("the answer has no URL")
+            Failure::new(FailureKind::Disconnected, codes::PROTOCOL_ERROR, what())
+                .detail("the answer has no URL")
         }),
         Err(error) => {
             let failure = fault(what(), &error).failure;
@@ -256,6 +269,9 @@ mod tests {
         assert_eq!(Named::of("http://h/1/q"), Named::Url("http://h/1/q"));
         let arn = Named::Arn { region: "eu-west-1", account: "123456789012", name: "orders" };
         assert_eq!(Named::of("arn:aws:sqs:eu-west-1:123456789012:orders"), arn);
-        assert_eq!(Named::of("arn:aws:sns:eu-west-1:1:orders"), Named::Name("arn:aws:sns:eu-west-1:1:orders"));
+        assert_eq!(
+            Named::of("arn:aws:sns:eu-west-1:1:orders"),
+            Named::Name("arn:aws:sns:eu-west-1:1:orders")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! SQS: a server that keeps its rules (`moto`), and one that fails as it is told.
 
-mod consuming;
 mod conformance;
+mod consuming;
 mod looking;
 mod order;
 mod publishing;

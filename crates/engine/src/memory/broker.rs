@@ -185,7 +185,8 @@ impl Broker for MemoryBroker {
             // Whoever is dropped here has sent a part of the batch, as a process that dies.
             tokio::task::yield_now().await;
             let stopped = ordered_group(outbound).is_some_and(|group| behind_failed.contains(&group));
-            let receipt = if stopped { Receipt::Refused(held(outbound)) } else { self.lock().publish(outbound) };
+            let receipt =
+                if stopped { Receipt::Refused(held(outbound)) } else { self.lock().publish(outbound) };
             if !matches!(receipt, Receipt::Accepted(_)) {
                 behind_failed.extend(ordered_group(outbound));
             }

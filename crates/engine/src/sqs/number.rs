@@ -61,14 +61,26 @@ mod tests {
     fn numbers_have_bounds() {
         let digits = |count: usize| "1".repeat(count);
         for good in [
-            "0", "-0.000", "1", "-1.5", "+2", ".5", "5.", "1e126", "1E-128", "123.4500e+10", "1e0126",
+            "0",
+            "-0.000",
+            "1",
+            "-1.5",
+            "+2",
+            ".5",
+            "5.",
+            "1e126",
+            "1E-128",
+            "123.4500e+10",
+            "1e0126",
             "0.0000000000000000000000000000000000000000000000000000000000001",
         ] {
             assert_eq!(fault(good), None, "{good}");
         }
         assert_eq!(fault(&digits(38)), None);
         assert_eq!(fault(&format!("{}000", digits(38))), None, "zeros at the end are no digits that count");
-        for bad in ["", " ", "1 ", "abc", "1e", "1e999999999999", "--1", "1.2.3", "NaN", "inf", "0x1", "٣", "1_000"] {
+        for bad in
+            ["", " ", "1 ", "abc", "1e", "1e999999999999", "--1", "1.2.3", "NaN", "inf", "0x1", "٣", "1_000"]
+        {
             assert_eq!(fault(bad).as_deref(), Some("it is not a number"), "{bad}");
         }
         assert!(fault(&digits(39)).unwrap().contains("39 significant digits"));

@@ -1,8 +1,8 @@
 //! One message against the rules of SQS. Each rule has a stable code; the failure names the part, the rule and the value.
 
 use super::{
-    ATTRIBUTES_MAX, Attribute, AttributeValue, DELAY_SECONDS, DELAY_SECONDS_MAX, MESSAGE_BYTES_MAX, Parts, is_fifo,
-    number,
+    ATTRIBUTES_MAX, Attribute, AttributeValue, DELAY_SECONDS, DELAY_SECONDS_MAX, MESSAGE_BYTES_MAX, Parts,
+    is_fifo, number,
 };
 use crate::codes::{self, Code};
 use crate::failure::{Failure, FailureKind};
@@ -30,8 +30,11 @@ pub fn check(outbound: &Outbound, bytes_max: u64) -> Result<(), Failure> {
     let body = &outbound.message.body;
     let parts = Parts::of(&outbound.message);
     if body.is_empty() {
-        return Err(broken(codes::EMPTY_MESSAGE, "the message is empty, and SQS takes none without a character")
-            .remedy("give the row a message, or leave it out with `when`"));
+        return Err(broken(
+            codes::EMPTY_MESSAGE,
+            "the message is empty, and SQS takes none without a character",
+        )
+        .remedy("give the row a message, or leave it out with `when`"));
     }
     let text = std::str::from_utf8(body).map_err(|error| {
         let at = error.valid_up_to();
@@ -56,7 +59,11 @@ fn size(body: usize, parts: &Parts<'_>, bytes: u64, bytes_max: u64) -> Result<()
     };
     Err(broken(
         codes::MESSAGE_TOO_LARGE,
-        format!("the message has {}{with} and the queue takes at most {}", ByteSize(bytes), ByteSize(bytes_max)),
+        format!(
+            "the message has {}{with} and the queue takes at most {}",
+            ByteSize(bytes),
+            ByteSize(bytes_max)
+        ),
     )
     .detail(format!("{bytes} bytes of {bytes_max}"))
     .remedy("send less of the row, or raise the queue's MaximumMessageSize, up to 1 MiB"))
@@ -87,7 +94,9 @@ fn delay(queue: &str, outbound: &Outbound, delay: Option<i64>) -> Result<(), Fai
             None | Some(HeaderValue::Void) => Ok(()),
             Some(value) => Err(broken(
                 codes::INVALID_DELAY,
-                format!("`delay_seconds` is `{value:?}` and must be a whole number from 0 to {DELAY_SECONDS_MAX}"),
+                format!(
+                    "`delay_seconds` is `{value:?}` and must be a whole number from 0 to {DELAY_SECONDS_MAX}"
+                ),
             )),
         };
     };
@@ -145,7 +154,8 @@ fn attributes(parts: &Parts<'_>) -> Result<(), Failure> {
 
 fn one_attribute(attribute: &Attribute<'_>) -> Result<(), Failure> {
     let Attribute { name, kind, value } = attribute;
-    let wrong = |what: String| Err(broken(codes::INVALID_ATTRIBUTE, format!("attribute `{}` {what}", shown(name))));
+    let wrong =
+        |what: String| Err(broken(codes::INVALID_ATTRIBUTE, format!("attribute `{}` {what}", shown(name))));
     if let Some(fault) = name_fault(name) {
         return wrong(fault);
     }
@@ -182,9 +192,13 @@ pub fn name_fault(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("has no name".to_owned());
     }
-    let allowed = |character: &char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
+    let allowed =
+        |character: &char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
     if let Some(bad) = name.chars().find(|character| !allowed(character)) {
-        return Some(format!("has {} in its name, where letters and digits of ASCII, `_`, `-` and `.` are allowed", named(bad)));
+        return Some(format!(
+            "has {} in its name, where letters and digits of ASCII, `_`, `-` and `.` are allowed",
+            named(bad)
+        ));
     }
     if name.len() > NAME_CHARS_MAX {
         return Some(format!("has a name of {} characters, and {NAME_CHARS_MAX} are allowed", name.len()));
@@ -194,7 +208,9 @@ pub fn name_fault(name: &str) -> Option<String> {
     }
     let lower = name.to_ascii_lowercase();
     if lower.starts_with("aws.") || lower.starts_with("amazon.") {
-        return Some("has a name that begins with `AWS.` or `Amazon.`, which Amazon keeps for itself".to_owned());
+        return Some(
+            "has a name that begins with `AWS.` or `Amazon.`, which Amazon keeps for itself".to_owned(),
+        );
     }
     None
 }
@@ -202,7 +218,10 @@ pub fn name_fault(name: &str) -> Option<String> {
 /// Which rule an attribute's type breaks.
 pub fn kind_fault(kind: &str) -> Option<String> {
     if !matches!(base(kind), "String" | "Number" | "Binary") {
-        return Some("which is none of `String`, `Number` and `Binary`, with or without a label: `Number.float`".to_owned());
+        return Some(
+            "which is none of `String`, `Number` and `Binary`, with or without a label: `Number.float`"
+                .to_owned(),
+        );
     }
     let label = kind.split_once('.').map(|(_, label)| label);
     let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
@@ -221,19 +240,21 @@ fn base(kind: &str) -> &str {
 
 /// What SQS takes: `#x9 | #xA | #xD | #x20–#xD7FF | #xE000–#xFFFD | #x10000–#x10FFFF`.
 fn characters(part: &str, text: &str) -> Result<(), Failure> {
-    let forbidden = |character: &char| {
-        matches!(character, '\u{0}'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}')
-    };
+    let forbidden = |character: &char| matches!(character, '\u{0}'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}');
     // Most texts have none, and bytes are looked at faster than characters: what is forbidden begins with one of these.
     if !text.bytes().any(|byte| byte < 0x20 || byte == 0xEF) {
         return Ok(());
     }
-    let Some((at, bad)) = text.char_indices().find(|(_, character)| forbidden(character)) else { return Ok(()) };
+    let Some((at, bad)) = text.char_indices().find(|(_, character)| forbidden(character)) else {
+        return Ok(());
+    };
     Err(broken(
         codes::INVALID_CHARACTERS,
         format!("{part} has {} at byte {at}, which SQS does not take", named(bad)),
     )
-    .remedy("take it out in the query, or send the text as a JSON value, where control characters are escaped"))
+    .remedy(
+        "take it out in the query, or send the text as a JSON value, where control characters are escaped",
+    ))
 }
 
 fn named(character: char) -> String {

@@ -161,7 +161,10 @@ fn seconds(text: &str) -> Result<i64, Failure> {
         Failure::new(
             FailureKind::Invalid,
             codes::INVALID_DELAY,
-            format!("`delay_seconds` is `{shown}` and must be a whole number from 0 to {}", sqs::DELAY_SECONDS_MAX),
+            format!(
+                "`delay_seconds` is `{shown}` and must be a whole number from 0 to {}",
+                sqs::DELAY_SECONDS_MAX
+            ),
         )
     })
 }

@@ -9,8 +9,8 @@ use crate::finding::{Finding, Within};
 use crate::model::Schema;
 use crate::ports::{Compare, DiffSpec};
 use crate::sync::plan::{
-    AttributeSource, BodyPlan, CompareChoice, Deduplication, Dynamic, HeaderPlan, PropertyPlan, RoutePlan, SqsPlan,
-    SyncPlan, Trigger,
+    AttributeSource, BodyPlan, CompareChoice, Deduplication, Dynamic, HeaderPlan, PropertyPlan, RoutePlan,
+    SqsPlan, SyncPlan, Trigger,
 };
 use crate::sync::view::GLOBALS;
 

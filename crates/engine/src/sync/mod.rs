@@ -2,8 +2,8 @@
 
 pub mod attributes;
 pub mod bind;
-pub mod guard;
 mod groups;
+pub mod guard;
 pub mod limits;
 pub mod plan;
 pub mod preview;

@@ -565,8 +565,7 @@ pub fn cancelled() -> Failure {
 }
 
 fn more_left(counts: &RunCounts) -> bool {
-    let done =
-        counts.sent.total() + counts.skipped.total() + counts.rejected.total() + counts.held.total();
+    let done = counts.sent.total() + counts.skipped.total() + counts.rejected.total() + counts.held.total();
     done < counts.planned.total()
 }
 

@@ -18,7 +18,8 @@ fn fifo() -> World {
     let mut trigger = says("{{ op }} {{ key }}");
     trigger.route = to(literal("q.fifo"));
     let sqs = SqsPlan { group_id: Some(column("name")), ..SqsPlan::default() };
-    trigger.properties = PropertyPlan { message_id: Some(column("id")), sqs: Some(sqs), ..PropertyPlan::default() };
+    trigger.properties =
+        PropertyPlan { message_id: Some(column("id")), sqs: Some(sqs), ..PropertyPlan::default() };
     world.on_all(trigger);
     world
 }
@@ -52,7 +53,9 @@ async fn order_of_a_group_survives_faults_over_many_batches() {
     }
     // The change id is the deduplication id.
     let message = &world.broker.messages("q.fifo")[0];
-    assert!(matches!(message.properties.headers.get(DEDUPLICATION_ID), Some(HeaderValue::Text(id)) if id.len() > 20));
+    assert!(
+        matches!(message.properties.headers.get(DEDUPLICATION_ID), Some(HeaderValue::Text(id)) if id.len() > 20)
+    );
     assert!(run.counts.possible_duplicates > 0);
 }
 

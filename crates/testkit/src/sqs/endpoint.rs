@@ -241,7 +241,8 @@ impl From<Infallible> for Closed {
 }
 
 async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Closed> {
-    let action = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let action =
+        request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let action = action.rsplit('.').next().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map_err(|_| Closed)?.to_bytes();
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -285,8 +286,7 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Result<Resp
 }
 
 async fn send(state: &Mutex<State>, queue: String, asked: &Value) -> Result<Response<Full<Bytes>>, Closed> {
-    let entries: Vec<Arrival> =
-        asked["Entries"].as_array().into_iter().flatten().map(Arrival::of).collect();
+    let entries: Vec<Arrival> = asked["Entries"].as_array().into_iter().flatten().map(Arrival::of).collect();
     let (delay, fate, call) = {
         let mut state = lock(state);
         let call = Call { number: state.calls.len(), queue, entries };
@@ -338,7 +338,9 @@ fn settle(state: &mut State, queue: &str, asked: &Value) -> Response<Full<Bytes>
         let id = &entry["Id"];
         match done {
             true => successful.push(json!({ "Id": id })),
-            false => failed.push(json!({"Id": id, "Code": "ReceiptHandleIsInvalid", "SenderFault": true, "Message": handle})),
+            false => failed.push(
+                json!({"Id": id, "Code": "ReceiptHandleIsInvalid", "SenderFault": true, "Message": handle}),
+            ),
         }
     }
     fine(&json!({"Successful": successful, "Failed": failed}))

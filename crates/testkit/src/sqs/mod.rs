@@ -37,13 +37,18 @@ pub fn account() -> Account {
     let id = (100_000_000_000 + number).to_string();
     let mut account = Account { id, key: String::new(), secret: String::new(), token: String::new() };
     let role = account.role_arn();
-    let body = format!("Action=AssumeRole&Version=2011-06-15&RoleSessionName=test&RoleArn={}", role.replace(':', "%3A").replace('/', "%2F"));
+    let body = format!(
+        "Action=AssumeRole&Version=2011-06-15&RoleSessionName=test&RoleArn={}",
+        role.replace(':', "%3A").replace('/', "%2F")
+    );
     let answer = ask("sts", "none", &[("content-type", "application/x-www-form-urlencoded")], &body);
     let text = |tag: &str| {
-        let (_, rest) = answer.split_once(&format!("<{tag}>")).unwrap_or_else(|| panic!("no {tag}: {answer}"));
+        let (_, rest) =
+            answer.split_once(&format!("<{tag}>")).unwrap_or_else(|| panic!("no {tag}: {answer}"));
         rest.split('<').next().unwrap_or_default().to_owned()
     };
-    (account.key, account.secret, account.token) = (text("AccessKeyId"), text("SecretAccessKey"), text("SessionToken"));
+    (account.key, account.secret, account.token) =
+        (text("AccessKeyId"), text("SecretAccessKey"), text("SessionToken"));
     account
 }
 
@@ -55,7 +60,8 @@ fn ask(service: &str, key: &str, headers: &[(&str, &str)], body: &str) -> String
     let authorization = format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0");
     let mut all = vec![("authorization", authorization.as_str())];
     all.extend(headers);
-    let response = Base::send(address, "POST", "/", &all, body).unwrap_or_else(|error| panic!("{body}: {error}"));
+    let response =
+        Base::send(address, "POST", "/", &all, body).unwrap_or_else(|error| panic!("{body}: {error}"));
     let text = String::from_utf8_lossy(&response.body).into_owned();
     assert_eq!(response.status, 200, "{body}: {text}");
     text
@@ -133,14 +139,18 @@ impl Account {
     /// How many messages a queue holds, hidden ones as well.
     #[must_use]
     pub fn depth(&self, name: &str) -> u64 {
-        let answer = self.ask(
-            "GetQueueAttributes",
-            &json!({"QueueUrl": self.queue_url(name), "AttributeNames": ["All"]}),
-        );
-        ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
-            .iter()
-            .map(|name| answer["Attributes"][name].as_str().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0))
-            .sum()
+        let answer = self
+            .ask("GetQueueAttributes", &json!({"QueueUrl": self.queue_url(name), "AttributeNames": ["All"]}));
+        [
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        ]
+        .iter()
+        .map(|name| {
+            answer["Attributes"][name].as_str().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+        })
+        .sum()
     }
 
     /// Takes all messages off a queue with `boto3`, until `count` have come: each with `Body`, `MessageAttributes`, `Attributes` (the

@@ -106,7 +106,12 @@ impl Queue {
     pub(super) fn receive(&mut self, max: usize, hidden: Duration, is_fifo: bool) -> Vec<Value> {
         let now = Instant::now();
         let locked: Vec<Option<String>> = match is_fifo {
-            true => self.live.iter().filter(|live| live.visible_at > now).map(|live| live.message.arrival.group.clone()).collect(),
+            true => self
+                .live
+                .iter()
+                .filter(|live| live.visible_at > now)
+                .map(|live| live.message.arrival.group.clone())
+                .collect(),
             false => Vec::new(),
         };
         let mut messages = Vec::new();
@@ -123,7 +128,9 @@ impl Queue {
             live.visible_at = now + hidden;
             let Stored { message_id, arrival } = &live.message;
             let mut attributes = json!({"ApproximateReceiveCount": live.received.to_string(), "SentTimestamp": "1700000000000"});
-            for (name, value) in [("MessageGroupId", &arrival.group), ("MessageDeduplicationId", &arrival.deduplication)] {
+            for (name, value) in
+                [("MessageGroupId", &arrival.group), ("MessageDeduplicationId", &arrival.deduplication)]
+            {
                 if let Some(value) = value {
                     attributes[name] = json!(value);
                 }

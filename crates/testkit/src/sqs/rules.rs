@@ -8,40 +8,59 @@ use serde_json::Value;
 use super::queue::{Arrival, QueueSettings};
 
 /// A request as a whole: the name of the error and its sentence.
-pub(super) fn request_fault(arrivals: &[Arrival], settings: &QueueSettings) -> Option<(&'static str, String)> {
+pub(super) fn request_fault(
+    arrivals: &[Arrival],
+    settings: &QueueSettings,
+) -> Option<(&'static str, String)> {
     if arrivals.is_empty() {
-        return Some(("AWS.SimpleQueueService.EmptyBatchRequest", "There should be at least one entry.".to_owned()));
+        return Some((
+            "AWS.SimpleQueueService.EmptyBatchRequest",
+            "There should be at least one entry.".to_owned(),
+        ));
     }
     if arrivals.len() > 10 {
-        return Some(("AWS.SimpleQueueService.TooManyEntriesInBatchRequest", format!("{} entries", arrivals.len())));
+        return Some((
+            "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
+            format!("{} entries", arrivals.len()),
+        ));
     }
     let bytes: u64 = arrivals.iter().map(Arrival::bytes).sum();
     if bytes > settings.bytes_max {
-        let text = format!("Batch requests cannot be longer than {} bytes. You have sent {bytes} bytes.", settings.bytes_max);
+        let text = format!(
+            "Batch requests cannot be longer than {} bytes. You have sent {bytes} bytes.",
+            settings.bytes_max
+        );
         return Some(("AWS.SimpleQueueService.BatchRequestTooLong", text));
     }
     let allowed = |id: &str| {
-        (1..=80).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        (1..=80).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     if let Some(arrival) = arrivals.iter().find(|arrival| !allowed(&arrival.id)) {
         return Some(("AWS.SimpleQueueService.InvalidBatchEntryId", arrival.id.clone()));
     }
-    let repeated = |(at, arrival): (usize, &Arrival)| arrivals[..at].iter().any(|other| other.id == arrival.id);
+    let repeated =
+        |(at, arrival): (usize, &Arrival)| arrivals[..at].iter().any(|other| other.id == arrival.id);
     if arrivals.iter().enumerate().any(repeated) {
-        return Some(("AWS.SimpleQueueService.BatchEntryIdsNotDistinct", "Two entries have one id.".to_owned()));
+        return Some((
+            "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
+            "Two entries have one id.".to_owned(),
+        ));
     }
     None
 }
 
 /// One entry: what its sender did wrong.
-pub(super) fn entry_fault(arrival: &Arrival, settings: &QueueSettings, is_fifo: bool) -> Option<(&'static str, String)> {
+pub(super) fn entry_fault(
+    arrival: &Arrival,
+    settings: &QueueSettings,
+    is_fifo: bool,
+) -> Option<(&'static str, String)> {
     let invalid = |text: &str| Some(("InvalidParameterValue", text.to_owned()));
     if arrival.body.is_empty() {
         return Some(("MissingParameter", "The request must contain the parameter MessageBody.".to_owned()));
     }
-    let forbidden = |character: char| {
-        matches!(character, '\u{0}'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}')
-    };
+    let forbidden = |character: char| matches!(character, '\u{0}'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}');
     if arrival.body.chars().any(forbidden) {
         return Some(("InvalidMessageContents", "Invalid characters found.".to_owned()));
     }
@@ -54,18 +73,27 @@ pub(super) fn entry_fault(arrival: &Arrival, settings: &QueueSettings, is_fifo: 
     }
     if !is_fifo {
         return match arrival.deduplication {
-            Some(_) => invalid("The request includes a parameter that is not valid for this queue type: MessageDeduplicationId"),
+            Some(_) => invalid(
+                "The request includes a parameter that is not valid for this queue type: MessageDeduplicationId",
+            ),
             None => None,
         };
     }
     if arrival.group.is_none() {
-        return Some(("MissingParameter", "The request must contain the parameter MessageGroupId.".to_owned()));
+        return Some((
+            "MissingParameter",
+            "The request must contain the parameter MessageGroupId.".to_owned(),
+        ));
     }
     if arrival.delay.is_some_and(|delay| delay > 0) {
-        return invalid("The request includes a parameter that is not valid for this queue type: DelaySeconds");
+        return invalid(
+            "The request includes a parameter that is not valid for this queue type: DelaySeconds",
+        );
     }
     if arrival.deduplication.is_none() && !settings.content_based {
-        return invalid("The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly");
+        return invalid(
+            "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly",
+        );
     }
     None
 }

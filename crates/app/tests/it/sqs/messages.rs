@@ -55,7 +55,10 @@ fn boto3_reads_what_each_trigger_sent_to_standard_and_fifo_queues() {
         assert_eq!(message["Attributes"]["MessageDeduplicationId"], Value::Null);
         let attributes = message["MessageAttributes"].as_object().unwrap();
         assert_eq!(attributes["kind"], json!({"StringValue": "order", "DataType": "String"}));
-        assert_eq!(attributes["weight"], json!({"StringValue": format!("{id}.50"), "DataType": "Number.float"}));
+        assert_eq!(
+            attributes["weight"],
+            json!({"StringValue": format!("{id}.50"), "DataType": "Number.float"})
+        );
         assert_eq!(attributes["raw"], json!({"BinaryValue": {"base64": "AP8="}, "DataType": "Binary"}));
         assert_eq!(attributes["op"]["StringValue"], "added!");
         assert_eq!(attributes.contains_key("note"), id % 3 != 0, "a NULL leaves it out");
@@ -63,8 +66,10 @@ fn boto3_reads_what_each_trigger_sent_to_standard_and_fifo_queues() {
     place.database.sql("UPDATE orders SET region = 'asia' WHERE id <= 10; DELETE FROM orders WHERE id > 25");
     place.program.sync("orders", 0);
     let changed = account.drain("changes.fifo", 10, SOON);
-    let ids: BTreeSet<String> =
-        changed.iter().map(|one| one["Attributes"]["MessageDeduplicationId"].as_str().unwrap().to_owned()).collect();
+    let ids: BTreeSet<String> = changed
+        .iter()
+        .map(|one| one["Attributes"]["MessageDeduplicationId"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(ids, (1..=10).map(|id| format!("{id}/asia")).collect());
     let removed = account.drain("erasure.fifo", 5, SOON);
     for message in &removed {
@@ -75,7 +80,11 @@ fn boto3_reads_what_each_trigger_sent_to_standard_and_fifo_queues() {
     }
     // The result of each is reported with its message id, and what SQS answered.
     let explained = place.program.run(&["explain", "7"]);
-    assert!(explained.stdout.contains("7 is message ") && explained.stdout.contains("MD5"), "{}", explained.stdout);
+    assert!(
+        explained.stdout.contains("7 is message ") && explained.stdout.contains("MD5"),
+        "{}",
+        explained.stdout
+    );
     let queues = place.program.documents(&["queues"], 0);
     let names: Vec<_> = queues.iter().map(|queue| (queue["queue"].clone(), queue["kind"].clone())).collect();
     assert_eq!(
@@ -102,7 +111,9 @@ async fn a_column_chooses_the_queue_and_the_delay() {
     on: {added: {when: \"row.note != null\"}}
 ";
     let broker = at(&endpoint);
-    tokio::task::spawn_blocking(move || Place::new(ORDERS, &broker, syncs).program.sync("orders", 0)).await.unwrap();
+    tokio::task::spawn_blocking(move || Place::new(ORDERS, &broker, syncs).program.sync("orders", 0))
+        .await
+        .unwrap();
     let delays: BTreeMap<String, Option<i64>> =
         endpoint.stored("eu").into_iter().map(|stored| (stored.arrival.body, stored.arrival.delay)).collect();
     assert_eq!(delays.len(), 10);

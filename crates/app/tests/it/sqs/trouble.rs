@@ -89,12 +89,16 @@ async fn what_fails_for_a_while_is_tried_again_and_counted() {
     endpoint.script(|call| match call.number {
         0 => Fate::AnswerLost,
         1 => Fate::Refused(400, "RequestThrottled"),
-        2 => Fate::Faults([(1, EntryFault::Server("InternalError")), (3, EntryFault::Server("RequestThrottled"))].into()),
+        2 => Fate::Faults(
+            [(1, EntryFault::Server("InternalError")), (3, EntryFault::Server("RequestThrottled"))].into(),
+        ),
         3 => Fate::Refused(500, "InternalFailure"),
         _ => Fate::Fine,
     });
     let broker = at(&endpoint);
-    let ended = tokio::task::spawn_blocking(move || Place::new(ROWS, &broker, &sync("plain")).program.sync("orders", 0));
+    let ended = tokio::task::spawn_blocking(move || {
+        Place::new(ROWS, &broker, &sync("plain")).program.sync("orders", 0)
+    });
     let ended = ended.await.unwrap();
     assert_eq!(ended["counts"]["sent"]["added"], 200);
     // Ten of a lost answer and ten of a server's own error may have arrived; ten of them had.
@@ -111,7 +115,8 @@ async fn a_row_that_is_refused_holds_its_group_and_the_next_run_goes_on() {
         Fate::Faults(bad.map(|at| (at, EntryFault::Sender("InvalidParameterValue"))).into_iter().collect())
     });
     let broker = at(&endpoint);
-    let place = tokio::task::spawn_blocking(move || Place::new(ROWS, &broker, &sync("lanes.fifo"))).await.unwrap();
+    let place =
+        tokio::task::spawn_blocking(move || Place::new(ROWS, &broker, &sync("lanes.fifo"))).await.unwrap();
     let (place, ended, text) = tokio::task::spawn_blocking(move || {
         let ended = place.program.sync("orders", 3);
         let text = place.program.run(&["runs", "1"]).stdout;
@@ -144,7 +149,9 @@ async fn missing_rights_and_keys_are_told_before_anything_is_sent() {
     let findings = checked[0]["findings"].as_array().unwrap().clone();
     let shown: Vec<_> = findings
         .iter()
-        .map(|finding| (finding["severity"].as_str().unwrap(), finding["message"].as_str().unwrap().to_owned()))
+        .map(|finding| {
+            (finding["severity"].as_str().unwrap(), finding["message"].as_str().unwrap().to_owned())
+        })
         .collect();
     assert_eq!(shown.len(), 2, "{shown:?}");
     assert!(shown[0].0 == "warning" && shown[0].1.contains("`sqs:GetQueueAttributes`"), "{shown:?}");

@@ -35,7 +35,13 @@ struct Kept {
 
 impl Held {
     /// Keeps a message that was received just now. False: the consumer is closed.
-    pub(super) fn keep(&self, tag: u64, handle: String, hidden: Duration, room: OwnedSemaphorePermit) -> bool {
+    pub(super) fn keep(
+        &self,
+        tag: u64,
+        handle: String,
+        hidden: Duration,
+        room: OwnedSemaphorePermit,
+    ) -> bool {
         let mut inner = self.lock();
         if inner.closed {
             return false;

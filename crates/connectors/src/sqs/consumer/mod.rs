@@ -183,7 +183,8 @@ impl Poller {
         let mut places = places.into_iter();
         let mut late = Vec::new();
         for received in messages {
-            let (Some(handle), Some(place)) = (received.receipt_handle().map(str::to_owned), places.next()) else {
+            let (Some(handle), Some(place)) = (received.receipt_handle().map(str::to_owned), places.next())
+            else {
                 continue; // without a handle nothing can be told of it, and it comes again
             };
             *tag += 1;
@@ -229,8 +230,13 @@ impl Poller {
                     }
                     return Ok(Vec::new());
                 }
-                let lost = failure.kind.for_message() == Remedy::Retry && failure.code == codes::PUBLISH_TIMEOUT;
-                Err(if lost { Failure { code: codes::CONNECTION_LOST, remedy: None, ..failure } } else { failure })
+                let lost =
+                    failure.kind.for_message() == Remedy::Retry && failure.code == codes::PUBLISH_TIMEOUT;
+                Err(if lost {
+                    Failure { code: codes::CONNECTION_LOST, remedy: None, ..failure }
+                } else {
+                    failure
+                })
             }
         }
     }

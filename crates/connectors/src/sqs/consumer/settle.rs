@@ -161,15 +161,22 @@ async fn said(client: &Client, queue: &Queue, handles: &[(&str, Told)]) -> Vec<R
 }
 
 /// Says it once; returns what failed.
-async fn once(client: &Client, queue: &Queue, handles: &[(&str, Told)], open: &[usize]) -> Vec<(usize, Failure)> {
+async fn once(
+    client: &Client,
+    queue: &Queue,
+    handles: &[(&str, Told)],
+    open: &[usize],
+) -> Vec<(usize, Failure)> {
     let what = format!("settle a delivery of queue `{}`", queue.name);
     let is_delete = open.iter().any(|at| handles[*at].1 == Told::Delete);
     let failed: Result<Vec<BatchResultErrorEntry>, Failure> = if is_delete {
         let entries = open.iter().map(|at| {
-            let entry = DeleteMessageBatchRequestEntry::builder().id(at.to_string()).receipt_handle(handles[*at].0);
+            let entry =
+                DeleteMessageBatchRequestEntry::builder().id(at.to_string()).receipt_handle(handles[*at].0);
             entry.build().expect("id and handle are set")
         });
-        let request = client.delete_message_batch().queue_url(&queue.url).set_entries(Some(entries.collect()));
+        let request =
+            client.delete_message_batch().queue_url(&queue.url).set_entries(Some(entries.collect()));
         let answered = request.send().await;
         answered.map(|output| output.failed).map_err(|error| fault(what.clone(), &error).failure)
     } else {
@@ -182,8 +189,10 @@ async fn once(client: &Client, queue: &Queue, handles: &[(&str, Told)], open: &[
             let entry = entry.receipt_handle(handles[*at].0).visibility_timeout(seconds);
             entry.build().expect("id and handle are set")
         });
-        let request =
-            client.change_message_visibility_batch().queue_url(&queue.url).set_entries(Some(entries.collect()));
+        let request = client
+            .change_message_visibility_batch()
+            .queue_url(&queue.url)
+            .set_entries(Some(entries.collect()));
         let answered = request.send().await;
         answered.map(|output| output.failed).map_err(|error| fault(what.clone(), &error).failure)
     };

@@ -1,7 +1,7 @@
 //! What SQS answered to a request, message by message.
 
-use aws_sdk_sqs::error::SdkError;
 use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::SdkError;
 use aws_sdk_sqs::operation::RequestId as _;
 use aws_sdk_sqs::operation::send_message_batch::{SendMessageBatchError, SendMessageBatchOutput};
 use aws_sdk_sqs::types::{BatchResultErrorEntry, SendMessageBatchResultEntry};
@@ -64,7 +64,9 @@ fn accepted(
     if let Some(fault) = entry.digest_fault(stored) {
         let failure = Failure::new(FailureKind::Disconnected, codes::DIGEST_MISMATCH, what(queue, entry));
         let failure = failure.detail(format!("{fault} (message {})", stored.message_id()));
-        return Receipt::Unknown(failure.remedy("look for what changes requests on the way to SQS, such as a proxy"));
+        return Receipt::Unknown(
+            failure.remedy("look for what changes requests on the way to SQS, such as a proxy"),
+        );
     }
     let mut text = String::new();
     if let Some(id) = entry.message_id() {

@@ -59,7 +59,8 @@ impl<'b> Entry<'b> {
             entry = entry.set_message_deduplication_id(self.parts.deduplication_id.map(str::to_owned));
         } else {
             // Within 0 to 900 by the rules.
-            entry = entry.set_delay_seconds(self.parts.delay_seconds.and_then(|delay| i32::try_from(delay).ok()));
+            entry =
+                entry.set_delay_seconds(self.parts.delay_seconds.and_then(|delay| i32::try_from(delay).ok()));
         }
         for attribute in &self.parts.attributes {
             let value = MessageAttributeValue::builder().data_type(&*attribute.kind);
@@ -121,7 +122,11 @@ fn attributes_digest(parts: &Parts<'_>) -> Option<String> {
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -138,9 +143,7 @@ mod tests {
             Message { body: "x".into(), properties: Properties { headers, ..Properties::default() } };
         let parts = Parts::of(&message);
         let mut bytes = Vec::new();
-        for (name, kind, transport, value) in
-            [("a", "String", 1u8, &b"x"[..]), ("b", "Binary", 2, &[1, 2])]
-        {
+        for (name, kind, transport, value) in [("a", "String", 1u8, &b"x"[..]), ("b", "Binary", 2, &[1, 2])] {
             for part in [name.as_bytes(), kind.as_bytes()] {
                 bytes.extend((part.len() as u32).to_be_bytes());
                 bytes.extend(part);

@@ -119,15 +119,20 @@ fn fill<'b>(
 }
 
 /// What is left of a group whose request was answered is held if a message of it failed.
-fn go_on(queue: &Queue, group: &mut Group<'_>, number: usize, answered: &[(usize, usize, Receipt)]) -> Answers {
-    let failed = answered
-        .iter()
-        .any(|(of, _, receipt)| *of == number && !matches!(receipt, Receipt::Accepted(_)));
+fn go_on(
+    queue: &Queue,
+    group: &mut Group<'_>,
+    number: usize,
+    answered: &[(usize, usize, Receipt)],
+) -> Answers {
+    let failed =
+        answered.iter().any(|(of, _, receipt)| *of == number && !matches!(receipt, Receipt::Accepted(_)));
     if !failed {
         return Vec::new();
     }
-    let held = Failure::new(FailureKind::Throttled, codes::HELD, format!("publish to queue `{}`", queue.name))
-        .detail(format!("an earlier message of group `{}` was not accepted", group.lane.1))
-        .remedy("it goes once the earlier one went");
+    let held =
+        Failure::new(FailureKind::Throttled, codes::HELD, format!("publish to queue `{}`", queue.name))
+            .detail(format!("an earlier message of group `{}` was not accepted", group.lane.1))
+            .remedy("it goes once the earlier one went");
     group.left.drain(..).map(|entry| (entry.at, Receipt::Refused(held.clone()))).collect()
 }

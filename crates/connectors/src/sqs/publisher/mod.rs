@@ -59,7 +59,9 @@ impl Publisher {
         for (at, outbound) in batch.iter().enumerate() {
             match &outbound.route {
                 Route::Queue(queue) => by_queue.entry(queue).or_default().push(at),
-                Route::Exchange { .. } => receipts[at] = Some(Receipt::Refused(no_exchanges(&outbound.route))),
+                Route::Exchange { .. } => {
+                    receipts[at] = Some(Receipt::Refused(no_exchanges(&outbound.route)))
+                }
             }
         }
         let mut under_way: FuturesUnordered<_> =
@@ -125,7 +127,8 @@ impl Publisher {
             }
         };
         let requested = entries.iter().enumerate().map(|(id, entry)| entry.request(id, queue.is_fifo));
-        let request = client.send_message_batch().queue_url(&queue.url).set_entries(Some(requested.collect()));
+        let request =
+            client.send_message_batch().queue_url(&queue.url).set_entries(Some(requested.collect()));
         // On a task of its own, since signing and reading take time of a processor; it ends with us.
         let mut task = JoinSet::new();
         task.spawn(request.send());

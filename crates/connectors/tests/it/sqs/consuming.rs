@@ -64,7 +64,10 @@ async fn attributes_are_headers_and_system_attributes_the_envelopes() {
     let copies = account.drain("copy.fifo", 1, SOON);
     assert_eq!(copies[0]["Body"], "hello");
     assert_eq!(copies[0]["Attributes"]["MessageGroupId"], "lane");
-    assert_eq!(copies[0]["MessageAttributes"]["kind"], json!({"StringValue": "x", "DataType": "String.label"}));
+    assert_eq!(
+        copies[0]["MessageAttributes"]["kind"],
+        json!({"StringValue": "x", "DataType": "String.label"})
+    );
     assert_eq!(copies[0]["MessageAttributes"]["count"], json!({"StringValue": "7", "DataType": "Number"}));
     assert_eq!(account.depth("q.fifo"), 0);
     broker.close().await;
@@ -93,7 +96,8 @@ async fn a_process_that_dies_leaves_its_messages_to_others() {
     let config = Config { visibility_timeout: short(3), ..of(&account) };
     // A runtime of its own, which ends with a message in hand: neither settled nor handed back, and extended no more.
     let dying = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async {
             let broker = sqs(&config);
             all_accepted(&broker.publish(&[outbound("q", "x")]).await);
@@ -161,7 +165,10 @@ async fn what_was_fetched_and_not_yielded_is_handed_back() {
     drop(consumer);
     tokio::time::timeout(SOON, broker.close()).await.expect("it hands back and closes");
     let visible = || {
-        let all = account.ask("GetQueueAttributes", &json!({"QueueUrl": account.queue_url("q"), "AttributeNames": ["All"]}));
+        let all = account.ask(
+            "GetQueueAttributes",
+            &json!({"QueueUrl": account.queue_url("q"), "AttributeNames": ["All"]}),
+        );
         all["Attributes"]["ApproximateNumberOfMessages"] == "9"
     };
     wait_until("nine messages can be seen", SOON, visible);

@@ -12,7 +12,10 @@ fn queue(name: &str) -> Route {
 }
 
 fn shown(findings: &[Finding]) -> Vec<(Severity, &str, String)> {
-    findings.iter().map(|finding| (finding.severity, finding.code.as_str(), finding.message.clone())).collect()
+    findings
+        .iter()
+        .map(|finding| (finding.severity, finding.code.as_str(), finding.message.clone()))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

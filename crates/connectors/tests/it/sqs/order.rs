@@ -72,7 +72,9 @@ async fn batches_at_once_keep_the_order_of_their_groups() {
     let broker = sqs(&at(&endpoint));
     let batches: Vec<Vec<Outbound>> = (0..6)
         .map(|batch| {
-            (0..20).map(|at| grouped("q.fifo", &format!("g{}", at % 3), &format!("{}", batch * 20 + at))).collect()
+            (0..20)
+                .map(|at| grouped("q.fifo", &format!("g{}", at % 3), &format!("{}", batch * 20 + at)))
+                .collect()
         })
         .collect();
     for receipts in futures_util::future::join_all(batches.iter().map(|batch| broker.publish(batch))).await {

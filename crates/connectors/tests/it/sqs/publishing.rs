@@ -120,7 +120,10 @@ async fn a_request_that_never_arrived_is_refused_and_one_without_an_answer_unkno
     drop(endpoint);
     let broker = sqs(&Config { endpoint_url: Some(url), region: Some("eu-west-1".into()), ..at_nobody() });
     let receipts = broker.publish(&[outbound("q", "x")]).await;
-    assert!(matches!(&receipts[0], Receipt::Refused(failure) if failure.kind == FailureKind::Disconnected), "{receipts:?}");
+    assert!(
+        matches!(&receipts[0], Receipt::Refused(failure) if failure.kind == FailureKind::Disconnected),
+        "{receipts:?}"
+    );
     assert!(broker.limits().await.is_err());
 }
 
@@ -138,7 +141,9 @@ async fn a_digest_that_differs_and_an_entry_without_an_answer_are_unknown() {
     let receipts = broker.publish(&batch).await;
     assert_eq!(codes(&receipts), ["digest-mismatch", "accepted", "protocol-error", "accepted"]);
     for place in [0, 2] {
-        assert!(matches!(&receipts[place], Receipt::Unknown(failure) if failure.kind.for_message() == Remedy::Retry));
+        assert!(
+            matches!(&receipts[place], Receipt::Unknown(failure) if failure.kind.for_message() == Remedy::Retry)
+        );
     }
 }
 
@@ -146,9 +151,8 @@ async fn a_digest_that_differs_and_an_entry_without_an_answer_are_unknown() {
 async fn an_old_queue_takes_less() {
     let endpoint = Endpoint::start().await;
     endpoint.queue_with("old", QueueSettings { bytes_max: 262_144, ..QueueSettings::default() });
-    let batch = |sizes: &[usize]| -> Vec<_> {
-        sizes.iter().map(|size| outbound("old", "x".repeat(*size))).collect()
-    };
+    let batch =
+        |sizes: &[usize]| -> Vec<_> { sizes.iter().map(|size| outbound("old", "x".repeat(*size))).collect() };
     // It tells: known before anything is sent.
     let broker = sqs(&at(&endpoint));
     let receipts = broker.publish(&batch(&[100_000, 262_145, 100_000, 100_000])).await;

@@ -21,7 +21,9 @@ async fn a_role_of_another_account_is_taken_on() {
     let mine = key("AKIAIOSFODNN7EXAMPLE", "secret", None);
     let config = Config { access_key: Some(mine), assume_role: Some(role), ..of(&account) };
     let broker = sqs(&config);
-    all_accepted(&broker.publish(&[outbound("theirs", "x"), outbound(&account.queue_arn("theirs"), "y")]).await);
+    all_accepted(
+        &broker.publish(&[outbound("theirs", "x"), outbound(&account.queue_arn("theirs"), "y")]).await,
+    );
     assert_eq!(account.drain("theirs", 2, SOON).len(), 2);
     let without = sqs(&Config { assume_role: None, ..config });
     assert_eq!(super::codes(&without.publish(&[outbound("theirs", "x")]).await), ["no-such-queue"]);
@@ -33,6 +35,10 @@ async fn a_role_that_is_refused_ends_before_anything_is_sent() {
     let role = AssumeRole { role_arn: "arn:aws:iam::123456789012:role/x".into(), ..AssumeRole::default() };
     let broker = sqs(&Config { assume_role: Some(role), ..at(&endpoint) });
     let failure = broker.limits().await.expect_err("there are no credentials");
-    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Refused, "broker-refused-login"), "{failure:?}");
+    assert_eq!(
+        (failure.kind, failure.code.as_str()),
+        (FailureKind::Refused, "broker-refused-login"),
+        "{failure:?}"
+    );
     assert!(failure.remedy.as_deref().is_some_and(|remedy| remedy.contains("external_id")), "{failure:?}");
 }

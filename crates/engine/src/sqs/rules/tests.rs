@@ -34,7 +34,11 @@ fn bodies() {
     fails(&outbound("q", vec![b'a', 0xFF], &[]), "invalid-characters", "byte 1 is 0xFF");
     for bad in ['\u{0}', '\u{8}', '\u{B}', '\u{C}', '\u{E}', '\u{1F}', '\u{FFFE}', '\u{FFFF}'] {
         let body = format!("ab{bad}");
-        fails(&outbound("q", body, &[]), "invalid-characters", &format!("U+{:04X} at byte 2", u32::from(bad)));
+        fails(
+            &outbound("q", body, &[]),
+            "invalid-characters",
+            &format!("U+{:04X} at byte 2", u32::from(bad)),
+        );
     }
 }
 
