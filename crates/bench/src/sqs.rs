@@ -143,7 +143,7 @@ async fn bare_publish(
 ) -> Result<(), Fault> {
     let next = Arc::new(AtomicU64::new(0));
     let body = "x".repeat(body);
-    let is_fifo = url.ends_with(".fifo");
+    let is_fifo = url.strip_suffix(".fifo").is_some();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..concurrency {
         let (client, url, next, body) = (client.clone(), url.to_owned(), next.clone(), body.clone());

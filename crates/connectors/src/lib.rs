@@ -91,7 +91,10 @@ impl SourceConfig {
 
 /// The settings of a broker, of one of the kinds there are.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a configuration has a handful of them, made once")]
+#[cfg_attr(
+    not(feature = "sqs"),
+    expect(clippy::large_enum_variant, reason = "a configuration has a handful of them, made once")
+)]
 pub enum BrokerConfig {
     /// `type: rabbitmq`
     Rabbitmq(rabbitmq::Config),

@@ -129,7 +129,7 @@ pub fn set_attribute(headers: &mut Headers, name: &str, kind: &str, value: Heade
 
 /// Whether a queue, by name, URL or ARN, is a FIFO queue. SQS tells by the name, so can everybody.
 pub fn is_fifo(queue: &str) -> bool {
-    queue.ends_with(".fifo")
+    queue.strip_suffix(".fifo").is_some()
 }
 
 /// What a message has to keep its order with: the queue and the group, where there is one that keeps an order.

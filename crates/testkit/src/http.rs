@@ -60,9 +60,9 @@ impl Base {
         stream.set_write_timeout(Some(TIMEOUT))?;
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\n");
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
-        head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()));
+        head.extend(["content-length: ", &body.len().to_string(), "\r\nconnection: close\r\n\r\n"]);
         stream.write_all(head.as_bytes())?;
         stream.write_all(body.as_bytes())?;
         let mut raw = Vec::new();

@@ -11,7 +11,7 @@ const EXPONENT_MAX: i64 = 126;
 pub fn fault(text: &str) -> Option<String> {
     let Some((whole, fraction, exponent)) = split(text) else { return Some("it is not a number".to_owned()) };
     let digits = || whole.bytes().chain(fraction.bytes());
-    let Some(first) = digits().position(|digit| digit != b'0') else { return None }; // zero
+    let first = digits().position(|digit| digit != b'0')?; // all of them: zero, which is fine
     let behind = digits().rev().position(|digit| digit != b'0').unwrap_or(0);
     let last = whole.len() + fraction.len() - 1 - behind;
     let significant = last - first + 1;

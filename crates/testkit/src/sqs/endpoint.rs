@@ -14,7 +14,6 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use super::queue::{Arrival, Queue, QueueSettings, Stored};
 use super::rules;
@@ -86,7 +85,8 @@ struct State {
 pub struct Endpoint {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
-    task: JoinHandle<()>,
+    /// Serves; it ends with us.
+    _task: tokio::task::JoinSet<()>,
 }
 
 impl Endpoint {
@@ -110,7 +110,8 @@ impl Endpoint {
             next_id: 0,
         }));
         let serving = state.clone();
-        let task = tokio::spawn(async move {
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
@@ -131,7 +132,7 @@ impl Endpoint {
                 while connections.try_join_next().is_some() {}
             }
         });
-        Endpoint { address, state, task }
+        Endpoint { address, state, _task: task }
     }
 
     /// Its address.
@@ -209,12 +210,6 @@ impl Endpoint {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         lock(&self.state)
-    }
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -317,7 +312,7 @@ async fn receive(state: &Mutex<State>, queue: &str, asked: &Value) -> Response<F
         let messages = {
             let mut state = lock(state);
             let Some(found) = state.queues.get_mut(queue) else { return gone() };
-            found.receive(max, seconds("VisibilityTimeout"), queue.ends_with(".fifo"))
+            found.receive(max, seconds("VisibilityTimeout"), queue.strip_suffix(".fifo").is_some())
         };
         if !messages.is_empty() || std::time::Instant::now() >= until {
             return fine(&json!({ "Messages": messages }));
@@ -336,11 +331,12 @@ fn settle(state: &mut State, queue: &str, asked: &Value) -> Response<Full<Bytes>
             None => queue.delete(handle),
         };
         let id = &entry["Id"];
-        match done {
-            true => successful.push(json!({ "Id": id })),
-            false => failed.push(
+        if done {
+            successful.push(json!({ "Id": id }));
+        } else {
+            failed.push(
                 json!({"Id": id, "Code": "ReceiptHandleIsInvalid", "SenderFault": true, "Message": handle}),
-            ),
+            );
         }
     }
     fine(&json!({"Successful": successful, "Failed": failed}))
@@ -358,7 +354,7 @@ fn decide(state: &mut State, call: &Call, fate: &Fate) -> Result<Response<Full<B
         Fate::Refused(status, name) => return Ok(error(*status, name, "as told")),
         Fate::Lost => return Err(Closed),
     };
-    let is_fifo = call.queue.ends_with(".fifo");
+    let is_fifo = call.queue.strip_suffix(".fifo").is_some();
     let (mut successful, mut failed) = (Vec::new(), Vec::new());
     for (at, arrival) in call.entries.iter().enumerate() {
         let fault = faults.get(&at);

@@ -98,7 +98,7 @@ impl Account {
     /// Makes a queue, with attributes by SQS's names; `.fifo` at the end of its name makes it a FIFO queue. Returns its URL.
     pub fn queue(&self, name: &str, attributes: &[(&str, &str)]) -> String {
         let mut all = json!({});
-        if name.ends_with(".fifo") {
+        if name.strip_suffix(".fifo").is_some() {
             all["FifoQueue"] = json!("true");
         }
         for (attribute, value) in attributes {

@@ -105,21 +105,15 @@ impl Queue {
     /// hidden as a whole.
     pub(super) fn receive(&mut self, max: usize, hidden: Duration, is_fifo: bool) -> Vec<Value> {
         let now = Instant::now();
-        let locked: Vec<Option<String>> = match is_fifo {
-            true => self
-                .live
-                .iter()
-                .filter(|live| live.visible_at > now)
-                .map(|live| live.message.arrival.group.clone())
-                .collect(),
-            false => Vec::new(),
-        };
+        let hidden_now = |live: &&Live| is_fifo && live.visible_at > now;
+        let locked: Vec<Option<String>> =
+            self.live.iter().filter(hidden_now).map(|live| live.message.arrival.group.clone()).collect();
         let mut messages = Vec::new();
         for live in &mut self.live {
             if messages.len() == max {
                 break;
             }
-            if live.visible_at > now || locked.contains(&live.message.arrival.group) && is_fifo {
+            if live.visible_at > now || locked.contains(&live.message.arrival.group) {
                 continue;
             }
             self.handles += 1;

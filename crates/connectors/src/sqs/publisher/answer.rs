@@ -126,9 +126,12 @@ fn of_error(
             _,
         ) => Went::Through,
     };
-    let receipt = || match fault.certain {
-        true => Receipt::Refused(fault.failure.clone()),
-        false => Receipt::Unknown(fault.failure.clone()),
+    let receipt = || {
+        if fault.certain {
+            Receipt::Refused(fault.failure.clone())
+        } else {
+            Receipt::Unknown(fault.failure.clone())
+        }
     };
     (entries.iter().map(|entry| (entry.at, receipt())).collect(), went)
 }
@@ -141,9 +144,10 @@ fn too_long(queue: &Queue, entries: &[Entry<'_>], failure: &Failure) -> Answers 
     let again = news || together > queue.bytes_max();
     let answers = entries.iter().map(|entry| {
         let fits = entry.bytes <= OLD_BYTES_MAX.min(queue.bytes_max());
-        let failure = match again && fits && entries.len() > 1 {
-            true => Failure { kind: FailureKind::Throttled, ..failure.clone() },
-            false => Failure { what: what(queue, entry), ..failure.clone() }.remedy("send less of the row"),
+        let failure = if again && fits && entries.len() > 1 {
+            Failure { kind: FailureKind::Throttled, ..failure.clone() }
+        } else {
+            Failure { what: what(queue, entry), ..failure.clone() }.remedy("send less of the row")
         };
         (entry.at, Receipt::Refused(failure))
     });

@@ -104,7 +104,10 @@ fn fill<'b>(
         let mut some = false;
         for _ in 0..of_each.min(ENTRIES_MAX - taken.len()) {
             let fits = |entry: &Entry<'_>| taken.is_empty() || bytes + entry.bytes <= bytes_max;
-            let Some(entry) = groups[group].left.pop_front_if(|entry| fits(entry)) else { break };
+            let left = &mut groups[group].left;
+            let Some(entry) = left.front().is_some_and(fits).then(|| left.pop_front()).flatten() else {
+                break;
+            };
             bytes += entry.bytes;
             taken.push((group, entry));
             some = true;

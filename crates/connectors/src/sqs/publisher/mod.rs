@@ -132,12 +132,9 @@ impl Publisher {
         // On a task of its own, since signing and reading take time of a processor; it ends with us.
         let mut task = JoinSet::new();
         task.spawn(request.send());
-        let answered = match task.join_next().await {
-            Some(Ok(answered)) => answered,
-            Some(Err(_)) | None => {
-                let failure = Failure::internal("send a batch to SQS").detail("the request panicked");
-                return entries.iter().map(|entry| (entry.at, Receipt::Unknown(failure.clone()))).collect();
-            }
+        let Some(Ok(answered)) = task.join_next().await else {
+            let failure = Failure::internal("send a batch to SQS").detail("the request panicked");
+            return entries.iter().map(|entry| (entry.at, Receipt::Unknown(failure.clone()))).collect();
         };
         let (answers, went) = answer::receipts(queue, entries, answered);
         if answers.iter().any(|(_, receipt)| is_gone(receipt)) {

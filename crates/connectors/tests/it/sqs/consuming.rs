@@ -27,8 +27,8 @@ async fn settle(delivery: Delivery, how: Settlement) {
     delivery.split().1.settle(how).await.expect("SQS hears of it");
 }
 
-fn short(seconds: u64) -> Option<Span> {
-    Some(Span(Duration::from_secs(seconds)))
+fn span(seconds: u64) -> Span {
+    Span(Duration::from_secs(seconds))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +77,7 @@ async fn attributes_are_headers_and_system_attributes_the_envelopes() {
 async fn a_message_stays_hidden_for_as_long_as_it_is_worked_on() {
     let account = account();
     account.queue("q", &[]);
-    let broker = sqs(&Config { visibility_timeout: short(4), ..of(&account) });
+    let broker = sqs(&Config { visibility_timeout: Some(span(4)), ..of(&account) });
     all_accepted(&broker.publish(&[outbound("q", "slow")]).await);
     let mut consumer = broker.consume("q", 1).await.unwrap();
     let slow = next(&mut consumer).await;
@@ -93,7 +93,7 @@ async fn a_message_stays_hidden_for_as_long_as_it_is_worked_on() {
 async fn a_process_that_dies_leaves_its_messages_to_others() {
     let account = account();
     account.queue("q", &[]);
-    let config = Config { visibility_timeout: short(3), ..of(&account) };
+    let config = Config { visibility_timeout: Some(span(3)), ..of(&account) };
     // A runtime of its own, which ends with a message in hand: neither settled nor handed back, and extended no more.
     let dying = std::thread::spawn(move || {
         let runtime =
