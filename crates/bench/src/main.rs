@@ -6,6 +6,7 @@
 mod amqp;
 mod figures;
 mod floor;
+mod sqs;
 mod sync;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +27,8 @@ struct Args {
 enum Bench {
     /// Our RabbitMQ client alone: publishing with receipts and consuming, beside a bare client.
     Amqp(amqp::Args),
+    /// Publishing to SQS, beside a bare loop over AWS's own client.
+    Sqs(sqs::Args),
     /// A table in PostgreSQL to a queue of RabbitMQ: nothing changed, 1 % changed, backfill.
     Sync(sync::Args),
 }
@@ -39,6 +42,7 @@ fn main() {
     let result = match runtime {
         Ok(runtime) => match bench {
             Bench::Amqp(args) => runtime.block_on(amqp::run(&args)),
+            Bench::Sqs(args) => runtime.block_on(sqs::run(&args)),
             Bench::Sync(args) => runtime.block_on(sync::run(&args)),
         },
         Err(error) => Err(error.into()),

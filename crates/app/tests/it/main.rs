@@ -9,4 +9,5 @@ mod kill;
 mod pika;
 mod program;
 mod shop;
+mod sqs;
 mod truth;

@@ -8,3 +8,4 @@ mod postgres;
 mod rabbitmq;
 mod reading;
 mod sqlite;
+mod sqs;
