@@ -11,4 +11,5 @@ mod pipeline;
 mod program;
 mod serve;
 mod shop;
+mod sqs;
 mod truth;

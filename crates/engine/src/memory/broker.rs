@@ -1,7 +1,7 @@
 //! A broker in memory that can be told to fail, to be away, and to hold back its answers. What it does for consumers is
 //! in `consumer`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::finding::Finding;
 use crate::message::{Answer, Message, Outbound, Receipt, Route};
 use crate::ports::{Broker, Consumer, MessageLimits, QueueInfo};
+use crate::sqs::{DEDUPLICATION_ID, is_fifo, ordered_group};
 
 use super::consumer::{Event, MemoryConsumer, Queues};
 
@@ -33,7 +34,7 @@ pub enum Fault {
     LostMessage,
 }
 
-/// Queues in memory. Publishing to a queue that does not exist is refused, as RabbitMQ does with `mandatory`.
+/// Queues in memory; those whose name ends in `.fifo` keep the order of groups and take no message twice, as SQS does. Publishing to a queue that does not exist is refused, as RabbitMQ does with `mandatory`.
 #[derive(Debug)]
 pub struct MemoryBroker {
     inner: Arc<Mutex<Inner>>,
@@ -207,6 +208,11 @@ impl Inner {
                 return Receipt::Refused(Failure::new(FailureKind::NotFound, codes::NO_SUCH_EXCHANGE, what));
             }
         };
+        let id = outbound.message.properties.headers.get(DEDUPLICATION_ID);
+        let same = |message: &Message| message.properties.headers.get(DEDUPLICATION_ID) == id;
+        if is_fifo(queue) && id.is_some() && self.queues.messages(queue).iter().any(same) {
+            return Receipt::Accepted(Answer("confirmed".into()));
+        }
         if self.queues.deposit(queue, &outbound.message) {
             return Receipt::Accepted(Answer("confirmed".into()));
         }
@@ -215,16 +221,28 @@ impl Inner {
     }
 }
 
+/// What stands behind a message of its group that was not accepted is not taken.
+fn held(outbound: &Outbound) -> Failure {
+    Failure::new(FailureKind::Throttled, codes::HELD, format!("publish to {}", outbound.route))
+}
+
 #[async_trait]
 impl Broker for MemoryBroker {
     async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
         let turn = self.turn.lock().await;
         self.reach().await;
         let mut receipts = Vec::with_capacity(batch.len());
+        let mut behind_failed = HashSet::new();
         for outbound in batch {
             // Whoever is dropped here has sent a part of the batch, as a process that dies.
             tokio::task::yield_now().await;
-            receipts.push(self.lock().publish(outbound));
+            let stopped = ordered_group(outbound).is_some_and(|group| behind_failed.contains(&group));
+            let receipt =
+                if stopped { Receipt::Refused(held(outbound)) } else { self.lock().publish(outbound) };
+            if !matches!(receipt, Receipt::Accepted(_)) {
+                behind_failed.extend(ordered_group(outbound));
+            }
+            receipts.push(receipt);
         }
         self.came.notify_waiters();
         drop(turn);

@@ -6,6 +6,7 @@ mod answers;
 mod choice;
 mod consume;
 mod ending;
+mod groups;
 mod guards;
 mod messages;
 mod pipeline;
