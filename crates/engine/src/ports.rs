@@ -15,7 +15,7 @@ use crate::consume::record::{MessageRun, MessageRunId};
 use crate::consume::retry::DelayQueue;
 use crate::delivery::{Delivery, Job};
 use crate::failure::{Failure, FailureKind};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::message::{Outbound, Receipt, Route};
 use crate::model::{Model, Schema};
 use crate::outcome::{Attempt, Outcome};
@@ -125,14 +125,29 @@ pub trait Broker: Send + Sync {
             .detail("this broker has no queues that lead back"))
     }
 
-    /// Makes a durable queue unless one of that name is there, whatever its settings.
+    /// Makes a durable queue unless one of that name is there, whatever its settings. A broker whose queues Warren does not make
+    /// looks whether it is there.
     ///
     /// # Errors
     /// It is not there and may not be made, or the broker cannot be reached.
     async fn ensure_queue(&self, queue: &str) -> Result<(), Failure> {
-        let what = format!("declare queue `{queue}`");
-        Err(Failure::new(FailureKind::Refused, codes::ACCESS_REFUSED, what)
-            .detail("this broker's queues are not made by Warren"))
+        let findings = self.check(&[Route::Queue(queue.to_owned())]).await;
+        let Some(wrong) = findings.into_iter().find(|finding| finding.severity == Severity::Error) else {
+            return Ok(());
+        };
+        let kind = if wrong.code == codes::NO_SUCH_QUEUE {
+            FailureKind::NotFound
+        } else {
+            FailureKind::Disconnected
+        };
+        let failure =
+            Failure::new(kind, wrong.code, format!("look for queue `{queue}`")).detail(wrong.message);
+        Err(Failure { remedy: wrong.remedy, ..failure })
+    }
+
+    /// How many headers a message may have; `None`: as many as fit.
+    fn headers_max(&self) -> Option<usize> {
+        None
     }
 
     /// Looks at a queue that is to be consumed: whether it is there, and whether its settings fit. Changes nothing.

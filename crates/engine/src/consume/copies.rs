@@ -16,6 +16,8 @@ use super::policy::Reason;
 pub const ATTEMPT: &str = "x-warren-attempt";
 /// The header with what a copy is to be put together from.
 pub const ORIGIN: &str = "x-warren-origin";
+/// The header with all that says why, as JSON, where a broker takes few headers.
+pub const REASON: &str = "x-warren-dead-letter";
 /// All delay queues' names begin so.
 pub const DELAY_QUEUE_PREFIX: &str = "warren.delay.";
 
@@ -252,6 +254,33 @@ pub fn dead_letter_copy(received: &Received, reason: &Reason, attempts: u32, now
     message
 }
 
+/// Puts what says why into one header, [`REASON`], as JSON, where a broker takes fewer headers than there are. Where even one is too many
+/// the message goes without: it is worth more than its reason, which is on record.
+pub fn within(mut message: Message, headers_max: Option<usize>) -> Message {
+    let Some(max) = headers_max.filter(|max| message.properties.headers.len() > *max) else { return message };
+    let (ours, theirs): (Vec<_>, Vec<_>) = message
+        .properties
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .partition(|(name, _)| name.starts_with("x-warren-"));
+    let mut reason = serde_json::Map::new();
+    for (name, value) in ours {
+        let value = match value {
+            HeaderValue::Text(text) => text.into(),
+            HeaderValue::I64(number) => number.into(),
+            other => serde_json::to_value(other).unwrap_or_default(),
+        };
+        reason.insert(name.trim_start_matches("x-warren-").to_owned(), value);
+    }
+    let mut headers: Headers = theirs.into_iter().collect();
+    if headers.len() < max {
+        headers.set(REASON, HeaderValue::Text(serde_json::Value::Object(reason).to_string()));
+    }
+    message.properties.headers = headers;
+    message
+}
+
 /// The first 2 KiB of a text.
 fn short(text: &str) -> &str {
     let mut end = text.len().min(crate::failure::Said::ANSWER_BYTES_MAX);
@@ -445,6 +474,35 @@ mod tests {
         assert_eq!(with(1, Some(2), &[3, 4], Some("3")), 7);
         assert_eq!(with(1, Some(2), &[1], Some("9")), 8);
         assert_eq!(with(-7, None, &[-2, i64::MAX], Some("x")), u32::MAX);
+    }
+
+    #[test]
+    fn where_headers_are_few_the_reason_is_one_of_them() {
+        let mut properties = Properties::default();
+        for at in 0..9 {
+            properties.headers.set(format!("h{at}"), HeaderValue::I64(at));
+        }
+        let reason = Reason { class: Class::Rejected, text: "no".into(), failure: None };
+        let dead = |properties: &Properties| {
+            within(dead_letter_copy(&receive(job(properties.clone()), 1), &reason, 1, 2), Some(10))
+        };
+        let copy = dead(&properties);
+        assert_eq!(copy.properties.headers.len(), 10);
+        let Some(HeaderValue::Text(text)) = copy.properties.headers.get(REASON) else {
+            panic!("it is there")
+        };
+        let told: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!((&told["reason"], &told["attempts"]), (&"no".into(), &1.into()));
+        properties.headers.set("h9", HeaderValue::I64(9));
+        assert_eq!(dead(&properties).properties.headers, properties.headers);
+        let few = Properties::default();
+        assert!(
+            within(dead_letter_copy(&receive(job(few), 1), &reason, 1, 2), None)
+                .properties
+                .headers
+                .get(REASON)
+                .is_none()
+        );
     }
 
     proptest! {

@@ -119,6 +119,7 @@ async fn dead_letter(shared: &Shared, item: &Item, reason: &Reason) -> Result<To
         DeadLetter::Queue(queue) => {
             let now = shared.ports.clock.now_ms();
             let message = copies::dead_letter_copy(received, reason, attempts, now);
+            let message = copies::within(message, shared.ports.broker.headers_max());
             let copy = Outbound { route: Route::Queue(queue.clone()), message };
             confirmed(shared, item, || async { shared.ports.broker.ensure_queue(queue).await }, copy).await?;
             Ok(Told::Ack)
