@@ -34,6 +34,9 @@ enum Bench {
 }
 
 fn main() {
+    // As the program does.
+    #[cfg(target_os = "linux")]
+    rustix::thread::disable_transparent_huge_pages(true).ok();
     let Args { bench } = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
