@@ -15,6 +15,9 @@ pub use crate::sync::attributes::{AttributePlan, AttributeSource, Deduplication,
 pub const BATCH_MESSAGES: usize = 500;
 /// Batches under way at once: enough unconfirmed messages to keep RabbitMQ busy while one batch is recorded.
 pub const BATCHES_IN_FLIGHT: usize = 8;
+/// Batches that are announced and ready, or answered and not on record yet, beside those in flight: so the destination never
+/// waits for us.
+pub const BATCHES_AHEAD: usize = 2;
 
 /// A sync, ready to run.
 #[derive(Debug, Clone)]

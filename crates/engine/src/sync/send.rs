@@ -6,11 +6,13 @@
 //! change ids as long as they are what they were; there is no other place that repeats a row, apart from an answer
 //! that was lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +24,7 @@ use crate::message::{Outbound, Receipt};
 use crate::ports::{Broker, ChangeSet, Clock, MessageLimits, Records};
 use crate::run::{Attempt, RowOutcome, RowStatus, RunCounts, RunId, RunRecord};
 use crate::sync::groups::Groups;
+use crate::sync::plan::BATCHES_AHEAD;
 use crate::sync::render::{Rendered, Renderer};
 use crate::sync::watch::{Event, Watch};
 
@@ -109,15 +112,21 @@ struct Delivered {
     first_rejection: Option<Failure>,
 }
 
-/// What the batches under way share: when the destination last did anything, and groups that keep an order.
+/// What the batches under way share: when the destination last did anything, whether the run has to end, and groups that
+/// keep an order.
 struct Progress {
     touched: Mutex<Instant>,
+    ending: AtomicBool,
     groups: Groups,
 }
 
 impl Progress {
     fn begun() -> Progress {
-        Progress { touched: Mutex::new(Instant::now()), groups: Groups::default() }
+        Progress {
+            touched: Mutex::new(Instant::now()),
+            ending: AtomicBool::new(false),
+            groups: Groups::default(),
+        }
     }
 
     fn touch(&self) {
@@ -126,6 +135,38 @@ impl Progress {
 
     fn idle(&self) -> Duration {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// The batches under way, and those of them that have ended and were not looked at yet.
+struct UnderWay<F> {
+    running: FuturesUnordered<F>,
+    ended: VecDeque<Delivered>,
+}
+
+impl<F: Future<Output = Delivered>> UnderWay<F> {
+    fn len(&self) -> usize {
+        self.running.len() + self.ended.len()
+    }
+
+    /// The next batch that has ended; `None` when none is under way.
+    async fn next(&mut self) -> Option<Delivered> {
+        match self.ended.pop_front() {
+            Some(delivered) => Some(delivered),
+            None => self.running.next().await,
+        }
+    }
+
+    /// Does something else, while the batches under way go on. They only do while they are polled.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            // Neither branch loses anything when the other is taken: both are polled on.
+            tokio::select! {
+                out = &mut work => return out,
+                Some(delivered) = self.running.next() => self.ended.push_back(delivered),
+            }
+        }
     }
 }
 
@@ -138,7 +179,8 @@ impl Sender<'_> {
         let limits = self.limits().await?;
         let progress = Progress::begun();
         let plan = &self.renderer.plan;
-        let mut under_way = FuturesUnordered::new();
+        let turns = Semaphore::new(plan.batches_in_flight);
+        let mut under_way = UnderWay { running: FuturesUnordered::new(), ended: VecDeque::new() };
         // A batch that waits for one under way, because they share a group that keeps an order.
         let mut behind: Option<(Vec<Item>, Vec<Outbound>)> = None;
         let mut stop: Option<Failure> = None;
@@ -146,7 +188,10 @@ impl Sender<'_> {
         let mut scratch = Vec::new();
         let mut recorded = Instant::now();
         loop {
-            while (more || behind.is_some()) && stop.is_none() && under_way.len() < plan.batches_in_flight {
+            while (more || behind.is_some())
+                && stop.is_none()
+                && under_way.len() < plan.batches_in_flight + BATCHES_AHEAD
+            {
                 if self.cancel.is_cancelled() {
                     more = false;
                     break;
@@ -156,21 +201,26 @@ impl Sender<'_> {
                         behind = Some((items, outbounds));
                         break;
                     };
-                    let deliver = self.deliver(record.id, items, outbounds, &progress);
-                    under_way.push(async move {
-                        let delivered = deliver.await;
-                        drop(hold);
+                    let (turns, deliver) = (&turns, self.deliver(record.id, items, outbounds, &progress));
+                    under_way.running.push(async move {
+                        // Invariant: nobody closes it.
+                        let turn = turns.acquire().await.ok();
+                        let delivered = deliver.await; // nothing of it is sent before it has its turn
+                        drop((hold, turn));
                         delivered
                     });
                     continue;
                 }
-                match next_batch(changes, plan.batch_messages).await {
+                match under_way.beside(next_batch(changes, plan.batch_messages)).await {
                     Ok(batch) if batch.is_empty() => more = false,
-                    Ok(batch) => match self.prepare(batch, &limits, changes, record, &mut scratch).await {
-                        Ok((items, _)) if items.is_empty() => {}
-                        Ok(batch) => behind = Some(batch), // it goes in the next round
-                        Err(failure) => stop = Some(failure),
-                    },
+                    Ok(batch) => {
+                        let prepare = self.prepare(batch, &limits, changes, record, &mut scratch);
+                        match under_way.beside(prepare).await {
+                            Ok((items, _)) if items.is_empty() => {}
+                            Ok(batch) => behind = Some(batch), // it goes in the next round
+                            Err(failure) => stop = Some(failure),
+                        }
+                    }
                     Err(failure) => stop = Some(failure),
                 }
             }
@@ -181,17 +231,21 @@ impl Sender<'_> {
             }
             let accepted: Vec<&Change> = delivered.accepted.iter().collect();
             let withdrawn: Vec<&Change> = delivered.withdrawn.iter().collect();
-            let mut advanced = if accepted.is_empty() { Ok(()) } else { changes.advance(&accepted).await };
+            let mut advanced = Ok(());
+            if !accepted.is_empty() {
+                advanced = under_way.beside(changes.advance(&accepted)).await;
+            }
             if !withdrawn.is_empty() {
-                advanced = advanced.and(changes.withdraw(&withdrawn).await);
+                advanced = advanced.and(under_way.beside(changes.withdraw(&withdrawn)).await);
             }
             if let Some(failure) = delivered.stop.or(advanced.err()) {
                 stop.get_or_insert(failure);
+                progress.ending.store(true, Ordering::Relaxed);
             }
             self.watch.event(Event::Sent(&record.counts));
             if recorded.elapsed() > RECORD_EVERY {
                 recorded = Instant::now();
-                if let Err(failure) = self.records.update(record).await {
+                if let Err(failure) = under_way.beside(self.records.update(record)).await {
                     stop.get_or_insert(failure);
                 }
             }
@@ -327,6 +381,10 @@ impl Sender<'_> {
         progress: &Progress,
     ) -> Delivered {
         let mut delivered = Delivered::default();
+        if self.cancel.is_cancelled() || progress.ending.load(Ordering::Relaxed) {
+            delivered.withdrawn.extend(items.into_iter().filter_map(|item| item.change));
+            return delivered;
+        }
         let mut outcomes = Vec::with_capacity(items.len());
         let mut pause = PAUSE_MIN;
         // A batch begins first, or after another has ended. Before that there may have been nothing to send for long.
@@ -358,6 +416,9 @@ impl Sender<'_> {
         self.watch.event(Event::Waiting(None));
         if let Err(failure) = self.records.append(run, outcomes).await {
             delivered.stop.get_or_insert(failure);
+        }
+        if delivered.stop.is_some() {
+            progress.ending.store(true, Ordering::Relaxed);
         }
         delivered
     }

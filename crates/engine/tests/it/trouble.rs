@@ -45,7 +45,8 @@ async fn a_baseline_that_cannot_be_written_ends_the_run_and_loses_nothing() {
         let ids = world.ids();
         assert_eq!(ids.len(), 12);
         assert!(ids.values().all(|ids| ids.iter().all(|id| *id == ids[0])), "{ids:?}");
-        assert!(ids.values().map(|ids| ids.len() - 1).sum::<usize>() <= 6);
+        // Two batches in flight, and two that stood ready.
+        assert!(ids.values().map(|ids| ids.len() - 1).sum::<usize>() <= 12);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use warren_testkit::{mysql, pg, python, rabbit, wait_until};
+use warren_testkit::{mysql, pg, python, rabbit, sqs, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -128,4 +128,17 @@ fn mariadb_gives_a_database_to_each_test() {
     assert_eq!(one.sql("SELECT current_user()"), "warren@127.0.0.1\n");
     let cipher = mysql::sql(&one.tls_url(), "SHOW STATUS LIKE 'Ssl_cipher'");
     assert!(cipher.contains("TLS_"), "{cipher}");
+}
+
+#[test]
+fn sqs_carries_a_message_to_boto3_and_accounts_share_nothing() {
+    let (one, other) = (sqs::account(), sqs::account());
+    assert_ne!(one.id(), other.id());
+    let url = one.queue("orders.fifo", &[("ContentBasedDeduplication", "true")]);
+    other.queue("orders.fifo", &[]);
+    one.ask("SendMessage", &json!({"QueueUrl": url, "MessageBody": "é", "MessageGroupId": "g"}));
+    assert_eq!((one.depth("orders.fifo"), other.depth("orders.fifo")), (1, 0));
+    let seen = one.drain("orders.fifo", 1, SOON);
+    assert_eq!((&seen[0]["Body"], &seen[0]["Attributes"]["MessageGroupId"]), (&json!("é"), &json!("g")));
+    assert_eq!(one.depth("orders.fifo"), 0);
 }

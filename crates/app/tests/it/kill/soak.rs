@@ -15,8 +15,8 @@ use crate::program::{Running, total};
 use crate::shop::{Heard, Shop};
 
 const ROWS: u32 = 100_000;
-/// What may be under way unrecorded: messages of a batch times batches in flight.
-const WINDOW: u64 = 500 * 8;
+/// What may be under way unrecorded: messages of a batch times batches in flight or about to be recorded.
+const WINDOW: u64 = 500 * (8 + 2);
 
 /// Where in a run the kill falls.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

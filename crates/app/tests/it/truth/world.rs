@@ -22,7 +22,8 @@ use warren_engine::row::Value;
 use warren_engine::run::{RunKind, RunRecord};
 use warren_engine::sync::bind::bind;
 use warren_engine::sync::plan::{
-    BodyPlan, CompareChoice, Dynamic, Guard, Initial, PropertyPlan, RoutePlan, SyncPlan, Trigger,
+    BATCHES_AHEAD, BodyPlan, CompareChoice, Dynamic, Guard, Initial, PropertyPlan, RoutePlan, SyncPlan,
+    Trigger,
 };
 use warren_engine::sync::run::{self, Ask, Ports};
 use warren_engine::sync::watch::Silent;
@@ -135,7 +136,7 @@ impl World {
 
     /// Messages that may be under way at once.
     pub fn in_flight_max(&self) -> usize {
-        self.plan.batch_messages * self.plan.batches_in_flight
+        self.plan.batch_messages * (self.plan.batches_in_flight + BATCHES_AHEAD)
     }
 
     pub fn plan(&mut self, compared: Compared, keep_rows: bool) {

@@ -45,6 +45,10 @@ pub trait Fixture: Send + Sync {
     /// Binds a queue to an exchange.
     async fn bind(&self, exchange: &str, queue: &str, routing_key: &str, arguments: Headers);
 
+    /// Waits until the broker has heard of consumers that were dropped, all of them. A broker that hears of it in order with what comes
+    /// after needs no wait.
+    async fn handed_back(&self) {}
+
     /// Stops the broker in good order and starts it again. Called by [`RESTART_CASES`] only.
     async fn restart(&self);
 }

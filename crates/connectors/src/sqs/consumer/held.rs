@@ -62,10 +62,12 @@ impl Held {
     pub(super) fn close(&self) -> Vec<String> {
         let mut inner = self.lock();
         inner.closed = true;
-        let messages = std::mem::take(&mut inner.messages);
+        let mut messages: Vec<(u64, Kept)> = std::mem::take(&mut inner.messages).into_iter().collect();
         drop(inner);
         self.changed.notify_one();
-        messages.into_values().map(|kept| kept.handle).collect()
+        // In the order in which they came, so that they come again in it as far as the queue keeps one.
+        messages.sort_unstable_by_key(|(tag, _)| *tag);
+        messages.into_iter().map(|(_, kept)| kept.handle).collect()
     }
 
     /// The next messages to extend, at most ten, as soon as there are some. They count as extended by `hidden`. `None`: the

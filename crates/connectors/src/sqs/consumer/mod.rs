@@ -43,6 +43,8 @@ pub(crate) struct SqsConsumer {
     tell: mpsc::Sender<settle::Tell>,
     /// Ends the asking.
     enough: CancellationToken,
+    /// Ends the telling.
+    gone: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -84,7 +86,8 @@ pub(crate) async fn consume(
         wait: link.target.wait_time,
     };
     tasks.spawn(poller.ask_on());
-    tasks.spawn(tell_all(client.clone(), queue.clone(), tells));
+    let gone = CancellationToken::new();
+    tasks.spawn(tell_all(client.clone(), queue.clone(), tells, gone.clone()));
     let (keeping, extending, of) = (held.clone(), client.clone(), queue.clone());
     tasks.spawn(async move {
         while let Some(due) = keeping.due(hidden).await {
@@ -97,7 +100,7 @@ pub(crate) async fn consume(
             }
         }
     });
-    Ok(SqsConsumer { queue, client, held, arrived, tell, enough, tasks: tasks.clone() })
+    Ok(SqsConsumer { queue, client, held, arrived, tell, enough, gone, tasks: tasks.clone() })
 }
 
 #[async_trait]
@@ -130,6 +133,7 @@ impl Drop for SqsConsumer {
     fn drop(&mut self) {
         self.enough.cancel();
         let handles = self.held.close();
+        self.gone.cancel();
         if !handles.is_empty() {
             let (client, queue) = (self.client.clone(), self.queue.clone());
             self.tasks.spawn(async move { hand_back(&client, &queue, handles).await });

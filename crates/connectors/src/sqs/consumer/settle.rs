@@ -11,6 +11,7 @@ use aws_sdk_sqs::types::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use warren_engine::codes;
 use warren_engine::delivery::{Settle, Settlement};
 use warren_engine::failure::{Failure, FailureKind, Remedy};
@@ -87,10 +88,27 @@ impl Unsettled {
     }
 }
 
-/// Tells SQS of messages until nobody is left who could settle one.
-pub(super) async fn tell_all(client: Client, queue: Arc<Queue>, mut tells: mpsc::Receiver<Tell>) {
+/// Tells SQS of messages, until the consumer is gone and what was to be told by then is told.
+pub(super) async fn tell_all(
+    client: Client,
+    queue: Arc<Queue>,
+    mut tells: mpsc::Receiver<Tell>,
+    gone: CancellationToken,
+) {
     let mut some = Vec::with_capacity(10);
-    while tells.recv_many(&mut some, 10).await > 0 {
+    loop {
+        // What was received stays in the channel when the other branch ends.
+        let count = tokio::select! {
+            biased;
+            count = tells.recv_many(&mut some, 10) => count,
+            () = gone.cancelled(), if !tells.is_closed() => {
+                tells.close();
+                continue;
+            }
+        };
+        if count == 0 {
+            return;
+        }
         let (deletes, hides): (Vec<Tell>, Vec<Tell>) =
             some.drain(..).partition(|tell| tell.told == Told::Delete);
         tokio::join!(tell(&client, &queue, deletes), tell(&client, &queue, hides));

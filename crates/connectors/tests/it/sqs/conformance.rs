@@ -79,6 +79,10 @@ impl Fixture for Place {
         panic!("no case binds to exchange {exchange}: SQS has none");
     }
 
+    async fn handed_back(&self) {
+        self.broker.close().await;
+    }
+
     async fn restart(&self) {
         panic!("nobody restarts SQS");
     }

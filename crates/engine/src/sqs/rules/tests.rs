@@ -1,3 +1,5 @@
+//! Each rule, kept and broken.
+
 use super::*;
 use crate::message::{Headers, Message, Properties};
 use crate::sqs::{DEDUPLICATION_ID, GROUP_ID, set_attribute};

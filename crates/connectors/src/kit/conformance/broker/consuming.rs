@@ -36,6 +36,7 @@ pub(super) async fn acknowledged_is_gone(fixture: &dyn Fixture) {
         settle(delivery, Settlement::Ack).await;
     }
     drop(consumer);
+    fixture.handed_back().await;
     let expected: Vec<String> = (90..100).map(|at| at.to_string()).collect();
     assert_eq!(drain(fixture, "q").await, expected);
 }
@@ -53,6 +54,7 @@ pub(super) async fn out_of_order_is_exact(fixture: &dyn Fixture) {
     }
     drop(held);
     drop(consumer);
+    fixture.handed_back().await;
     let expected: Vec<String> = (0..200).filter(|at| at % 7 == 0).map(|at| at.to_string()).collect();
     assert_eq!(drain(fixture, "q").await, expected);
 }
@@ -107,6 +109,7 @@ pub(super) async fn settling_late_says_so(fixture: &dyn Fixture) {
     let mut consumer = consume(fixture, "q", 1).await;
     let (_, unsettled) = next(consumer.as_mut()).await.split();
     drop(consumer);
+    fixture.handed_back().await;
     let failure = unsettled.settle(Settlement::Ack).await.expect_err("its consumer is gone");
     assert_eq!(failure.kind, FailureKind::Disconnected, "{failure:?}");
     assert_eq!(drain(fixture, "q").await, ["0"]);
