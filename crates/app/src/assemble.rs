@@ -1,16 +1,26 @@
 //! From a checked configuration to running parts: the one place that builds connectors and stores.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::codes;
+use warren_engine::consume::worker::ConsumePorts;
 use warren_engine::failure::{Failure, FailureKind};
-use warren_engine::ports::{Baseline, Broker, Leases, Records, Source};
+use warren_engine::pipeline::document::BodyForm;
+use warren_engine::pipeline::plan::PipelinePlan;
+use warren_engine::pipeline::{Outside, Pipeline};
+use warren_engine::ports::{Baseline, Broker, Handler, Leases, Records, Source};
 use warren_engine::sync::plan::SyncPlan;
 use warren_engine::sync::run::Ports;
 use warren_store::baseline::{BaselineOptions, FileBaseline};
+use warren_store::in_flight::FileInFlight;
+use warren_store::messages::FileMessages;
+use warren_store::parking::FileParking;
 use warren_store::state::{Retention, SqliteState, State, SystemClock};
 
 use crate::config::Project;
+use crate::config::consume::ProjectTrigger;
 
 /// A configuration with its state open.
 pub struct Assembly<'p> {
@@ -91,9 +101,12 @@ fn folder_name(name: &str) -> String {
 /// # Errors
 /// It cannot be written, is damaged, or belongs to a newer version.
 pub fn state(project: &Project) -> Result<Arc<dyn State>, Failure> {
+    Ok(Arc::new(SqliteState::open(&project.state.folder, retention(project))?))
+}
+
+fn retention(project: &Project) -> Retention {
     let state = &project.state;
-    let retention = Retention { age: state.record_keep, size: state.record_size, ..Retention::default() };
-    Ok(Arc::new(SqliteState::open(&project.state.folder, retention)?))
+    Retention { age: state.record_keep, size: state.record_size, ..Retention::default() }
 }
 
 /// Builds a source. Connects to nothing yet.
@@ -112,6 +125,22 @@ pub fn broker(project: &Project, name: &str) -> Result<Arc<dyn Broker>, Failure>
     project.brokers.get(name).ok_or_else(|| unknown("broker", name))?.open(name, &project.state.folder)
 }
 
+/// What the steps of a pipeline work with.
+fn outside(
+    project: &Project,
+    plan: &PipelinePlan,
+    brokers: BTreeMap<String, Arc<dyn Broker>>,
+    origin: Option<Arc<dyn Broker>>,
+) -> Result<Outside, Failure> {
+    let mut databases = BTreeMap::new();
+    for name in plan.sources() {
+        let source = project.sources.get(name).ok_or_else(|| unknown("source", name))?;
+        databases.insert(name.to_owned(), source.executor(name)?);
+    }
+    let http = warren_connectors::http::caller(&TlsSettings::default())?;
+    Ok(Outside { http, commands: warren_connectors::exec::runner(), databases, brokers, origin })
+}
+
 /// The names of all brokers, or the one asked for.
 ///
 /// # Errors
@@ -121,6 +150,84 @@ pub fn broker_names(project: &Project, only: Option<&str>) -> Result<Vec<String>
         None => Ok(project.brokers.keys().cloned().collect()),
         Some(name) if project.brokers.contains_key(name) => Ok(vec![name.to_owned()]),
         Some(name) => Err(unknown("broker", name)),
+    }
+}
+
+/// What all triggers of one process share.
+pub struct Consuming {
+    records: Arc<FileMessages>,
+    parking: Arc<FileParking>,
+    brokers: Mutex<BTreeMap<String, Arc<dyn Broker>>>,
+}
+
+impl Consuming {
+    /// Opens the record of messages and the parking lot.
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub fn open(project: &Project) -> Result<Consuming, Failure> {
+        let state = &project.state;
+        let retention = retention(project);
+        let records = FileMessages::open(&state.folder, retention, Arc::new(SystemClock))?;
+        Ok(Consuming {
+            records: Arc::new(records),
+            parking: Arc::new(FileParking::open(&state.folder)?),
+            brokers: Mutex::default(),
+        })
+    }
+
+    /// A broker, the same for all who use it.
+    fn broker(&self, project: &Project, name: &str) -> Result<Arc<dyn Broker>, Failure> {
+        let mut brokers = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(broker) = brokers.get(name) {
+            return Ok(broker.clone());
+        }
+        let opened = broker(project, name)?;
+        brokers.insert(name.to_owned(), opened.clone());
+        Ok(opened)
+    }
+
+    /// Builds a trigger. Connects to nothing yet. Whoever calls holds the trigger's lease.
+    ///
+    /// # Errors
+    /// A connection's settings cannot be used, or the state cannot be written.
+    pub fn trigger(&self, project: &Project, name: &str) -> Result<ConsumePorts, Failure> {
+        let trigger = project.triggers.get(name).ok_or_else(|| unknown("trigger", name))?;
+        let broker = self.broker(project, &trigger.broker)?;
+        let folder = project.state.folder.join("inflight");
+        Ok(ConsumePorts {
+            handler: self.handler(project, trigger, broker.clone())?,
+            broker,
+            records: self.records.clone(),
+            parking: self.parking.clone(),
+            in_flight: Arc::new(FileInFlight::open(&folder, &folder_name(name))?),
+            clock: Arc::new(SystemClock),
+            dice: Arc::new(fastrand::f64),
+        })
+    }
+
+    /// What is done with a trigger's messages: its steps, with what they reach.
+    fn handler(
+        &self,
+        project: &Project,
+        trigger: &ProjectTrigger,
+        origin: Arc<dyn Broker>,
+    ) -> Result<Arc<dyn Handler>, Failure> {
+        let mut brokers = BTreeMap::new();
+        for name in trigger.pipeline.brokers() {
+            brokers.insert(name.to_owned(), self.broker(project, name)?);
+        }
+        let outside = outside(project, &trigger.pipeline, brokers, Some(origin))?;
+        let form = if trigger.plan.binary { BodyForm::Base64 } else { BodyForm::Text };
+        Ok(Arc::new(Pipeline::new(trigger.pipeline.clone(), outside, form)?))
+    }
+
+    /// Closes all brokers.
+    pub async fn close(&self) {
+        let brokers = std::mem::take(&mut *self.brokers.lock().unwrap_or_else(PoisonError::into_inner));
+        for broker in brokers.into_values() {
+            broker.close().await;
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl Exit {
 
     /// The exit of a command that failed with a code.
     pub fn of_code(code: Code) -> Exit {
-        const USAGE: [Code; 9] = [
+        const USAGE: [Code; 11] = [
             codes::CONFIG_UNREADABLE,
             codes::CONFIG_SYNTAX,
             codes::UNKNOWN_KEY,
@@ -51,6 +51,8 @@ impl Exit {
             codes::UNKNOWN_NAME,
             codes::CONFLICTING_KEYS,
             codes::TEMPLATE_SYNTAX,
+            codes::EXPRESSION_SYNTAX,
+            codes::INVALID_SCHEMA,
         ];
         if USAGE.contains(&code) {
             Exit::Usage

@@ -8,5 +8,6 @@ pub mod config;
 pub mod demo;
 pub mod exit;
 pub mod report;
+pub mod serve;
 
 pub use cli::main;

@@ -6,6 +6,8 @@
 //! file.
 
 pub mod embedded;
+pub mod exec;
+pub mod http;
 pub mod kit;
 pub mod mysql;
 pub mod postgres;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 use warren_engine::failure::Failure;
-use warren_engine::ports::{Broker, Source};
+use warren_engine::ports::{Broker, Source, SqlExecutor};
 
 /// The settings of a source, of one of the kinds there are.
 #[derive(Debug, Clone)]
@@ -85,6 +87,18 @@ impl SourceConfig {
             SourceConfig::Postgres(config) => postgres::source(name, config),
             SourceConfig::Mysql(config) => mysql::source(name, config),
             SourceConfig::Sqlite(config) => sqlite::source(name, config),
+        }
+    }
+
+    /// Makes what executes statements on it. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// As [`SourceConfig::open`].
+    pub fn executor(&self, name: &str) -> Result<Arc<dyn SqlExecutor>, Failure> {
+        match self {
+            SourceConfig::Postgres(config) => postgres::executor(name, config),
+            SourceConfig::Mysql(config) => mysql::executor(name, config),
+            SourceConfig::Sqlite(config) => sqlite::executor(name, config),
         }
     }
 }

@@ -51,6 +51,34 @@ codes! {
     /// Settings that are each valid and contradict each other.
     CONFLICTING_KEYS = "conflicting-keys";
 
+    // Pipelines.
+    /// An expression that is not jq, or names what does not exist.
+    EXPRESSION_SYNTAX = "expression-syntax";
+    /// An expression that fails over a message.
+    EXPRESSION_FAILED = "expression-failed";
+    /// A JSON Schema that cannot be used.
+    INVALID_SCHEMA = "invalid-schema";
+    /// A body that is to be text and is not UTF-8.
+    NOT_TEXT = "not-text";
+    /// A value that its JSON Schema does not allow.
+    NOT_VALID = "not-valid";
+    /// The HTTP server cannot be reached, or broke off.
+    HTTP_FAILED = "http-failed";
+    /// The HTTP server answered with a status that was not expected.
+    HTTP_STATUS = "http-status";
+    /// A URL that was made from message data leads to an address that is not allowed.
+    ADDRESS_REFUSED = "address-refused";
+    /// An answer, or what a command wrote, is larger than its step takes.
+    ANSWER_TOO_LARGE = "answer-too-large";
+    /// A command ended with an exit code that is an error, or could not be started.
+    COMMAND_FAILED = "command-failed";
+    /// A step took longer than it may.
+    STEP_TIMEOUT = "step-timeout";
+    /// A `fail` step was reached.
+    FAILED_ON_PURPOSE = "failed-on-purpose";
+    /// A `reply` step was reached by a message that names no queue for an answer.
+    NO_REPLY_TO = "no-reply-to";
+
     // Sources.
     /// The source cannot be reached.
     SOURCE_UNREACHABLE = "source-unreachable";
@@ -165,6 +193,12 @@ codes! {
     CANCELLED = "cancelled";
     /// The destination could not be reached for longer than the run waits.
     GAVE_UP = "gave-up";
+
+    // Consuming.
+    /// The handler did not end within its deadline.
+    DEADLINE_PASSED = "deadline-passed";
+    /// The queue's settings lose messages, or end consuming, where the trigger would not.
+    QUEUE_MISFIT = "queue-misfit";
 
     // State.
     /// The state folder cannot be written: full, read only, or not ours.

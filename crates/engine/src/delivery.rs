@@ -69,11 +69,17 @@ pub enum Settlement {
 
 /// Tells the broker what became of one delivery, on the channel that delivered it.
 #[async_trait]
-pub trait Settle: Send {
+pub trait Settle: Send + Sync {
     /// Whether [`Settlement::Delay`] of that length can be done.
     fn can_delay(&self, by: Duration) -> bool {
         let _ = by;
         false
+    }
+
+    /// Whether the channel that delivered it is still there, as far as is known. Where it is not, the broker delivers
+    /// the message again, and a copy of it made now would be one too many.
+    fn alive(&self) -> bool {
+        true
     }
 
     /// Tells the broker. Returns once the broker was told, which for AMQP means written to the connection.
@@ -104,6 +110,11 @@ impl Unsettled {
     /// Whether the broker can deliver the message again after that time.
     pub fn can_delay(&self, by: Duration) -> bool {
         self.settle.can_delay(by)
+    }
+
+    /// Whether it can still be settled, as far as is known; see [`Settle::alive`].
+    pub fn alive(&self) -> bool {
+        self.settle.alive()
     }
 
     /// Tells the broker what became of it.

@@ -70,8 +70,36 @@ pub struct Failure {
     pub remedy: Option<String>,
     /// When the other side wants to be asked again.
     pub retry_after: Option<Duration>,
+    /// What the other side answered, where a message was handed to somebody: for dead letters and records.
+    pub said: Option<Arc<Said>>,
     /// What caused it.
     pub cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What somebody answered who was given a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Said {
+    /// The status of an HTTP answer.
+    pub status: Option<u16>,
+    /// The exit code of a program.
+    pub exit_code: Option<i32>,
+    /// How the answer begins, [`Said::ANSWER_BYTES_MAX`] bytes at most.
+    pub answer: Option<String>,
+}
+
+impl Said {
+    /// How much of an answer is kept, in bytes.
+    pub const ANSWER_BYTES_MAX: usize = 2048;
+
+    /// The beginning of an answer, as text; what is not UTF-8 is replaced.
+    pub fn beginning(answer: &[u8]) -> String {
+        let text = String::from_utf8_lossy(&answer[..answer.len().min(Self::ANSWER_BYTES_MAX)]);
+        let mut end = text.len().min(Self::ANSWER_BYTES_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text[..end].to_owned()
+    }
 }
 
 impl Failure {
@@ -85,6 +113,7 @@ impl Failure {
             place: None,
             remedy: None,
             retry_after: None,
+            said: None,
             cause: None,
         }
     }
@@ -120,6 +149,13 @@ impl Failure {
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Failure {
         self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// With what the other side answered.
+    #[must_use]
+    pub fn said(mut self, said: Said) -> Failure {
+        self.said = Some(Arc::new(said));
         self
     }
 

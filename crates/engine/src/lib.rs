@@ -17,12 +17,15 @@
 //! | finding (what a check reports) | [`finding`] |
 //! | the ports to the world | [`ports`] |
 //! | a run and its record | [`run`](mod@run) |
+//! | pipeline: a message through steps | [`pipeline`] |
 //! | sync: rows to messages | [`sync`] |
+//! | consume: deliveries to a handler | [`consume`] |
 //!
-//! The page to read first is [`sync::run`](mod@sync::run).
+//! The pages to read first are [`sync::run`](mod@sync::run) and [`consume::worker`].
 
 pub mod change;
 pub mod codes;
+pub mod consume;
 pub mod delivery;
 pub mod doubt;
 pub mod failure;
@@ -34,6 +37,7 @@ pub mod message;
 pub mod model;
 pub mod near;
 pub mod outcome;
+pub mod pipeline;
 pub mod ports;
 pub mod row;
 pub mod run;

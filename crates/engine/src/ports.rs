@@ -5,17 +5,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::change::Change;
-use crate::codes::Code;
+use crate::codes::{self, Code};
+use crate::consume::record::{MessageRun, MessageRunId};
+use crate::consume::retry::DelayQueue;
 use crate::delivery::{Delivery, Job};
-use crate::failure::Failure;
-use crate::finding::Finding;
+use crate::failure::{Failure, FailureKind};
+use crate::finding::{Finding, Severity};
 use crate::message::{Outbound, Receipt, Route};
 use crate::model::{Model, Schema};
 use crate::outcome::{Attempt, Outcome};
+use crate::pipeline::outside::{CommandEnd, CommandLine, HttpAnswer, HttpRequest, SqlAnswer, SqlCall};
 use crate::row::Batch;
 use crate::run::{RowOutcome, RunCounts, RunId, RunKind, RunRecord};
 
@@ -110,6 +114,48 @@ pub trait Broker: Send + Sync {
     /// The broker cannot be reached, or the queue does not exist.
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, Failure>;
 
+    /// Makes the queue that keeps messages for a time and leads them back, unless it is there.
+    ///
+    /// # Errors
+    /// [`Refused`](crate::failure::FailureKind::Refused) or [`Invalid`](crate::failure::FailureKind::Invalid): it may not, or
+    /// cannot; messages must be kept elsewhere. Others: the broker cannot be reached.
+    async fn declare_delay_queue(&self, queue: &DelayQueue) -> Result<(), Failure> {
+        let what = format!("declare queue `{}`", queue.name);
+        Err(Failure::new(FailureKind::Refused, codes::ACCESS_REFUSED, what)
+            .detail("this broker has no queues that lead back"))
+    }
+
+    /// Makes a durable queue unless one of that name is there, whatever its settings. A broker whose queues Warren does not make
+    /// looks whether it is there.
+    ///
+    /// # Errors
+    /// It is not there and may not be made, or the broker cannot be reached.
+    async fn ensure_queue(&self, queue: &str) -> Result<(), Failure> {
+        let findings = self.check(&[Route::Queue(queue.to_owned())]).await;
+        let Some(wrong) = findings.into_iter().find(|finding| finding.severity == Severity::Error) else {
+            return Ok(());
+        };
+        let kind = if wrong.code == codes::NO_SUCH_QUEUE {
+            FailureKind::NotFound
+        } else {
+            FailureKind::Disconnected
+        };
+        let failure =
+            Failure::new(kind, wrong.code, format!("look for queue `{queue}`")).detail(wrong.message);
+        Err(Failure { remedy: wrong.remedy, ..failure })
+    }
+
+    /// How many headers a message may have; `None`: as many as fit.
+    fn headers_max(&self) -> Option<usize> {
+        None
+    }
+
+    /// Looks at a queue that is to be consumed: whether it is there, and whether its settings fit. Changes nothing.
+    async fn check_consumer(&self, wanted: &Wanted) -> Vec<Finding> {
+        let _ = wanted;
+        Vec::new()
+    }
+
     /// Whether the broker holds back publishers now, and why.
     fn blocked(&self) -> Option<String> {
         None
@@ -117,6 +163,25 @@ pub trait Broker: Send + Sync {
 
     /// Closes connections in good order. What was not answered stays unanswered.
     async fn close(&self);
+}
+
+/// What a consumer wants of its queue; for checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The queue.
+    pub queue: String,
+    /// How many attempts a message has, the first included.
+    pub attempts_max: u32,
+    /// The deadline of one attempt.
+    pub deadline: Duration,
+    /// How many messages it holds at once.
+    pub prefetch: u16,
+    /// Whether messages that are given up go where the queue sends what is rejected.
+    pub dead_letters_by_broker: bool,
+    /// The queue for messages that are given up, where there is one.
+    pub dead_letter_queue: Option<String>,
+    /// Whether it would make delay queues.
+    pub delay_queues: bool,
 }
 
 /// Yields the deliveries of one queue. Dropping it hands back what was not settled.
@@ -140,6 +205,162 @@ pub trait Consumer: Send {
 pub trait Handler: Send + Sync {
     /// Handles one message.
     async fn handle(&self, job: &Job, attempt: &Attempt) -> Outcome;
+}
+
+/// The record of what became of messages.
+#[async_trait]
+pub trait MessageRecords: Send + Sync {
+    /// Records one attempt at a message. Outlives the death of the process once it returns.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    async fn append(&self, run: MessageRun) -> Result<MessageRunId, Failure>;
+
+    /// Notes that an attempt's result came too late: the broker gives the message out again.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    async fn late(&self, run: MessageRunId) -> Result<(), Failure>;
+}
+
+/// Messages that wait here for their next try, because no broker can hold them for us. One process at a time uses those of
+/// a consumer.
+///
+/// What is parked outlives the death of the process and of the machine once the call returns: the original is acked then.
+#[async_trait]
+pub trait Parking: Send + Sync {
+    /// Parks a message.
+    ///
+    /// # Errors
+    /// The state cannot be written. Nothing was parked.
+    async fn park(&self, consumer: &str, parked: &NewParked) -> Result<ParkedId, Failure>;
+
+    /// The messages that are due, oldest first, at most `max`. Of a lane only the first is ever due.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    async fn due(&self, consumer: &str, now_ms: i64, max: usize) -> Result<Vec<Parked>, Failure>;
+
+    /// When the next is due, in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    async fn next_due_ms(&self, consumer: &str) -> Result<Option<i64>, Failure>;
+
+    /// The lanes in which something is parked, each with how many; and how many are parked in no lane.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    async fn lanes(&self, consumer: &str) -> Result<Vec<(Option<String>, u64)>, Failure>;
+
+    /// Parks one for longer. It keeps its place in its lane.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    async fn delay(&self, id: ParkedId, spent: u32, due_ms: i64) -> Result<(), Failure>;
+
+    /// Forgets one: it is settled.
+    ///
+    /// # Errors
+    /// The state cannot be written. It may come again.
+    async fn remove(&self, id: ParkedId) -> Result<(), Failure>;
+}
+
+/// The number of a parked message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParkedId(pub i64);
+
+/// A message to be parked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewParked {
+    /// The message as it was first, and how it came.
+    pub job: Arc<Job>,
+    /// How many attempts are spent.
+    pub spent: u32,
+    /// When it was first received, in milliseconds since the epoch.
+    pub first_at_ms: i64,
+    /// When it is due.
+    pub due_ms: i64,
+    /// Its lane, where order matters.
+    pub lane: Option<Arc<str>>,
+}
+
+/// A parked message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parked {
+    /// Its number.
+    pub id: ParkedId,
+    /// What was parked.
+    pub parked: NewParked,
+}
+
+/// Which messages were being handled when the process died, and which were handed back without having been started.
+///
+/// Called for every message, so it does not wait: what it notes is with the operating system when it returns, and outlives
+/// the death of the process, not of the machine. Messages are told by their [`print`](crate::consume::copies::print).
+pub trait InFlight: Send + Sync {
+    /// How often the process died while it handled this message.
+    fn crashes(&self, print: u128) -> u32;
+
+    /// A message is being handled from now on; yields where that is noted.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    fn enter(&self, print: u128) -> Result<Noted, Failure>;
+
+    /// It is not any more, and the process lives.
+    fn leave(&self, noted: Noted);
+
+    /// A message goes back to the queue without having been started.
+    fn unstarted(&self, print: u128);
+
+    /// Whether a message went back without having been started; forgets it.
+    fn take_unstarted(&self, print: u128) -> bool;
+}
+
+/// Where a message is noted as being handled.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// The slot of the journal.
+    pub slot: usize,
+    /// The message.
+    pub print: u128,
+}
+
+/// A number from 0 to 1, another each time: it spreads retries.
+pub type Dice = dyn Fn() -> f64 + Send + Sync;
+
+/// Calls HTTP servers for `http` steps. Calls may run at once; connections are kept and used again.
+#[async_trait]
+pub trait HttpCaller: Send + Sync {
+    /// Sends one request and reads the answer, whatever its status. Redirects are not followed. Dropping the call ends it.
+    ///
+    /// # Errors
+    /// No whole answer came: the name, the connection or TLS failed, or the address is not allowed
+    /// ([`ADDRESS_REFUSED`](crate::codes::ADDRESS_REFUSED)), or the answer is too large.
+    async fn call(&self, request: &HttpRequest) -> Result<HttpAnswer, Failure>;
+}
+
+/// Runs commands for `exec` steps. Calls may run at once.
+#[async_trait]
+pub trait CommandRunner: Send + Sync {
+    /// Runs one command to its end, whatever its exit code. Dropping the call kills the command with all it started.
+    ///
+    /// # Errors
+    /// It could not be started, was ended by a signal, or wrote too much.
+    async fn run(&self, command: &CommandLine) -> Result<CommandEnd, Failure>;
+}
+
+/// Executes statements for `sql` steps. Calls may run at once.
+#[async_trait]
+pub trait SqlExecutor: Send + Sync {
+    /// Executes one statement once for each set of parameters, all of them in one transaction: either all count or none. Once
+    /// it returns, they are durable as far as the database makes them so. Dropping the call rolls back, unless the commit was
+    /// already on its way.
+    ///
+    /// # Errors
+    /// The database cannot be reached or refuses the statement; after a lost connection the commit may have happened.
+    async fn execute(&self, call: &SqlCall) -> Result<SqlAnswer, Failure>;
 }
 
 /// Which columns make up the row's print.

@@ -1,4 +1,9 @@
 //! What Warren remembers, in versioned formats.
 
 pub mod baseline;
+pub mod in_flight;
+pub mod messages;
+pub mod parking;
 pub mod state;
+
+mod database;

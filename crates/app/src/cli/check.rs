@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
+use warren_engine::consume::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
 use warren_engine::finding::{Finding, Severity};
 use warren_engine::message::Route;
 use warren_engine::model::Schema;
+use warren_engine::ports::Wanted;
 use warren_engine::sync::bind;
 use warren_engine::sync::plan::{Dynamic, RoutePlan, SyncPlan};
 
@@ -44,6 +46,7 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
             }
         }
         brokers(&project, &mut findings).await;
+        triggers(context, &project, &mut findings).await;
     }
     if context.style == Style::Json {
         let list: Vec<_> = findings.iter().map(|finding| finding_json(&project, finding)).collect();
@@ -130,6 +133,66 @@ async fn brokers(project: &Project, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Each trigger's queue, and which way its messages are tried again.
+async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Finding>) {
+    for (name, trigger) in &project.triggers {
+        let Ok(broker) = assemble::broker(project, &trigger.broker) else { continue }; // told with the brokers
+        let plan = &trigger.plan;
+        let wanted = Wanted {
+            queue: plan.queue.clone(),
+            attempts_max: plan.retry.delays.len() as u32 + 1,
+            deadline: plan.max_timeout,
+            prefetch: plan.concurrency,
+            dead_letters_by_broker: plan.dead_letter == DeadLetter::Broker,
+            dead_letter_queue: match &plan.dead_letter {
+                DeadLetter::Queue(queue) => Some(queue.clone()),
+                DeadLetter::Broker | DeadLetter::Drop => None,
+            },
+            delay_queues: plan.retry.mode.makes_queues(&plan.ordering),
+        };
+        let found = broker.check_consumer(&wanted).await;
+        let kind = project.brokers.get(&trigger.broker).map_or("", warren_connectors::BrokerConfig::kind);
+        let no_queues = found.iter().any(|finding| finding.severity == Severity::Note);
+        context.say(&format!(
+            "trigger {name}: messages are tried again by {}",
+            mechanism(plan, kind, no_queues)
+        ));
+        findings.extend(
+            found.into_iter().map(|finding| Finding { subject: format!("triggers.{name}.queue"), ..finding }),
+        );
+        broker.close().await;
+    }
+}
+
+/// Which way a trigger's messages are tried again, and why.
+fn mechanism(plan: &ConsumePlan, kind: &str, no_queues: bool) -> &'static str {
+    if plan.auto_ack {
+        return "nobody: `auto_ack` has acknowledged them before";
+    }
+    if !plan.allow_redelivery {
+        return "nobody: `allow_redelivery` is false";
+    }
+    match plan.retry.mode {
+        RetryMode::Requeue => {
+            "the broker at once (requeue), as `retry.mode` says: its own limits count, not the schedule"
+        }
+        RetryMode::Auto | RetryMode::Visibility if kind == "sqs" => {
+            "the broker (visibility), which can delay a delivery"
+        }
+        RetryMode::Parking => "the local parking lot, as `retry.mode` says",
+        RetryMode::DelayQueues => "delay queues, as `retry.mode` says",
+        RetryMode::Auto | RetryMode::Visibility if !matches!(plan.ordering, Ordering::None) => {
+            "the local parking lot, because delay queues keep no order"
+        }
+        RetryMode::Auto | RetryMode::Visibility if no_queues => {
+            "the local parking lot, because the user may make no queues"
+        }
+        RetryMode::Auto | RetryMode::Visibility => {
+            "delay queues; should the broker refuse to make them, by the local parking lot"
+        }
+    }
+}
+
 /// Whether a sentence names a route's queue or exchange.
 fn names(sentence: &str, route: &Route) -> bool {
     let name = match route {
@@ -162,13 +225,16 @@ fn fixed_routes(sync: &str, plan: &SyncPlan) -> Vec<(String, Route)> {
 
 fn tell(project: &Project, findings: &[Finding], offline: bool) {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count() as u64;
-    let parts = format!(
+    let mut parts = format!(
         "{}, {}, {}, {}",
         counted(project.sources.len() as u64, "source"),
         counted(project.models.len() as u64, "model"),
         counted(project.brokers.len() as u64, "broker"),
         counted(project.syncs.len() as u64, "sync"),
     );
+    if !project.triggers.is_empty() {
+        parts = format!("{parts}, {}", counted(project.triggers.len() as u64, "trigger"));
+    }
     if errors > 0 {
         note(&format!("{} found in {parts}", counted(errors, "error")));
     } else if offline {

@@ -7,7 +7,7 @@ use warren_engine::run::{RowStatus, RunId};
 use warren_store::state::{Order, OutcomeFilter, Recorded, State};
 
 use crate::assemble;
-use crate::cli::{Context, Stop};
+use crate::cli::{Context, Stop, messages};
 use crate::exit::Exit;
 use crate::report::figures::{cut, time};
 use crate::report::{Style, line, summary};
@@ -15,8 +15,8 @@ use crate::report::{Style, line, summary};
 /// Tell what happened to a row or a message: what was sent, where, when, and what the broker said.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The row's key (several columns: a JSON array), or a change id.
-    #[arg(value_name = "KEY|CHANGE_ID")]
+    /// The row's key (several columns: a JSON array), a change id, or the id of a consumed message.
+    #[arg(value_name = "KEY|CHANGE_ID|MESSAGE_ID")]
     what: Option<String>,
     #[command(flatten)]
     filter: Filter,
@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 /// Which recorded rows are meant.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Filter {
     /// Only of this run.
     #[arg(long, value_name = "N")]
@@ -103,6 +103,14 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     filter.limit = Some(args.limit);
     filter.order = Order::NewestFirst;
     let found = find(state.as_ref(), filter, args.what.as_deref()).await?;
+    if let Some(what) = &args.what
+        && messages::explain(context, &project, what, args.limit).await?
+    {
+        if context.style == Style::Person {
+            found.iter().for_each(tell);
+        }
+        return Ok(Exit::Done);
+    }
     if context.style == Style::Json {
         for recorded in &found {
             let mut document = summary::outcome_json(&recorded.outcome);

@@ -4,12 +4,15 @@ mod check;
 mod demo;
 pub mod explain;
 mod init;
+mod messages;
+mod pipeline;
 mod plan;
 mod queues;
 mod render;
 mod replay;
 mod runs;
 mod schema;
+mod serve;
 pub mod sync;
 
 use std::path::PathBuf;
@@ -65,6 +68,8 @@ enum Command {
     Explain(explain::Args),
     Replay(replay::Args),
     Queues(queues::Args),
+    Serve(serve::Args),
+    Pipeline(pipeline::Args),
     Schema(schema::Args),
     Demo(demo::Args),
 }
@@ -161,6 +166,8 @@ async fn run(args: Args) -> Exit {
         Command::Explain(args) => explain::run(&context, &args).await,
         Command::Replay(args) => replay::run(&context, &args).await,
         Command::Queues(args) => queues::run(&context, &args).await,
+        Command::Serve(args) => serve::run(&context, &args).await,
+        Command::Pipeline(args) => pipeline::run(&context, &args).await,
         Command::Schema(args) => Ok(schema::run(&args)),
         Command::Demo(args) => demo::run(&context, &args).await,
     };

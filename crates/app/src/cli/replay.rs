@@ -11,14 +11,14 @@ use warren_store::state::{Order, OutcomeFilter};
 
 use crate::assemble::Assembly;
 use crate::cli::explain::{Filter, all};
-use crate::cli::{Context, Stop, sync};
+use crate::cli::{Context, Stop, messages, sync};
 use crate::exit::Exit;
 
 /// Try rows of earlier runs again.
 ///
 /// Rows that were rejected, and rows whose answer was lost, are rendered anew from what they are now and sent, if they
 /// still differ from what the destination was told. Messages that were sent are sent once more exactly as they were,
-/// with the same change id.
+/// with the same change id. With `--trigger` or `--message`, consumed messages go back to the queue they came from.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -26,9 +26,14 @@ pub struct Args {
     /// Only rows with this key (several columns: a JSON array).
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
+    #[command(flatten)]
+    messages: messages::Replay,
 }
 
 pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
+    if args.messages.is_meant() {
+        return messages::replay(context, &args.messages, &args.filter).await;
+    }
     let filter = OutcomeFilter { key: args.key.clone(), order: Order::OldestFirst, ..args.filter.read()? };
     if filter.run.is_none() && filter.key.is_none() && filter.since.is_none() {
         let what = "replay wants to know which rows";

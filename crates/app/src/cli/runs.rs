@@ -2,26 +2,30 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use warren_engine::codes;
+use warren_engine::consume::record::MessageRunId;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::run::{RunId, RunState};
 use warren_store::state::{RunFilter, State};
 
 use crate::assemble;
-use crate::cli::{Context, Stop};
+use crate::cli::{Context, Stop, messages};
 use crate::exit::Exit;
 use crate::report::figures::{count, span, time};
 use crate::report::{Style, line, summary};
 
-/// List the runs on record, newest first; or show one.
+/// List the runs on record, newest first; or show one. With `--trigger`, the attempts at messages of a trigger.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// One run, with what was rejected and why.
+    /// One run, with what was rejected and why; or one attempt at a message (`m17`), with its steps.
     #[arg(value_name = "RUN")]
-    run: Option<i64>,
+    run: Option<String>,
+    /// The attempts at messages of this trigger, instead of runs of syncs.
+    #[arg(long, value_name = "TRIGGER", conflicts_with = "sync")]
+    trigger: Option<String>,
     /// Only runs of this sync.
     #[arg(long, value_name = "SYNC")]
     sync: Option<String>,
-    /// Only runs in this state, such as `failed`.
+    /// Only runs in this state, such as `failed`; with `--trigger`, attempts that ended so, such as `dead_lettered`.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
     /// How many to list.
@@ -31,8 +35,18 @@ pub struct Args {
 
 pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let project = context.project()?;
+    if let Some(Ok(id)) = args.run.as_deref().map(str::parse::<MessageRunId>) {
+        return messages::one(context, &project, id).await;
+    }
+    if let Some(trigger) = &args.trigger {
+        return messages::list(context, &project, trigger, args.state.as_deref(), args.limit).await;
+    }
     let state = assemble::state(&project)?;
-    if let Some(id) = args.run {
+    if let Some(id) = &args.run {
+        let id = id.parse().map_err(|_| {
+            Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, format!("`{id}` is no run"))
+                .remedy("a run is a number, an attempt at a message `m` and a number")
+        })?;
         return one(context, state.as_ref(), RunId(id)).await;
     }
     let filter = RunFilter {

@@ -9,7 +9,7 @@ use super::text::{FileId, Files, Span, read, reason};
 use super::tree::{Entry, Node, NodeKind, parse};
 
 /// The sections whose entries have names and may be spread over the files of a folder.
-const NAMED_SECTIONS: [&str; 4] = ["sources", "models", "brokers", "syncs"];
+const NAMED_SECTIONS: [&str; 6] = ["sources", "models", "brokers", "syncs", "pipelines", "triggers"];
 /// Files of one folder; more are a folder that was not meant.
 const FILES_MAX: usize = 500;
 

@@ -6,13 +6,16 @@
 //! | YAML as a tree with places, variables filled in | [`tree`], [`node`], [`fill`] |
 //! | what may be written, with a comment on every key | [`raw`], [`schema`], [`reference`](mod@reference) |
 //! | the tree checked, and read by serde | [`walk`], [`wants`], [`de`] |
-//! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`] |
+//! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`], [`pipeline`], [`consume`] |
 //! | all of it, with the place of every subject | [`project`], [`places`] |
+//! | the cases that a pipeline is tested with | [`cases`] |
 //! | what is wrong, for people and programs | [`faults`] |
 //!
 //! Every stage goes on after a fault where it can, so that all of them are told at once. Only this module reads configuration text,
 //! and nothing here opens a connection.
 
+pub mod cases;
+pub mod consume;
 pub mod de;
 pub mod examples;
 pub mod faults;
@@ -21,6 +24,7 @@ pub mod gather;
 pub mod model;
 pub mod node;
 pub mod parts;
+pub mod pipeline;
 mod places;
 pub mod plan;
 pub mod project;

@@ -117,6 +117,44 @@ impl Node {
         self.scalar().map(|scalar| scalar.text.as_str())
     }
 
+    /// The items, if it is a list; none otherwise.
+    pub fn items(&self) -> &[Node] {
+        match &self.kind {
+            NodeKind::List(items) => items,
+            NodeKind::Map(_) | NodeKind::Scalar(_) => &[],
+        }
+    }
+
+    /// An item, if it is a list that has it.
+    pub fn item(&self, index: usize) -> Option<&Node> {
+        self.items().get(index)
+    }
+
+    /// As JSON, with numbers as they are written.
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value;
+        match &self.kind {
+            NodeKind::List(items) => items.iter().map(Node::to_json).collect(),
+            NodeKind::Map(entries) => Value::Object(
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect(),
+            ),
+            NodeKind::Scalar(scalar) => match scalar.meaning() {
+                Meaning::Null => Value::Null,
+                Meaning::Bool(value) => value.into(),
+                Meaning::Text(text) => text.into(),
+                Meaning::Int(number) => {
+                    serde_json::from_str(&number.to_string()).map_or(Value::Null, Value::Number)
+                }
+                // What JSON does not have (`.inf`) is a text.
+                Meaning::Float(number) => match serde_json::from_str(&scalar.text) {
+                    Ok(digits) => Value::Number(digits),
+                    Err(_) if number.is_finite() => number.into(),
+                    Err(_) => scalar.text.as_str().into(),
+                },
+            },
+        }
+    }
+
     /// Whether it is a scalar of which some text came from a variable or a file.
     pub fn is_filled(&self) -> bool {
         self.scalar().is_some_and(Scalar::is_filled)

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,17 +14,20 @@ use warren_engine::codes;
 use warren_engine::failure::Failure;
 use warren_engine::finding::{Finding, Severity};
 use warren_engine::model::Model;
+use warren_engine::pipeline::plan::PipelinePlan;
 use warren_engine::size::ByteSize;
 use warren_engine::sync::plan::SyncPlan;
 
+use super::consume::{ConsumeReader, ProjectTrigger};
 use super::de::{self, At};
 use super::faults::{Fault, Faults};
 use super::fill::{Environment, fill};
 use super::gather::gather;
 use super::model::{ModelReader, Partials};
+use super::pipeline::PipelineReader;
 use super::places::Places;
 use super::plan::{Compiler, Known};
-use super::raw::section::RawState;
+use super::raw::section::{RawListener, RawState};
 use super::schema::schema;
 use super::text::{Files, Place, Span};
 use super::tree::{Entry, Node, NodeKind};
@@ -33,6 +37,9 @@ use super::walk::Walk;
 const RECORD_KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How much disk the record of rows takes, unless the configuration says otherwise.
 const RECORD_SIZE: ByteSize = ByteSize(1 << 30);
+
+/// How long a stop waits for messages that are being handled, unless the configuration says otherwise.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -47,8 +54,14 @@ pub struct Project {
     pub models: BTreeMap<String, ProjectModel>,
     /// What is watched and told, by name.
     pub syncs: BTreeMap<String, ProjectSync>,
+    /// What is done with messages, by name.
+    pub pipelines: BTreeMap<String, Arc<PipelinePlan>>,
+    /// Queues that are consumed, by name.
+    pub triggers: BTreeMap<String, ProjectTrigger>,
     /// What is remembered, and where.
     pub state: StateSettings,
+    /// Where metrics and health are served.
+    pub listen: SocketAddr,
     /// What works and may hurt.
     pub warnings: Faults,
     files: Files,
@@ -85,6 +98,8 @@ pub struct StateSettings {
     pub record_keep: Duration,
     /// The most disk the record of rows takes.
     pub record_size: ByteSize,
+    /// How long a stop waits for messages that are being handled.
+    pub shutdown_grace: Duration,
 }
 
 /// Reads a configuration: a file, or all `*.yaml` and `*.yml` of a folder, with the variables of the process.
@@ -121,10 +136,13 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
         brokers: BTreeMap::new(),
         models: BTreeMap::new(),
         syncs: BTreeMap::new(),
+        pipelines: BTreeMap::new(),
+        triggers: BTreeMap::new(),
     };
     reading.places.note("", Span { end: tree.span.start, ..tree.span }, &tree);
     let state = reading.all();
-    let Reading { files, places, faults, sources, brokers, models, syncs, .. } = reading;
+    let listen = reading.listen();
+    let Reading { files, places, faults, sources, brokers, models, syncs, pipelines, triggers, .. } = reading;
     let (errors, warnings): (Vec<Fault>, Vec<Fault>) =
         faults.into_iter().partition(|fault| fault.severity == Severity::Error);
     if !errors.is_empty() {
@@ -137,7 +155,10 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
         brokers,
         models,
         syncs,
+        pipelines,
+        triggers,
         state,
+        listen,
         warnings: Faults::new(warnings, files.clone(), checked.secrets.clone()),
         files,
         places,
@@ -172,6 +193,8 @@ struct Reading<'t> {
     brokers: BTreeMap<String, BrokerConfig>,
     models: BTreeMap<String, ProjectModel>,
     syncs: BTreeMap<String, ProjectSync>,
+    pipelines: BTreeMap<String, Arc<PipelinePlan>>,
+    triggers: BTreeMap<String, ProjectTrigger>,
 }
 
 /// One entry of a named section.
@@ -191,6 +214,8 @@ impl<'t> Reading<'t> {
         self.models();
         let partials = Partials::read(self.tree, self.root, &mut self.files, &mut self.faults);
         self.places.note_partials(partials.files.clone());
+        self.pipelines(&partials);
+        self.triggers(&partials);
         self.syncs(partials);
         self.state()
     }
@@ -238,6 +263,55 @@ impl<'t> Reading<'t> {
         }
     }
 
+    fn pipelines(&mut self, partials: &Partials) {
+        let (brokers, sources) = (self.names("brokers"), self.names("sources"));
+        // What the walk found wrong was told; a list cannot be read in part.
+        for item in self.items("pipelines").filter(|item| item.sound) {
+            let mut reader = PipelineReader {
+                files: &mut self.files,
+                places: &mut self.places,
+                faults: &mut self.faults,
+                partials,
+                brokers: &brokers,
+                sources: &sources,
+            };
+            if let Some(pipeline) = reader.pipeline(item.node, &item.path) {
+                self.pipelines.insert(item.name.to_owned(), pipeline);
+            }
+        }
+    }
+
+    fn triggers(&mut self, partials: &Partials) {
+        let (brokers, sources) = (self.names("brokers"), self.names("sources"));
+        let pipelines = self.names("pipelines");
+        let bodies = self
+            .tree
+            .get("state")
+            .and_then(|state| state.get("record"))
+            .and_then(|record| record.get("bodies"))
+            .and_then(Node::text)
+            != Some("false");
+        for item in self.items("triggers").filter(|item| item.sound) {
+            let mut reader = ConsumeReader {
+                pipelines: &self.pipelines,
+                pipeline_names: &pipelines,
+                broker_configs: &self.brokers,
+                steps: PipelineReader {
+                    files: &mut self.files,
+                    places: &mut self.places,
+                    faults: &mut self.faults,
+                    partials,
+                    brokers: &brokers,
+                    sources: &sources,
+                },
+                record_bodies: bodies,
+            };
+            if let Some(trigger) = reader.trigger(item.name, &item.path, item.key, item.node) {
+                self.triggers.insert(item.name.to_owned(), trigger);
+            }
+        }
+    }
+
     fn syncs(&mut self, partials: Partials) {
         let kinds = self.items("brokers").filter_map(|item| {
             Some((item.name.to_owned(), item.node.get("type").and_then(Node::text)?.to_owned()))
@@ -275,6 +349,29 @@ impl<'t> Reading<'t> {
         }
     }
 
+    fn listen(&mut self) -> SocketAddr {
+        let otherwise = SocketAddr::from(([127, 0, 0, 1], 15670));
+        let Some(node) = self.tree.get("http").filter(|_| !self.bad.contains("http")) else {
+            return otherwise;
+        };
+        let raw: RawListener = match de::read(node, "http") {
+            Ok(raw) => raw,
+            Err(fault) => {
+                self.faults.push(fault);
+                return otherwise;
+            }
+        };
+        let Some(text) = raw.listen else { return otherwise };
+        text.parse().unwrap_or_else(|_| {
+            let span = node.get("listen").map_or(node.span, |node| node.span);
+            self.faults.push(
+                Fault::new(codes::INVALID_VALUE, span, "`http.listen` takes an address with a port")
+                    .remedy("write it as 127.0.0.1:15670 or [::1]:15670"),
+            );
+            otherwise
+        })
+    }
+
     fn state(&mut self) -> StateSettings {
         let node = self.tree.get("state").filter(|_| !self.bad.contains("state"));
         let raw = match node {
@@ -292,6 +389,7 @@ impl<'t> Reading<'t> {
             folder: raw.folder.map_or_else(|| self.root.join(".warren"), PathBuf::from),
             record_keep: raw.record.keep.map_or(RECORD_KEEP, |keep| keep.0),
             record_size: raw.record.size.map_or(RECORD_SIZE, |size| size.0),
+            shutdown_grace: raw.shutdown_grace.map_or(SHUTDOWN_GRACE, |grace| grace.0),
         }
     }
 

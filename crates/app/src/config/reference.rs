@@ -83,6 +83,8 @@ impl<'s> Page<'s> {
                     kind,
                 );
             }
+        } else if each["items"].is_object() {
+            self.inner(&format!("{name}.NAME"), each);
         } else if each.is_object() {
             let path = format!("{name}.NAME");
             self.map(&format!("`{path}`"), &path, each);
@@ -137,6 +139,10 @@ impl<'s> Page<'s> {
     fn inner(&mut self, path: &str, schema: &'s Value) {
         // A trigger has the keys of its sync, which stand on the page already.
         if schema["$ref"] == "#/$defs/Trigger" {
+            return;
+        }
+        // Steps hold steps.
+        if schema["$ref"] == "#/$defs/Step" && path != "pipelines.NAME[]" {
             return;
         }
         let schema = self.resolved(schema);

@@ -8,7 +8,9 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use warren_connectors::{BROKER_KINDS, BrokerConfig, SOURCE_KINDS, SourceConfig};
 
-use super::raw::section::{RawModel, RawState};
+use super::raw::consume::RawConsume;
+use super::raw::pipeline::RawStep;
+use super::raw::section::{RawListener, RawModel, RawState};
 use super::raw::sync::{RawSync, RawTrigger};
 
 /// What a name of a source, model, broker or sync is made of.
@@ -24,6 +26,9 @@ pub fn schema() -> Value {
         RawSync::json_schema(&mut generator).to_value(),
         RawTrigger::json_schema(&mut generator).to_value(),
     );
+    let step = generator.subschema_for::<RawStep>().to_value();
+    let trigger = RawConsume::json_schema(&mut generator).to_value();
+    let listener = RawListener::json_schema(&mut generator).to_value();
     let state = RawState::json_schema(&mut generator).to_value();
     let mut root = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -34,6 +39,12 @@ pub fn schema() -> Value {
             "models": named("Queries with their keys, by name.", &model),
             "brokers": named("Where messages go, by name.", &brokers),
             "syncs": named("Models that are watched and brokers that hear of them, by name.", &sync),
+            "triggers": named("Queues that are consumed, and what is done with each message, by name.", &trigger),
+            "pipelines": named(
+                "What is done with a message, step by step, by name. A trigger names one, or holds the list itself.",
+                &json!({"type": "array", "items": step}),
+            ),
+            "http": listener,
             "state": {
                 "description": "What Warren remembers, and where. A path alone stands for `{folder: PATH}`.",
                 "anyOf": [{"type": "string", "format": "path"}, state],
@@ -48,6 +59,15 @@ pub fn schema() -> Value {
         "patternProperties": {"^x-": true},
         "additionalProperties": false,
     });
+    root["$defs"] = Value::Object(definitions(&mut generator));
+    tidy(&mut root);
+    root
+}
+
+/// The schema of a type by itself, closed as the whole is.
+pub fn schema_of<T: JsonSchema>() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
+    let mut root = T::json_schema(&mut generator).to_value();
     root["$defs"] = Value::Object(definitions(&mut generator));
     tidy(&mut root);
     root

@@ -1,6 +1,7 @@
 //! Templates and conditions of a configuration, with their faults at the place in the file.
 
 use warren_engine::codes;
+use warren_engine::pipeline::scope;
 use warren_engine::sync::view::GLOBALS;
 use warren_liquid::{Columns, Condition, Error, Format, Names, Options, Reads, Template};
 
@@ -44,6 +45,20 @@ impl Templates<'_> {
             Ok(template) => {
                 let known = own_names(template.reads());
                 let unknown = known.map(|columns| template.check(&names(&columns))).unwrap_or_default();
+                self.tell(unknown, subject, origin).then_some(template)
+            }
+            Err(errors) => {
+                self.tell(errors, subject, origin);
+                None
+            }
+        }
+    }
+
+    /// A text of a step of a pipeline.
+    pub fn step_text(&mut self, text: &str, subject: &str, origin: Origin<'_>) -> Option<Template> {
+        match Template::parse_all(text, &self.options(Format::Text, subject)) {
+            Ok(template) => {
+                let unknown = template.check(&Names { tops: &scope::GLOBALS, columns: &[] });
                 self.tell(unknown, subject, origin).then_some(template)
             }
             Err(errors) => {

@@ -11,6 +11,7 @@ pub fn expects(root: &Value, schema: &Value) -> String {
         return match name {
             "Span" => "a span of time such as `30s`".to_owned(),
             "Size" => "a size such as `16MiB`".to_owned(),
+            "Expression" => "a jq expression".to_owned(),
             _ => expects(root, &root["$defs"][name]),
         };
     }

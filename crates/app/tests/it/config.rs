@@ -12,7 +12,7 @@ mod good;
 mod page;
 
 /// The folder of this crate, wherever the tests run.
-fn crate_folder() -> &'static Path {
+pub fn crate_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 

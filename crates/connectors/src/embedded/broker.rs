@@ -7,10 +7,11 @@ use std::sync::{Arc, mpsc};
 use async_trait::async_trait;
 use tokio::sync::{mpsc as channel, oneshot};
 use warren_engine::codes;
+use warren_engine::consume::retry::DelayQueue;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::finding::Finding;
 use warren_engine::message::{Headers, Outbound, Receipt, Route};
-use warren_engine::ports::{Broker, Consumer, MessageLimits, QueueInfo};
+use warren_engine::ports::{Broker, Consumer, MessageLimits, QueueInfo, Wanted};
 
 use super::config::Config;
 use super::consumer::{CHANNEL_ITEMS_MAX, Flow, QueueConsumer, closed};
@@ -20,7 +21,7 @@ use super::ledger::Ledger;
 use super::look::Look;
 use super::properties::{HEADER_BYTES_MAX, SHORT_BYTES_MAX, check_short, encode};
 use super::shared::{Shared, WAITING_BYTES_MAX, on_blocking_thread};
-use super::topology::TTL_MS_MAX;
+use super::topology::{QueueSettings, TTL_MS_MAX};
 use super::writer::{Command, Enter};
 
 /// An embedded broker with its file open. Cheap to clone; the file is closed when the last clone and the last consumer are
@@ -241,6 +242,42 @@ impl Broker for Embedded {
         commands.send(Command::Consume(enter)).map_err(|_| lost())?;
         answer.await.map_err(|_| lost())??;
         Ok(Box::new(consumer))
+    }
+
+    async fn declare_delay_queue(&self, queue: &DelayQueue) -> Result<(), Failure> {
+        let longest = i64::try_from(queue.longest.as_millis()).unwrap_or(TTL_MS_MAX);
+        let settings = QueueSettings {
+            ttl_ms: Some(longest.min(TTL_MS_MAX)),
+            dead_letter_exchange: Some(String::new()), // the default exchange: straight to the queue
+            dead_letter_routing_key: Some(queue.back_to.clone()),
+            ..QueueSettings::default()
+        };
+        self.declare_queue(&queue.name, &settings).await.map(|_| ())
+    }
+
+    async fn ensure_queue(&self, queue: &str) -> Result<(), Failure> {
+        match self.queue_state(queue).await {
+            Err(failure) if failure.kind == FailureKind::NotFound => {
+                self.declare_queue(queue, &QueueSettings::default()).await.map(|_| ())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    async fn check_consumer(&self, wanted: &Wanted) -> Vec<Finding> {
+        let subject = format!("queue `{}`", wanted.queue);
+        match self.queue_state(&wanted.queue).await {
+            Err(failure) => vec![Finding::from_failure(subject, &failure)],
+            Ok(state) if wanted.dead_letters_by_broker && state.settings.dead_letter_exchange.is_none() => {
+                let what = format!("queue `{}` has no dead-letter exchange", wanted.queue);
+                vec![
+                    Finding::error(codes::QUEUE_MISFIT, subject, what)
+                        .detail("`dead_letter: broker` rejects what is given up, and this queue then drops it")
+                        .remedy("give the queue a `dead_letter_exchange`, or the trigger `dead_letter: {queue: NAME}`"),
+                ]
+            }
+            Ok(_) => Vec::new(),
+        }
     }
 
     fn blocked(&self) -> Option<String> {

@@ -4,6 +4,7 @@
 pub mod conformance;
 pub(crate) mod feed;
 pub(crate) mod float;
+pub mod guard;
 pub(crate) mod place;
 pub mod setting;
 pub mod tls;

@@ -34,7 +34,7 @@ pub(super) async fn begin(connection: &mut Conn, limit: Option<Duration>) -> Res
 }
 
 /// Each kind of server has a variable of its own. One that has neither is held to the limit by us alone.
-async fn set_limit(connection: &mut Conn, limit: Duration) -> Result<(), Error> {
+pub(super) async fn set_limit(connection: &mut Conn, limit: Duration) -> Result<(), Error> {
     let version: Option<String> = connection.query_first("SELECT VERSION()").await?;
     let set = if version.is_some_and(|version| version.contains("MariaDB")) {
         format!("SET SESSION max_statement_time = {:.3}", limit.as_secs_f64().max(0.001))

@@ -10,9 +10,12 @@
 mod columns;
 mod config;
 mod connection;
+mod execute;
 mod fault;
 mod source;
 mod statement;
 
 pub use config::Config;
+pub use execute::executor;
+
 pub use source::source;

@@ -64,6 +64,12 @@ impl Columns {
     }
 }
 
+/// How a column is read whose type cannot be cast any more; `None` where it would have to be.
+pub(super) fn uncast(kind: &Type) -> Option<Cell> {
+    let Reading { cell, cast } = Reading::of(kind);
+    cast.is_none().then_some(cell)
+}
+
 impl Reading {
     fn of(kind: &Type) -> Reading {
         let plain = |cell| Reading { cell, cast: None };

@@ -11,6 +11,7 @@ mod cell;
 mod columns;
 mod config;
 mod connection;
+mod execute;
 mod fault;
 mod merging;
 mod reader;
@@ -18,4 +19,6 @@ mod source;
 mod sql;
 
 pub use config::Config;
+pub use execute::executor;
+
 pub use source::source;

@@ -52,12 +52,35 @@ fn classic() -> String {
     "classic".to_owned()
 }
 
-/// What a user may write to in a vhost, as a pattern of names.
+/// What a user may do in a vhost, each as a pattern of names.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Permission {
     pub(super) user: String,
     pub(super) vhost: String,
     pub(super) write: String,
+    #[serde(default)]
+    pub(super) read: String,
+    #[serde(default)]
+    pub(super) configure: String,
+}
+
+/// How a queue is, by its arguments and the policies that hold for it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct QueueNature {
+    #[serde(rename = "type", default = "classic")]
+    pub(super) kind: String,
+    #[serde(default)]
+    arguments: serde_json::Value,
+    #[serde(default)]
+    effective_policy_definition: serde_json::Value,
+}
+
+impl QueueNature {
+    /// A setting: of the policy as `name`, of the arguments as `x-name`.
+    pub(super) fn setting(&self, name: &str) -> Option<&serde_json::Value> {
+        let argument = self.arguments.get(format!("x-{name}"));
+        argument.or_else(|| self.effective_policy_definition.get(name))
+    }
 }
 
 /// One way to ask the management API.
@@ -125,6 +148,16 @@ impl<'a> Api<'a> {
         let path = format!("/api/users/{}/permissions", segment(username));
         let all: Vec<Permission> = self.get(&path, &what).await?;
         Ok(all.into_iter().find(|permission| permission.vhost == self.vhost && permission.user == username))
+    }
+
+    /// How a queue is.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn nature(&self, queue: &str) -> Result<QueueNature, Failure> {
+        let what = format!("look at queue `{queue}`");
+        let path = format!("/api/queues/{}/{}?disable_stats=true", segment(self.vhost), segment(queue));
+        self.get(&path, &what).await
     }
 
     /// Whether the broker has an alarm of memory or disk.

@@ -12,6 +12,7 @@
 //! | `publisher` | batches, confirms, returns, whose fault a closed channel is |
 //! | `consumer` | deliveries, coalesced acknowledgements |
 //! | `topology` | declaring, binding, passive checks, getting one message |
+//! | `queues` | the queues of a trigger: made where they may be, and checked |
 //! | `management`, `check` | the management API; looking before doing |
 
 pub mod config;
@@ -22,16 +23,18 @@ mod consumer;
 mod failures;
 mod management;
 mod publisher;
+mod queues;
 mod topology;
 mod wire;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use warren_engine::consume::retry::DelayQueue;
 use warren_engine::failure::Failure;
 use warren_engine::finding::Finding;
 use warren_engine::message::{Outbound, Receipt, Route};
-use warren_engine::ports::{Broker, Consumer, MessageLimits, QueueInfo};
+use warren_engine::ports::{Broker, Consumer, MessageLimits, QueueInfo, Wanted};
 
 pub use self::config::Config;
 use self::config::Target;
@@ -114,6 +117,18 @@ impl Broker for Rabbit {
         consumer::consume(connection, queue, prefetch)
             .await
             .map(|consumer| Box::new(consumer) as Box<dyn Consumer>)
+    }
+
+    async fn declare_delay_queue(&self, queue: &DelayQueue) -> Result<(), Failure> {
+        queues::declare_delay(self, queue).await
+    }
+
+    async fn ensure_queue(&self, queue: &str) -> Result<(), Failure> {
+        queues::ensure(self, queue).await
+    }
+
+    async fn check_consumer(&self, wanted: &Wanted) -> Vec<Finding> {
+        queues::check(self, wanted).await
     }
 
     fn blocked(&self) -> Option<String> {

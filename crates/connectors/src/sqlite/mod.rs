@@ -7,8 +7,11 @@
 //! A type belongs to each value here, not to the column: every column is [`Any`](warren_engine::model::ColumnType::Any).
 
 mod config;
+mod execute;
 mod fault;
 mod source;
 
 pub use config::Config;
+pub use execute::executor;
+
 pub use source::source;

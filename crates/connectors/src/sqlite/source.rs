@@ -42,10 +42,10 @@ pub fn source(name: &str, config: &Config) -> Result<Arc<dyn Source>, Failure> {
     }))
 }
 
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Steps of SQLite's machine between two looks at the clock: about a tenth of a millisecond.
-const STEPS_BETWEEN_LOOKS: i32 = 4_000;
+pub(super) const STEPS_BETWEEN_LOOKS: i32 = 4_000;
 
 struct Sqlite {
     path: PathBuf,
@@ -226,7 +226,7 @@ impl Query {
     }
 }
 
-fn put(value: ValueRef<'_>, cells: &mut Cells<'_>) {
+pub(super) fn put(value: ValueRef<'_>, cells: &mut Cells<'_>) {
     match value {
         ValueRef::Null => cells.null(),
         ValueRef::Integer(number) => cells.int(number),

@@ -95,6 +95,10 @@ impl Broker for Sqs {
         Ok(Box::new(consumer))
     }
 
+    fn headers_max(&self) -> Option<usize> {
+        Some(10) // message attributes
+    }
+
     fn blocked(&self) -> Option<String> {
         let (now, max) = self.publisher.narrowed()?;
         Some(format!("SQS throttles: {now} of {max} requests at once"))

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "what a test sets up is there, or the test fails")]
 
 mod embedded;
+mod exec;
+mod execute;
+mod http;
 mod mysql;
 mod postgres;
 mod rabbitmq;

@@ -1,18 +1,22 @@
-//! A broker in memory that can be told to fail, to be away, and to hold back its answers.
+//! A broker in memory that can be told to fail, to be away, and to hold back its answers. What it does for consumers is
+//! in `consumer`.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::codes;
+use crate::consume::retry::DelayQueue;
 use crate::failure::{Failure, FailureKind};
 use crate::finding::Finding;
 use crate::message::{Answer, Message, Outbound, Receipt, Route};
 use crate::ports::{Broker, Consumer, MessageLimits, QueueInfo};
 use crate::sqs::{DEDUPLICATION_ID, is_fifo, ordered_group};
+
+use super::consumer::{Event, MemoryConsumer, Queues};
 
 /// How long it takes to find out that it is away.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -33,7 +37,9 @@ pub enum Fault {
 /// Queues in memory; those whose name ends in `.fifo` keep the order of groups and take no message twice, as SQS does. Publishing to a queue that does not exist is refused, as RabbitMQ does with `mandatory`.
 #[derive(Debug)]
 pub struct MemoryBroker {
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
+    /// Told when something may have come to a queue.
+    came: Arc<tokio::sync::Notify>,
     /// Batches go one after another, in the order in which their calls began.
     turn: tokio::sync::Mutex<()>,
     held: watch::Sender<bool>,
@@ -42,17 +48,19 @@ pub struct MemoryBroker {
 impl Default for MemoryBroker {
     /// A broker without queues.
     fn default() -> Self {
-        let (inner, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        MemoryBroker { inner, turn, held: watch::Sender::new(false) }
+        let (inner, came, turn) = (Arc::default(), Arc::default(), tokio::sync::Mutex::default());
+        MemoryBroker { inner, came, turn, held: watch::Sender::new(false) }
     }
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    queues: BTreeMap<String, Vec<Message>>,
+pub(super) struct Inner {
+    pub(super) queues: Queues,
+    /// Whether Warren may make queues.
+    closed_topology: bool,
     script: VecDeque<Option<Fault>>,
     published: u64,
-    away: bool,
+    pub(super) away: bool,
     body_bytes_max: Option<u64>,
 }
 
@@ -60,7 +68,7 @@ impl MemoryBroker {
     /// A broker with these queues, all empty.
     pub fn with_queues<'q>(queues: impl IntoIterator<Item = &'q str>) -> MemoryBroker {
         let broker = MemoryBroker::default();
-        broker.lock().queues.extend(queues.into_iter().map(|queue| (queue.to_owned(), Vec::new())));
+        queues.into_iter().for_each(|queue| broker.declare(queue));
         broker
     }
 
@@ -86,7 +94,44 @@ impl MemoryBroker {
 
     /// Adds a queue.
     pub fn declare(&self, queue: &str) {
-        self.lock().queues.entry(queue.to_owned()).or_default();
+        self.lock().queues.declare(queue);
+    }
+
+    /// Adds a queue that counts deliveries, as quorum queues do.
+    pub fn declare_counting(&self, queue: &str) {
+        self.lock().queues.declare_counting(queue);
+    }
+
+    /// Takes a queue away; its consumers hear of it.
+    pub fn delete(&self, queue: &str) {
+        self.lock().queues.delete(queue);
+        self.came.notify_waiters();
+    }
+
+    /// Whether Warren is refused to make queues.
+    pub fn refuses_to_declare(&self, refuses: bool) {
+        self.lock().closed_topology = refuses;
+    }
+
+    /// Whether it can delay a delivery itself, as SQS does.
+    pub fn can_delay(&self, can: bool) {
+        self.lock().queues.can_delay = can;
+    }
+
+    /// Loses the connections of all consumers: what they hold goes back to its queue.
+    pub fn disconnect(&self) {
+        self.lock().queues.disconnect();
+        self.came.notify_waiters();
+    }
+
+    /// What was confirmed and what was settled, in order.
+    pub fn events(&self) -> Vec<Event> {
+        self.lock().queues.events.clone()
+    }
+
+    /// How many messages consumers hold.
+    pub fn unsettled(&self) -> usize {
+        self.lock().queues.unsettled()
     }
 
     /// The largest body it takes; 16 MiB unless set.
@@ -96,7 +141,7 @@ impl MemoryBroker {
 
     /// What a queue holds, in order of arrival.
     pub fn messages(&self, queue: &str) -> Vec<Message> {
-        self.lock().queues.get(queue).cloned().unwrap_or_default()
+        self.lock().queues.messages(queue)
     }
 
     /// How many messages were published, whatever became of them.
@@ -111,6 +156,18 @@ impl MemoryBroker {
             tokio::time::sleep(CONNECT).await;
         }
         away
+    }
+
+    fn may_declare(&self, queue: &str) -> Result<(), Failure> {
+        let what = format!("declare queue `{queue}`");
+        let inner = self.lock();
+        if inner.away {
+            return Err(Failure::new(FailureKind::Disconnected, codes::BROKER_UNREACHABLE, what));
+        }
+        if inner.closed_topology {
+            return Err(Failure::new(FailureKind::Refused, codes::ACCESS_REFUSED, what));
+        }
+        Ok(())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -151,21 +208,16 @@ impl Inner {
                 return Receipt::Refused(Failure::new(FailureKind::NotFound, codes::NO_SUCH_EXCHANGE, what));
             }
         };
-        match self.queues.get_mut(queue) {
-            Some(messages) => {
-                let id = outbound.message.properties.headers.get(DEDUPLICATION_ID);
-                let same = |message: &Message| message.properties.headers.get(DEDUPLICATION_ID) == id;
-                if !(is_fifo(queue) && id.is_some() && messages.iter().any(same)) {
-                    messages.push(outbound.message.clone());
-                }
-                Receipt::Accepted(Answer("confirmed".into()))
-            }
-            None => Receipt::Refused(Failure::new(
-                FailureKind::NotFound,
-                codes::NO_SUCH_QUEUE,
-                format!("publish to queue `{queue}`"),
-            )),
+        let id = outbound.message.properties.headers.get(DEDUPLICATION_ID);
+        let same = |message: &Message| message.properties.headers.get(DEDUPLICATION_ID) == id;
+        if is_fifo(queue) && id.is_some() && self.queues.messages(queue).iter().any(same) {
+            return Receipt::Accepted(Answer("confirmed".into()));
         }
+        if self.queues.deposit(queue, &outbound.message) {
+            return Receipt::Accepted(Answer("confirmed".into()));
+        }
+        let what = format!("publish to queue `{queue}`");
+        Receipt::Refused(Failure::new(FailureKind::NotFound, codes::NO_SUCH_QUEUE, what))
     }
 }
 
@@ -192,6 +244,7 @@ impl Broker for MemoryBroker {
             }
             receipts.push(receipt);
         }
+        self.came.notify_waiters();
         drop(turn);
         // The sender lives as long as `self`, so the wait only ends when the answers are let go.
         self.held.subscribe().wait_for(|held| !held).await.ok();
@@ -214,7 +267,7 @@ impl Broker for MemoryBroker {
     async fn check(&self, routes: &[Route]) -> Vec<Finding> {
         let inner = self.lock();
         let missing = routes.iter().filter_map(|route| match route {
-            Route::Queue(queue) if !inner.queues.contains_key(queue) => {
+            Route::Queue(queue) if !inner.queues.has(queue) => {
                 Some(Finding::error(codes::NO_SUCH_QUEUE, "", format!("queue `{queue}` does not exist")))
             }
             Route::Queue(_) => None,
@@ -229,19 +282,40 @@ impl Broker for MemoryBroker {
 
     async fn queues(&self) -> Result<Vec<QueueInfo>, Failure> {
         let inner = self.lock();
-        let info = |(name, messages): (&String, &Vec<Message>)| QueueInfo {
-            name: name.clone(),
+        let info = |(name, messages): (String, usize)| QueueInfo {
+            name,
             kind: "memory".into(),
-            messages: Some(messages.len() as u64),
+            messages: Some(messages as u64),
             consumers: None,
             durable: false,
         };
-        Ok(inner.queues.iter().map(info).collect())
+        Ok(inner.queues.depths().map(info).collect())
     }
 
-    async fn consume(&self, queue: &str, _: u16) -> Result<Box<dyn Consumer>, Failure> {
-        let what = format!("consume from queue `{queue}`: the broker in memory is for publishing");
-        Err(Failure::new(FailureKind::Refused, codes::ACCESS_REFUSED, what))
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, Failure> {
+        let what = format!("consume from queue `{queue}`");
+        if self.reach().await {
+            return Err(Failure::new(FailureKind::Disconnected, codes::BROKER_UNREACHABLE, what));
+        }
+        if !self.lock().queues.has(queue) {
+            return Err(Failure::new(FailureKind::NotFound, codes::NO_SUCH_QUEUE, what));
+        }
+        let (inner, came) = (self.inner.clone(), self.came.clone());
+        Ok(Box::new(MemoryConsumer::open(inner, came, queue, prefetch)))
+    }
+
+    async fn declare_delay_queue(&self, queue: &DelayQueue) -> Result<(), Failure> {
+        self.may_declare(&queue.name)?;
+        self.lock().queues.declare_delay(queue);
+        Ok(())
+    }
+
+    async fn ensure_queue(&self, queue: &str) -> Result<(), Failure> {
+        if !self.lock().queues.has(queue) {
+            self.may_declare(queue)?;
+            self.declare(queue);
+        }
+        Ok(())
     }
 
     async fn close(&self) {}

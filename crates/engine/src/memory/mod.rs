@@ -2,10 +2,18 @@
 
 mod baseline;
 mod broker;
+mod consumer;
+mod journal;
+mod outside;
+mod parking;
 mod rows;
 mod state;
 
 pub use baseline::MemoryBaseline;
 pub use broker::{Fault, MemoryBroker};
+pub use consumer::Event;
+pub use journal::{MemoryInFlight, MemoryMessageRecords};
+pub use outside::{Reply, Script, is_part};
+pub use parking::MemoryParking;
 pub use rows::MemorySource;
 pub use state::{FixedClock, MemoryLeases, MemoryRecords};

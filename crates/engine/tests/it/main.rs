@@ -4,10 +4,12 @@
 
 mod answers;
 mod choice;
+mod consume;
 mod ending;
 mod groups;
 mod guards;
 mod messages;
+mod pipeline;
 mod rejected;
 mod trouble;
 mod world;

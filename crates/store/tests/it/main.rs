@@ -9,4 +9,6 @@ mod baseline_doubts;
 mod baseline_golden;
 mod baseline_model;
 mod baseline_world;
+mod messages;
+mod parking;
 mod state;

@@ -204,6 +204,22 @@ fn only_send_advances_the_baseline() {
 }
 
 #[test]
+fn only_settle_settles() {
+    let mut faults = Vec::new();
+    for file in sources() {
+        if !file.path.starts_with("crates/engine/src/consume/") || file.path.ends_with("/settle.rs") {
+            continue;
+        }
+        for (line, text) in file.code() {
+            if text.contains(".settle(") {
+                faults.push(format!("{}:{line}: only consume/settle.rs settles a delivery", file.path));
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
 fn nothing_names_a_home_folder() {
     let homes = ["home", "Users"].map(|folder| format!("/{folder}/"));
     let mut faults = Vec::new();

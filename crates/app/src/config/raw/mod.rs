@@ -4,7 +4,10 @@
 //! No `flatten`, `untagged` or `tag`: serde buffers for them, and what is buffered has lost its place.
 
 pub mod attribute;
+pub mod consume;
+pub mod expression;
 pub mod forms;
+pub mod pipeline;
 pub mod section;
 pub mod sync;
 pub mod varying;

@@ -42,8 +42,22 @@ pub struct RawState {
     /// the next run begins as a first run.
     #[schemars(extend("format" = "path"))]
     pub folder: Option<String>,
-    /// The record of what was sent and answered, row by row.
+    /// The record of what was sent and answered, row by row, and of what became of each message.
     pub record: RawRecord,
+    /// How long `warren serve` waits, when it is told to stop, for messages that are being handled; the others go back to their
+    /// queues at once, and these after it. Default: `30s`. Shorter, and slow messages run again after each restart; a service manager
+    /// must wait a little longer than this.
+    pub shutdown_grace: Option<Span>,
+}
+
+/// Where Warren listens.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Listener")]
+pub struct RawListener {
+    /// The address and port of `/metrics`, `/healthz` and `/readyz`. Default: `127.0.0.1:15670`, reached from this machine only;
+    /// nothing there asks for a login.
+    pub listen: Option<String>,
 }
 
 /// How long the record of what was sent is kept. Whatever comes first removes the oldest rows; the runs themselves stay.
@@ -56,6 +70,8 @@ pub struct RawRecord {
     pub keep: Option<Span>,
     /// The most disk it takes. Default: `1GiB`. Messages are kept as sent, so a million of 500 bytes are about half of that.
     pub size: Option<Size>,
+    /// Whether the bodies of consumed messages are kept in the record. Default: true. Without them a message cannot be replayed.
+    pub bodies: Option<bool>,
 }
 
 /// One name or a list of names.

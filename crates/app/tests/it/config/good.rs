@@ -42,6 +42,17 @@ brokers:
   local:
     type: embedded
     queues: {crm: {ttl: 5s}}
+pipelines:
+  order:
+    - {id: order, map: ".body | fromjson"}
+    - filter: .n > ${N}
+    - http: {url: "https://stock/{{ value.id }}", body: "{n}", auth: {bearer: "${SHOP_URL}"}, expect: [2xx]}
+      on_error: [{log: "{{ value.message }}"}]
+    - choose: [{when: .a, steps: [{fail: no}]}, {otherwise: [{map: $steps.order}]}]
+    - for_each: {items: "[1]", steps: [{exec: {command: x, args: ["{{ value }}"]}}]}
+    - sql: {source: local, statement: "DELETE FROM t WHERE n = ?", params: [.n]}
+    - validate: {schema: {type: object, required: [a]}}
+    - publish: {to: rabbit, queue: q, headers: {n: 1}}
 syncs:
   customers:
     <<: *defaults
@@ -129,6 +140,7 @@ fn everything_becomes_what_it_says() {
     assert_eq!(model.timeout, Some(Duration::from_secs(300)));
     assert_eq!(project.models["orders"].model.sql, r#"SELECT * FROM "public"."Orders""#);
 
+    assert_eq!(project.pipelines["order"].timeout_sum(), Duration::from_secs(120));
     let sync = &project.syncs["customers"];
     assert_eq!((&*sync.source, &*sync.broker), ("shop", "rabbit"));
     let plan = &sync.plan;

@@ -80,7 +80,7 @@ impl Ledger {
             call.put(out, self.channel).expect("acknowledgements have no text that could be too long");
         };
         for (tag, requeue) in std::mem::take(&mut state.rejected) {
-            put(out, Call::Reject { tag, requeue });
+            put(out, if requeue { Call::Requeue { tag } } else { Call::Reject { tag } });
         }
         // The watermark: the broker must know the tag it is given, so it is the last acknowledged one.
         let (mut last_acked, mut covered) = (None, 0);
@@ -151,9 +151,14 @@ mod tests {
                 self.frames += 1;
                 let mut reader = Reader::new(frame.payload);
                 let (_, id) = (reader.u16().unwrap(), reader.u16().unwrap());
-                let (tag, flag) = (reader.u64().unwrap(), reader.u8().unwrap() != 0);
+                let (tag, flags) = (reader.u64().unwrap(), reader.u8().unwrap());
+                let flag = flags & 1 != 0;
                 assert!(self.outstanding.contains(&tag), "unknown delivery tag {tag}");
-                let told = if id == 90 { Told::Reject { requeue: flag } } else { Told::Ack };
+                let told = match id {
+                    90 => Told::Reject { requeue: flag },
+                    120 => Told::Reject { requeue: flags & 2 != 0 },
+                    _ => Told::Ack,
+                };
                 let covered: Vec<u64> = if id == 80 && flag {
                     self.outstanding.range(..=tag).copied().collect()
                 } else {

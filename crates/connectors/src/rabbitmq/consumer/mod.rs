@@ -176,6 +176,10 @@ struct Unsettled {
 
 #[async_trait]
 impl Settle for Unsettled {
+    fn alive(&self) -> bool {
+        self.settling.channel.gone().is_none()
+    }
+
     /// Returns once the acknowledgement is with the connection, which writes it at once when it is not waiting for more, and
     /// after a millisecond at the latest. AMQP has no answer to it: written or not, a message whose acknowledgement is lost
     /// with the connection comes again.

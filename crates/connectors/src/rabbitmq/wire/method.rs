@@ -218,30 +218,78 @@ pub struct Binding {
 /// A method that a client sends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Call<'a> {
-    StartOk { client: &'a Headers, mechanism: &'a str, response: &'a [u8] },
-    TuneOk { channel_max: u16, frame_max: u32, heartbeat: u16 },
-    Open { vhost: &'a str },
-    ConnectionClose { code: u16, text: &'a str },
+    StartOk {
+        client: &'a Headers,
+        mechanism: &'a str,
+        response: &'a [u8],
+    },
+    TuneOk {
+        channel_max: u16,
+        frame_max: u32,
+        heartbeat: u16,
+    },
+    Open {
+        vhost: &'a str,
+    },
+    ConnectionClose {
+        code: u16,
+        text: &'a str,
+    },
     ConnectionCloseOk,
     ChannelOpen,
-    ChannelClose { code: u16, text: &'a str },
+    ChannelClose {
+        code: u16,
+        text: &'a str,
+    },
     ChannelCloseOk,
-    ChannelFlowOk { active: bool },
+    ChannelFlowOk {
+        active: bool,
+    },
     ExchangeDeclare(&'a ExchangeSpec),
-    ExchangePassive { exchange: &'a str },
-    ExchangeDelete { exchange: &'a str },
+    ExchangePassive {
+        exchange: &'a str,
+    },
+    ExchangeDelete {
+        exchange: &'a str,
+    },
     QueueDeclare(&'a QueueSpec),
-    QueuePassive { queue: &'a str },
-    QueueDelete { queue: &'a str },
-    QueuePurge { queue: &'a str },
+    QueuePassive {
+        queue: &'a str,
+    },
+    QueueDelete {
+        queue: &'a str,
+    },
+    QueuePurge {
+        queue: &'a str,
+    },
     QueueBind(&'a Binding),
     QueueUnbind(&'a Binding),
-    Qos { prefetch: u16 },
-    Consume { queue: &'a str, options: ConsumeOptions, arguments: &'a Headers },
-    Cancel { consumer: &'a str },
-    Get { queue: &'a str },
-    Ack { tag: u64, multiple: bool },
-    Reject { tag: u64, requeue: bool },
+    Qos {
+        prefetch: u16,
+    },
+    Consume {
+        queue: &'a str,
+        options: ConsumeOptions,
+        arguments: &'a Headers,
+    },
+    Cancel {
+        consumer: &'a str,
+    },
+    Get {
+        queue: &'a str,
+    },
+    Ack {
+        tag: u64,
+        multiple: bool,
+    },
+    /// To where the queue sends what is rejected.
+    Reject {
+        tag: u64,
+    },
+    /// Back to the queue. RabbitMQ 4.3 counts it as a delivery that was returned, and a reject as one that failed.
+    Requeue {
+        tag: u64,
+    },
     ConfirmSelect,
 }
 
@@ -298,6 +346,7 @@ impl Call<'_> {
             Call::Get { .. } => (BASIC, 70),
             Call::Ack { .. } => (BASIC, 80),
             Call::Reject { .. } => (BASIC, 90),
+            Call::Requeue { .. } => (BASIC, 120),
             Call::ConfirmSelect => (CONFIRM, 10),
         }
     }
@@ -424,9 +473,14 @@ impl Call<'_> {
                 out.push(multiple.into());
                 Ok(())
             }
-            Call::Reject { tag, requeue } => {
+            Call::Reject { tag } => {
                 put_u64(out, tag);
-                out.push(requeue.into());
+                out.push(0); // not back to the queue
+                Ok(())
+            }
+            Call::Requeue { tag } => {
+                put_u64(out, tag);
+                out.push(bits([false, true, false, false])); // this one only, back to the queue
                 Ok(())
             }
             Call::ConfirmSelect => {

@@ -1,0 +1,144 @@
+//! What should run, and does: a consumer for each trigger, kept running until the end; and what can be seen of them.
+//!
+//! A trigger that cannot be built (a certificate that is missing, a state that another process uses) is a state that is shown
+//! and tried again; it never keeps another from running.
+
+mod metrics;
+mod pages;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use warren_engine::codes;
+use warren_engine::consume::record::MessageStatus;
+use warren_engine::consume::status::Status;
+use warren_engine::consume::worker::Worker;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::ports::Leases;
+use warren_store::state::State;
+
+use crate::assemble::{self, Consuming};
+use crate::config::Project;
+
+/// How soon a trigger that could not be built is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What can be seen of all triggers, by name.
+pub type Statuses = Arc<BTreeMap<String, Arc<Status>>>;
+
+/// All that a configuration says should run.
+pub struct Server {
+    project: Arc<Project>,
+    consuming: Arc<Consuming>,
+    state: Arc<dyn State>,
+    statuses: Statuses,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Opens the state and the listener. Connects to no broker yet.
+    ///
+    /// # Errors
+    /// The state cannot be used, or the address is taken.
+    pub async fn open(project: Project, listen: SocketAddr) -> Result<Server, Failure> {
+        let consuming = Arc::new(Consuming::open(&project)?);
+        let state = assemble::state(&project)?;
+        let cannot = |error: std::io::Error| {
+            Failure::new(FailureKind::Refused, codes::INVALID_VALUE, format!("listen on {listen}"))
+                .detail(error.to_string())
+                .remedy("name another address with `--listen` or in `http.listen`")
+        };
+        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let statuses = project.triggers.keys().map(|name| (name.clone(), Arc::default())).collect();
+        let (project, statuses) = (Arc::new(project), Arc::new(statuses));
+        Ok(Server { project, consuming, state, statuses, listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many triggers there are.
+    pub fn triggers(&self) -> u64 {
+        self.statuses.len() as u64
+    }
+
+    /// Runs until it is told to stop; yields how many messages were handed back because they did not end in time.
+    pub async fn run(self, stop: CancellationToken) -> u64 {
+        let Server { project, consuming, state, statuses, listener, .. } = self;
+        let mut running = JoinSet::new();
+        for (name, status) in statuses.iter() {
+            let keeper = Keeper {
+                name: name.clone(),
+                project: project.clone(),
+                consuming: consuming.clone(),
+                state: state.clone(),
+                status: status.clone(),
+            };
+            running.spawn(keeper.run(stop.clone()));
+        }
+        let ended = CancellationToken::new();
+        let mut pages = JoinSet::new();
+        pages.spawn(pages::serve(listener, statuses.clone(), ended.clone()));
+        stop.cancelled().await;
+        while running.join_next().await.is_some() {}
+        consuming.close().await;
+        // To the very end, so that whoever waits for the end can see how far it is.
+        ended.cancel();
+        while pages.join_next().await.is_some() {}
+        statuses.values().map(|status| status.ended(MessageStatus::HandedBack)).sum()
+    }
+}
+
+/// Keeps one trigger running.
+struct Keeper {
+    name: String,
+    project: Arc<Project>,
+    consuming: Arc<Consuming>,
+    state: Arc<dyn State>,
+    status: Arc<Status>,
+}
+
+impl Keeper {
+    async fn run(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(failure) = self.once(&stop).await {
+                tracing::warn!(trigger = self.name, failure = failure.line(), "the trigger cannot begin");
+                self.status.waits(failure);
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+
+    async fn once(&self, stop: &CancellationToken) -> Result<(), Failure> {
+        let leases: &dyn Leases = &*self.state;
+        let lease = leases.take(&format!("trigger {}", self.name)).await?;
+        let _lease = lease.map_err(|holder| {
+            Failure::new(FailureKind::Refused, codes::RUN_UNDER_WAY, format!("run trigger `{}`", self.name))
+                .detail(format!("{} runs it, with the same state folder", holder.who))
+                .remedy("end that one, or give each its own `state.folder`")
+        })?;
+        let Some(trigger) = self.project.triggers.get(&self.name) else { return Ok(()) };
+        let ports = self.consuming.trigger(&self.project, &self.name)?;
+        let worker = Worker::new(trigger.plan.clone(), ports, self.status.clone());
+        let mut task = JoinSet::new();
+        task.spawn(worker.run(stop.clone(), self.project.state.shutdown_grace));
+        match task.join_next().await {
+            Some(Err(panic)) if panic.is_panic() => {
+                Err(Failure::internal(format!("run trigger `{}`", self.name)).detail("it panicked"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `warren serve` as a process, with brokers that are real.
+
+mod checks;
+mod dying;
+mod messages;
+mod served;
+mod waiting;

@@ -1,0 +1,93 @@
+//! What `warren check` finds of a trigger's queue.
+
+use serde_json::json;
+use warren_testkit::rabbit::{self, Vhost};
+
+use super::served::Served;
+
+/// The findings of a configuration: code and message.
+fn findings(served: &Served, code: i32) -> Vec<(String, String)> {
+    let document = served.program.documents(&["check"], code).pop().unwrap();
+    let findings = document["findings"].as_array().unwrap();
+    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    findings
+        .iter()
+        .filter(|finding| text(finding, "subject").starts_with("triggers.orders"))
+        .map(|finding| (text(finding, "code"), text(finding, "message")))
+        .collect()
+}
+
+fn vhost(arguments: &serde_json::Value) -> Vhost {
+    let vhost = rabbit::vhost();
+    vhost.queue_with("in", arguments);
+    vhost.queue("out");
+    vhost
+}
+
+fn one(served: &Served, code: i32, part: &str) {
+    let found = findings(served, code);
+    assert!(
+        matches!(&found[..], [(code, message)] if code == "queue-misfit" && message.contains(part)),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_queue_that_fits_is_no_finding() {
+    let vhost = vhost(&json!({}));
+    let served = Served::rabbit(&vhost, "");
+    assert_eq!(findings(&served, 0), []);
+    let told = served.program.run(&["check"]);
+    assert!(told.stdout.contains("trigger orders: messages are tried again by delay queues"), "{told:#?}");
+}
+
+#[test]
+fn a_missing_queue_is_found() {
+    let vhost = rabbit::vhost();
+    let served = Served::rabbit(&vhost, "");
+    assert_eq!(findings(&served, 1)[0].0, "no-such-queue");
+}
+
+#[test]
+fn a_missing_dead_letter_exchange_is_found_where_one_is_needed() {
+    let vhost = vhost(&json!({}));
+    let served = Served::rabbit(&vhost, "dead_letter: broker");
+    one(&served, 1, "no dead-letter exchange");
+}
+
+#[test]
+fn a_dead_letter_exchange_that_loses_is_found() {
+    let at_most_once = vhost(&json!({"x-dead-letter-exchange": "amq.fanout"}));
+    one(&Served::rabbit(&at_most_once, "dead_letter: broker"), 0, "at most once");
+    let at_least_once = vhost(&json!({
+        "x-queue-type": "quorum", "x-dead-letter-exchange": "amq.fanout", "x-overflow": "reject-publish",
+        "x-dead-letter-strategy": "at-least-once",
+    }));
+    assert_eq!(findings(&Served::rabbit(&at_least_once, "dead_letter: broker"), 0), []);
+}
+
+#[test]
+fn a_delivery_limit_below_our_attempts_is_found() {
+    let limited = vhost(&json!({"x-queue-type": "quorum", "x-delivery-limit": 5}));
+    one(&Served::rabbit(&limited, ""), 1, "after 5 deliveries");
+    assert_eq!(findings(&Served::rabbit(&limited, "retry: {delays: [1s, 2s]}"), 0), []);
+}
+
+#[test]
+fn a_deadline_longer_than_the_broker_waits_is_found() {
+    let vhost = vhost(&json!({}));
+    one(&Served::rabbit(&vhost, "max_timeout: 30m"), 0, "acknowledgement");
+}
+
+#[test]
+fn a_user_who_may_make_no_queues_has_the_parking_lot() {
+    let vhost = vhost(&json!({}));
+    vhost.queue("dead");
+    let user = vhost.user("^$", ".*", ".*");
+    let broker =
+        format!("{{type: rabbitmq, url: \"{}\", management_url: \"{}\"}}", user.url, user.management_url);
+    let served = Served::with(&broker, "");
+    let told = served.program.run(&["check"]);
+    assert_eq!(told.code, Some(0), "{told:#?}");
+    assert!(told.stdout.contains("tried again by"), "{told:#?}");
+}

@@ -1,0 +1,93 @@
+//! What went wrong with a call, as failures with a code and a way out.
+
+use std::error::Error;
+use std::io;
+
+use hyper_util::client::legacy;
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+
+use super::resolve::NotAllowed;
+
+/// A URL that cannot be called.
+pub(super) fn url(what: &str, why: &str) -> Failure {
+    Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what)
+        .detail(format!("the URL cannot be called: {why}"))
+        .remedy("give an absolute http or https URL; write `| url_encode` behind what comes from a message")
+}
+
+/// An address that is not allowed.
+pub(super) fn address(what: &str, address: &str) -> Failure {
+    Failure::new(FailureKind::Refused, codes::ADDRESS_REFUSED, what)
+        .detail(format!(
+            "the URL comes from message data and leads to {address}, which is not a public address"
+        ))
+        .remedy("write the host into the configuration, or name it or its network under `allow`")
+}
+
+/// A call without an answer.
+pub(super) fn client(error: legacy::Error, what: &str) -> Failure {
+    let causes = chain(&error);
+    let causes = || causes.iter().copied();
+    if let Some(refused) = causes().find_map(not_allowed) {
+        return address(what, &refused.0.ip().to_string());
+    }
+    let tls = causes().find_map(tls);
+    let innermost = causes().last().map(ToString::to_string).unwrap_or_default();
+    let timed_out = causes()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::TimedOut);
+    let failure = match tls {
+        Some(tls) => Failure::new(FailureKind::Refused, codes::TLS_FAILED, what)
+            .detail(tls)
+            .remedy("check that the server's certificate is for this host and signed by an authority the system trusts"),
+        None if error.is_connect() => {
+            let kind = if timed_out { FailureKind::Timeout } else { FailureKind::Disconnected };
+            Failure::new(kind, codes::HTTP_FAILED, what)
+                .detail(format!("cannot connect: {innermost}"))
+                .remedy("check host and port, that the server runs, and the firewalls between")
+        }
+        None => Failure::new(FailureKind::Disconnected, codes::HTTP_FAILED, what)
+            .detail(format!("no answer came: {innermost}"))
+            .remedy("it is tried again; the server may have done what it was asked"),
+    };
+    failure.because(error)
+}
+
+/// An answer that broke off.
+pub(super) fn broken(error: hyper::Error, what: &str) -> Failure {
+    Failure::new(FailureKind::Disconnected, codes::HTTP_FAILED, what)
+        .detail("the answer broke off")
+        .remedy("it is tried again; the server may have done what it was asked")
+        .because(error)
+}
+
+/// An error with all its causes.
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
+    let mut causes = vec![error];
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        causes.push(cause);
+        innermost = cause;
+    }
+    causes
+}
+
+/// I/O errors hold what they were made of.
+fn within<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.downcast_ref::<T>().or_else(|| inner.and_then(|inner| inner.downcast_ref::<T>()))
+}
+
+fn not_allowed<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e NotAllowed> {
+    within::<NotAllowed>(error)
+}
+
+fn tls(error: &(dyn Error + 'static)) -> Option<String> {
+    within::<rustls::Error>(error).map(ToString::to_string)
+}
+
+/// A URL without what may be secret: user, password and query.
+pub(super) fn shown(url: &str) -> String {
+    warren_engine::pipeline::shown_url(url)
+}

@@ -1,0 +1,184 @@
+//! Which addresses a URL may lead to that somebody else had a hand in.
+//!
+//! Public ones. Addresses of this machine, of private and link-local networks, of documentation and tests, multicast, and IPv6
+//! addresses that stand for IPv4 ones (mapped, 6to4, NAT64, Teredo) are refused, unless they are allowed by name.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A network, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+/// What is allowed besides public addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allowed {
+    networks: Vec<Network>,
+    hosts: Vec<String>,
+}
+
+const REFUSED_V4: [(Ipv4Addr, u8); 15] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+/// Of IPv6 only 2000::/3 is in use; of that these are refused.
+const REFUSED_V6: [(Ipv6Addr, u8); 4] = [
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
+impl Allowed {
+    /// Reads a list of hosts, addresses and networks in CIDR form. What is neither an address nor a network is a host.
+    pub fn new(list: &[String]) -> Allowed {
+        let mut allowed = Allowed::default();
+        for entry in list {
+            match Network::parse(entry) {
+                Some(network) => allowed.networks.push(network),
+                None => allowed.hosts.push(entry.trim_end_matches('.').to_ascii_lowercase()),
+            }
+        }
+        allowed
+    }
+
+    /// Whether a host is allowed by name, wherever it leads.
+    pub fn host(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.');
+        self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
+    }
+
+    /// Whether an address may be connected to.
+    pub fn address(&self, address: IpAddr) -> bool {
+        is_public(address) || self.networks.iter().any(|network| network.holds(address))
+    }
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Network> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address.parse::<IpAddr>().ok()?, bits.parse().ok()?),
+            None => {
+                let address = text.trim_matches(['[', ']']).parse::<IpAddr>().ok()?;
+                (address, if address.is_ipv4() { 32 } else { 128 })
+            }
+        };
+        (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some(Network { address, bits })
+    }
+
+    fn holds(self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                same(u128::from(network.to_bits()) << 96, u128::from(address.to_bits()) << 96, self.bits)
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                same(network.to_bits(), address.to_bits(), self.bits)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether two addresses begin with the same bits.
+fn same(one: u128, two: u128, bits: u8) -> bool {
+    bits == 0 || (one ^ two) >> (128 - u32::from(bits)) == 0
+}
+
+/// Whether an address is one of the public internet.
+pub fn is_public(address: IpAddr) -> bool {
+    let within = |(network, bits): (IpAddr, u8)| Network { address: network, bits }.holds(address);
+    match address {
+        IpAddr::V4(_) => !REFUSED_V4.iter().any(|(network, bits)| within((IpAddr::V4(*network), *bits))),
+        IpAddr::V6(_) => {
+            within((IpAddr::V6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)), 3))
+                && !REFUSED_V6.iter().any(|(network, bits)| within((IpAddr::V6(*network), *bits)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_in_all_their_forms_are_refused() {
+        for address in [
+            "127.0.0.1",
+            "127.255.0.1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "100.127.255.255",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "192.0.2.1",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:8.8.8.8",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "fe80::1",
+            "fec0::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "2001::1",
+            "2001:db8::1",
+            "fd00:ec2::254",
+            "100::1",
+        ] {
+            assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+        for address in ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450::1"]
+        {
+            assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_is_allowed_and_nothing_beside_it() {
+        let allowed = Allowed::new(&[
+            "10.0.0.0/8".into(),
+            "127.0.0.1".into(),
+            "fd00::/8".into(),
+            "Stock.Internal".into(),
+        ]);
+        for (address, wanted) in [
+            ("10.9.8.7", true),
+            ("11.0.0.1", true),
+            ("127.0.0.1", true),
+            ("127.0.0.2", false),
+            ("fd01::1", true),
+            ("fc01::1", false),
+            ("192.168.0.1", false),
+        ] {
+            assert_eq!(allowed.address(address.parse().unwrap()), wanted, "{address}");
+        }
+        assert!(allowed.host("stock.internal.") && !allowed.host("x.stock.internal"));
+        assert!(Allowed::new(&["0.0.0.0/0".into()]).address("127.0.0.1".parse().unwrap()));
+    }
+}

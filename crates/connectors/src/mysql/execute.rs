@@ -1,0 +1,160 @@
+//! Statements with parameters, for `sql` steps.
+//!
+//! One connection a call, and one transaction on it: all executions count or none (of tables whose engine has transactions).
+//! A call that is dropped is killed on the server, and rolled back.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error, Params, Row, Value as Sql};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::pipeline::outside::{SqlAnswer, SqlCall, json_rows};
+use warren_engine::ports::SqlExecutor;
+use warren_engine::row::Batch;
+
+use super::columns::Cell;
+use super::config::{Config, Settings};
+use super::connection;
+use super::fault::{self, Query};
+
+/// A MySQL or MariaDB database to execute statements on. Nothing is connected yet.
+///
+/// # Errors
+/// The settings contradict each other, or a certificate cannot be read.
+pub fn executor(name: &str, config: &Config) -> Result<Arc<dyn SqlExecutor>, Failure> {
+    let settings = Settings::new(config).map_err(|failure| match failure.place {
+        None => failure.at(format!("source `{name}`")),
+        Some(_) => failure,
+    })?;
+    Ok(Arc::new(Executor { name: name.to_owned(), settings, running: TaskTracker::new() }))
+}
+
+struct Executor {
+    name: String,
+    settings: Settings,
+    /// One task a call; each ends with its statement, or soon after its caller is gone.
+    running: TaskTracker,
+}
+
+/// Why a call ended without a result.
+enum Stop {
+    Lost(Error),
+    Failed(Failure),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Lost(error)
+    }
+}
+
+#[async_trait]
+impl SqlExecutor for Executor {
+    async fn execute(&self, call: &SqlCall) -> Result<SqlAnswer, Failure> {
+        let what = format!("execute the statement on source `{}`", self.name);
+        let connection = connection::open(&self.settings).await?;
+        let (answer, answered) = oneshot::channel();
+        self.running.spawn(run(connection, self.settings.clone(), call.clone(), what.clone(), answer));
+        answered.await.unwrap_or_else(|_| Err(Failure::internal(what)))
+    }
+}
+
+async fn run(
+    mut connection: Conn,
+    settings: Settings,
+    call: SqlCall,
+    what: String,
+    mut answer: oneshot::Sender<Result<SqlAnswer, Failure>>,
+) {
+    let query = Query { what, sql: call.statement.clone(), rows_came: false };
+    // The branch that is dropped is one that nobody waits for.
+    let result = tokio::select! {
+        result = work(&mut connection, &call, &query.what) => Some(result),
+        () = answer.closed() => None,
+    };
+    let result = match result {
+        None => return connection::kill(connection, &settings).await,
+        Some(Ok(found)) => Ok(found),
+        Some(Err(Stop::Failed(failure))) => Err(failure),
+        Some(Err(Stop::Lost(error))) => Err(fault::query(error, &query)),
+    };
+    // What is open is rolled back by the server.
+    connection::close(connection).await;
+    // Whoever asked may have gone meanwhile.
+    drop(answer.send(result));
+}
+
+async fn work(connection: &mut Conn, call: &SqlCall, what: &str) -> Result<SqlAnswer, Stop> {
+    connection.query_drop("SET NAMES utf8mb4").await?;
+    connection.query_drop("SET SESSION time_zone = '+00:00'").await?;
+    connection::set_limit(connection, call.timeout).await?;
+    connection.query_drop("START TRANSACTION").await?;
+    let statement = connection.prep(call.statement.as_str()).await?;
+    let wanted = usize::from(statement.num_params());
+    let mut answer = SqlAnswer::default();
+    let mut scratch = String::new();
+    for set in &call.parameters {
+        if set.len() != wanted {
+            let detail = format!("the statement has {wanted} parameters, and {} are given", set.len());
+            return Err(Stop::Failed(wrong(what, detail, "give one under `params` for each `?`")));
+        }
+        let parameters = if set.is_empty() {
+            Params::Empty
+        } else {
+            Params::Positional(set.iter().map(parameter).collect())
+        };
+        let mut result = connection.exec_iter(&statement, parameters).await?;
+        let columns = result.columns();
+        let columns = columns.as_deref().unwrap_or_default();
+        let cells: Vec<Cell> = columns.iter().map(Cell::of).collect();
+        let names: Vec<String> = columns.iter().map(|column| column.name_str().into_owned()).collect();
+        let mut batch = Batch::with_capacity(0);
+        while let Some(row) = result.next().await? {
+            if answer.rows.len() + batch.len() >= call.rows_max {
+                let detail = format!("it yields more than {} rows", call.rows_max);
+                return Err(Stop::Failed(wrong(what, detail, "raise `max_rows`, or add a LIMIT")));
+            }
+            put(&row, &cells, &mut batch, &mut scratch);
+        }
+        answer.affected += result.affected_rows();
+        drop(result);
+        answer.rows.extend(json_rows(names.iter().map(String::as_str), &batch));
+    }
+    connection.query_drop("COMMIT").await?;
+    Ok(answer)
+}
+
+fn put(row: &Row, cells: &[Cell], batch: &mut Batch, scratch: &mut String) {
+    let mut into = batch.cells();
+    for (index, cell) in cells.iter().enumerate() {
+        match row.as_ref(index) {
+            None | Some(Sql::NULL) => into.null(),
+            Some(value) => cell.put(value, &mut into, scratch),
+        }
+    }
+    batch.end_row();
+}
+
+fn parameter(value: &Value) -> Sql {
+    match value {
+        Value::Null => Sql::NULL,
+        Value::Bool(value) => Sql::Int(i64::from(*value)),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Sql::Int(number),
+            (None, Some(number)) => Sql::UInt(number),
+            // The digits, which the server reads as the decimal they are.
+            (None, None) => Sql::Bytes(number.to_string().into_bytes()),
+        },
+        Value::String(text) => Sql::Bytes(text.clone().into_bytes()),
+        Value::Array(_) | Value::Object(_) => Sql::Bytes(value.to_string().into_bytes()),
+    }
+}
+
+fn wrong(what: &str, detail: String, remedy: &str) -> Failure {
+    Failure::new(FailureKind::Invalid, codes::QUERY_FAILED, what).detail(detail).remedy(remedy)
+}

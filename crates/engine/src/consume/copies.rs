@@ -1,0 +1,522 @@
+//! A message as it was first, how often it was tried, and the copies that are made of it.
+//!
+//! A copy for a later try carries two headers: how many attempts are spent ([`ATTEMPT`]) and a table of what publishing it
+//! again would change or act on ([`ORIGIN`]): its exchange and routing key, when it was first received, and what a broker
+//! obeys or overwrites (`user_id`, `expiration`, `CC`, earlier `x-death`). When the copy comes back the message is put
+//! together again, so that a handler sees the same message in every attempt, and a dead letter is the message as it was.
+
+use std::sync::Arc;
+
+use crate::delivery::Job;
+use crate::message::{HeaderValue, Headers, Message, Outbound, Route};
+
+use super::policy::Reason;
+
+/// The header with the number of attempts that are spent.
+pub const ATTEMPT: &str = "x-warren-attempt";
+/// The header with what a copy is to be put together from.
+pub const ORIGIN: &str = "x-warren-origin";
+/// The header with all that says why, as JSON, where a broker takes few headers.
+pub const REASON: &str = "x-warren-dead-letter";
+/// All delay queues' names begin so.
+pub const DELAY_QUEUE_PREFIX: &str = "warren.delay.";
+
+/// What a broker writes about a message's way, and overwrites in a copy's.
+const WRITTEN_BY_BROKERS: [&str; 7] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+];
+/// What a broker counts; a copy begins anew.
+const COUNTED_BY_BROKERS: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
+/// What a broker routes by, whatever the route says.
+const ROUTED_BY: [&str; 2] = ["CC", "BCC"];
+
+/// A message received, as it was first.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The message and its envelope, as at its first delivery but for `redelivered`, tags and counts.
+    pub job: Arc<Job>,
+    /// How many attempts are spent, by whoever counts highest.
+    pub spent: u32,
+    /// When it was first received, in milliseconds since the epoch.
+    pub first_at_ms: i64,
+    /// When it was received now.
+    pub received_at_ms: i64,
+    /// Why it is given up, where that was decided before and only the broker is still to be told.
+    pub given_up: Option<String>,
+}
+
+/// Reads a message that was received, perhaps a copy of ours.
+pub fn receive(mut job: Job, now_ms: i64) -> Received {
+    let own = job.message.properties.headers.remove(ATTEMPT);
+    let own = own.as_ref().and_then(integer).unwrap_or(0);
+    let (mut first_at_ms, mut given_up) = (now_ms, None);
+    if let Some(HeaderValue::Table(mut origin)) = job.message.properties.headers.remove(ORIGIN) {
+        given_up = text(&mut origin, "given-up");
+        first_at_ms = restore(&mut job, origin).unwrap_or(now_ms);
+    }
+    let spent = spent(&job, own);
+    Received { job: Arc::new(job), spent, first_at_ms, received_at_ms: now_ms, given_up }
+}
+
+/// How many attempts are spent: the largest of our own count, the broker's count of failed deliveries, the sum of the
+/// counts in `x-death`, and the deliveries before this one that SQS counted.
+fn spent(job: &Job, own: u64) -> u32 {
+    let envelope = &job.envelope;
+    let headers = &job.message.properties.headers;
+    let counted = headers.get("x-delivery-count").and_then(integer).unwrap_or(0);
+    let received = envelope.system.get("ApproximateReceiveCount").and_then(|count| count.parse::<u64>().ok());
+    let largest = own
+        .max(envelope.delivery_count.unwrap_or(0))
+        .max(counted)
+        .max(deaths(headers))
+        .max(received.map_or(0, |count| count.saturating_sub(1)));
+    u32::try_from(largest).unwrap_or(u32::MAX)
+}
+
+/// The sum of the counts in `x-death`.
+fn deaths(headers: &Headers) -> u64 {
+    let Some(HeaderValue::Array(deaths)) = headers.get("x-death") else { return 0 };
+    let counts = deaths.iter().filter_map(|death| match death {
+        HeaderValue::Table(death) => death.get("count").and_then(integer),
+        _ => None,
+    });
+    counts.fold(0, u64::saturating_add)
+}
+
+/// A count, as whatever integer it comes; negative ones count nothing.
+fn integer(value: &HeaderValue) -> Option<u64> {
+    match value {
+        HeaderValue::I8(value) => u64::try_from(*value).ok(),
+        HeaderValue::U8(value) => Some((*value).into()),
+        HeaderValue::I16(value) => u64::try_from(*value).ok(),
+        HeaderValue::U16(value) => Some((*value).into()),
+        HeaderValue::I32(value) => u64::try_from(*value).ok(),
+        HeaderValue::U32(value) => Some((*value).into()),
+        HeaderValue::I64(value) => u64::try_from(*value).ok(),
+        HeaderValue::Text(text) => text.parse().ok(),
+        HeaderValue::Void
+        | HeaderValue::Bool(_)
+        | HeaderValue::F32(_)
+        | HeaderValue::F64(_)
+        | HeaderValue::Decimal { .. }
+        | HeaderValue::Bytes(_)
+        | HeaderValue::Timestamp(_)
+        | HeaderValue::Array(_)
+        | HeaderValue::Table(_) => None,
+    }
+}
+
+/// Puts a message together again; yields when it was first received.
+fn restore(job: &mut Job, mut origin: Headers) -> Option<i64> {
+    if let Some(exchange) = text(&mut origin, "exchange") {
+        job.envelope.exchange = exchange;
+    }
+    if let Some(routing_key) = text(&mut origin, "routing-key") {
+        job.envelope.routing_key = routing_key;
+    }
+    let properties = &mut job.message.properties;
+    properties.user_id = text(&mut origin, "user-id");
+    properties.expiration = text(&mut origin, "expiration");
+    if origin.remove("transient").is_some() {
+        properties.persistent = false;
+    }
+    for name in WRITTEN_BY_BROKERS {
+        properties.headers.remove(name);
+    }
+    let first = match origin.remove("first-received") {
+        Some(HeaderValue::I64(at)) => Some(at),
+        _ => None,
+    };
+    if let Some(HeaderValue::Table(kept)) = origin.remove("headers") {
+        for (name, value) in kept.iter() {
+            properties.headers.set(name, value.clone());
+        }
+    }
+    first
+}
+
+fn text(origin: &mut Headers, name: &str) -> Option<String> {
+    match origin.remove(name) {
+        Some(HeaderValue::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// The copy that goes back to the queue only to be rejected there: of a parked message, whose original was acked, where the
+/// broker keeps the dead letters.
+pub fn given_up_copy(received: &Received, spent: u32, reason: &Reason) -> Outbound {
+    let route = Route::Queue(received.job.envelope.queue.clone());
+    let mut outbound = retry_copy(received, spent, route);
+    let headers = &mut outbound.message.properties.headers;
+    if let Some(HeaderValue::Table(mut origin)) = headers.remove(ORIGIN) {
+        origin.set("given-up", HeaderValue::Text(short(&reason.text).to_owned()));
+        headers.set(ORIGIN, HeaderValue::Table(origin));
+    }
+    outbound
+}
+
+/// The copy for a later try, of a message of which `spent` attempts are spent.
+pub fn retry_copy(received: &Received, spent: u32, route: Route) -> Outbound {
+    let job = &*received.job;
+    let mut message = job.message.clone();
+    message.properties.headers.set(ATTEMPT, HeaderValue::I64(spent.into()));
+    let mut origin = set_apart(&mut message);
+    origin.set("exchange", HeaderValue::Text(job.envelope.exchange.clone()));
+    origin.set("routing-key", HeaderValue::Text(job.envelope.routing_key.clone()));
+    origin.set("first-received", HeaderValue::I64(received.first_at_ms));
+    message.properties.headers.set(ORIGIN, HeaderValue::Table(origin));
+    Outbound { route, message }
+}
+
+/// Takes out of a message what a broker would obey or overwrite in a copy.
+fn set_apart(message: &mut Message) -> Headers {
+    let properties = &mut message.properties;
+    let mut origin = Headers::default();
+    // RabbitMQ refuses a user other than the connection's own.
+    if let Some(user_id) = properties.user_id.take() {
+        origin.set("user-id", HeaderValue::Text(user_id));
+    }
+    // A copy that expired would be lost without a word.
+    if let Some(expiration) = properties.expiration.take() {
+        origin.set("expiration", HeaderValue::Text(expiration));
+    }
+    if !std::mem::replace(&mut properties.persistent, true) {
+        origin.set("transient", HeaderValue::Bool(true));
+    }
+    let mut kept = Headers::default();
+    for name in WRITTEN_BY_BROKERS.into_iter().chain(ROUTED_BY) {
+        if let Some(value) = properties.headers.remove(name) {
+            kept.set(name, value);
+        }
+    }
+    for name in COUNTED_BY_BROKERS {
+        properties.headers.remove(name);
+    }
+    if !kept.is_empty() {
+        origin.set("headers", HeaderValue::Table(kept));
+    }
+    origin
+}
+
+/// The copy for the dead-letter queue: body, properties and headers as they were, and why it is there.
+///
+/// Three things are moved into [`ORIGIN`] because a broker would act on them: `user_id`, `expiration` (the dead letter would
+/// vanish), and the headers `CC` and `BCC`.
+pub fn dead_letter_copy(received: &Received, reason: &Reason, attempts: u32, now_ms: i64) -> Message {
+    let job = &*received.job;
+    let mut message = job.message.clone();
+    let mut origin = set_apart(&mut message);
+    let headers = &mut message.properties.headers;
+    // These say how it came here before; nothing overwrites them in a queue that only keeps.
+    if let Some(HeaderValue::Table(mut kept)) = origin.remove("headers") {
+        for name in WRITTEN_BY_BROKERS {
+            if let Some(value) = kept.remove(name) {
+                headers.set(name, value);
+            }
+        }
+        if !kept.is_empty() {
+            origin.set("headers", HeaderValue::Table(kept));
+        }
+    }
+    let mut text = |name: &str, value: &str| headers.set(name, HeaderValue::Text(value.to_owned()));
+    text("x-warren-reason", short(&reason.text));
+    text("x-warren-class", reason.class.as_str());
+    text("x-warren-queue", &job.envelope.queue);
+    text("x-warren-exchange", &job.envelope.exchange);
+    text("x-warren-routing-key", &job.envelope.routing_key);
+    if let Some(failure) = &reason.failure {
+        text("x-warren-code", failure.code.as_str());
+        if let Some(answer) = failure.said.as_ref().and_then(|said| said.answer.as_ref()) {
+            text("x-warren-answer", short(answer));
+        }
+    }
+    let mut number = |name: &str, value: i64| headers.set(name, HeaderValue::I64(value));
+    number("x-warren-attempts", attempts.into());
+    number("x-warren-first-at", received.first_at_ms);
+    number("x-warren-last-at", now_ms);
+    if let Some(said) = reason.failure.as_ref().and_then(|failure| failure.said.as_ref()) {
+        if let Some(status) = said.status {
+            number("x-warren-status", status.into());
+        }
+        if let Some(exit_code) = said.exit_code {
+            number("x-warren-exit-code", exit_code.into());
+        }
+    }
+    if !origin.is_empty() {
+        headers.set(ORIGIN, HeaderValue::Table(origin));
+    }
+    message
+}
+
+/// Puts what says why into one header, [`REASON`], as JSON, where a broker takes fewer headers than there are. Where even one is too many
+/// the message goes without: it is worth more than its reason, which is on record.
+pub fn within(mut message: Message, headers_max: Option<usize>) -> Message {
+    let Some(max) = headers_max.filter(|max| message.properties.headers.len() > *max) else { return message };
+    let (ours, theirs): (Vec<_>, Vec<_>) = message
+        .properties
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .partition(|(name, _)| name.starts_with("x-warren-"));
+    let mut reason = serde_json::Map::new();
+    for (name, value) in ours {
+        let value = match value {
+            HeaderValue::Text(text) => text.into(),
+            HeaderValue::I64(number) => number.into(),
+            other => serde_json::to_value(other).unwrap_or_default(),
+        };
+        reason.insert(name.trim_start_matches("x-warren-").to_owned(), value);
+    }
+    let mut headers: Headers = theirs.into_iter().collect();
+    if headers.len() < max {
+        headers.set(REASON, HeaderValue::Text(serde_json::Value::Object(reason).to_string()));
+    }
+    message.properties.headers = headers;
+    message
+}
+
+/// The first 2 KiB of a text.
+fn short(text: &str) -> &str {
+    let mut end = text.len().min(crate::failure::Said::ANSWER_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// What a message is told by where nothing else tells it: body, properties and headers, without what brokers write.
+pub fn print(job: &Job) -> u128 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    let properties = &job.message.properties;
+    hash.update(&(job.message.body.len() as u64).to_le_bytes());
+    hash.update(&job.message.body);
+    for text in [
+        Some(&job.envelope.queue),
+        properties.message_id.as_ref(),
+        properties.correlation_id.as_ref(),
+        properties.kind.as_ref(),
+        properties.reply_to.as_ref(),
+    ] {
+        hash.update(&[u8::from(text.is_some())]);
+        let text = text.map_or("", String::as_str);
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.update(&properties.timestamp.unwrap_or(0).to_le_bytes());
+    // Zero stands for "none" wherever prints are kept.
+    hash.digest128().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::consume::policy::Class;
+    use crate::delivery::Envelope;
+    use crate::message::Properties;
+
+    fn job(properties: Properties) -> Job {
+        let envelope = Envelope {
+            queue: "orders".into(),
+            exchange: "events".into(),
+            routing_key: "order.made".into(),
+            ..Envelope::default()
+        };
+        Job { message: Message { body: Bytes::from_static(b"\x00\xffbody"), properties }, envelope }
+    }
+
+    /// What comes back from a delay queue: RabbitMQ writes its deaths and takes the expiration away.
+    fn back(copy: Outbound, queue: &str) -> Job {
+        let mut message = copy.message;
+        message.properties.expiration = None;
+        let death: Headers = [
+            ("queue".to_owned(), HeaderValue::Text(format!("{DELAY_QUEUE_PREFIX}{queue}.10000"))),
+            ("count".to_owned(), HeaderValue::I64(1)),
+        ]
+        .into_iter()
+        .collect();
+        message.properties.headers.set("x-death", HeaderValue::Array(vec![HeaderValue::Table(death)]));
+        message.properties.headers.set("x-first-death-reason", HeaderValue::Text("expired".into()));
+        let envelope = Envelope { queue: queue.into(), routing_key: queue.into(), ..Envelope::default() };
+        Job { message, envelope }
+    }
+
+    fn full() -> Properties {
+        Properties {
+            content_type: Some("text/plain".into()),
+            persistent: false,
+            priority: Some(3),
+            expiration: Some("60000".into()),
+            user_id: Some("shop".into()),
+            message_id: Some("m1".into()),
+            headers: [
+                ("a".to_owned(), HeaderValue::Decimal { scale: 2, value: 314 }),
+                ("CC".to_owned(), HeaderValue::Array(vec![HeaderValue::Text("other".into())])),
+                (
+                    "x-death".to_owned(),
+                    HeaderValue::Array(vec![HeaderValue::Table(
+                        [("count".to_owned(), HeaderValue::I64(2))].into_iter().collect(),
+                    )]),
+                ),
+            ]
+            .into_iter()
+            .collect(),
+            ..Properties::default()
+        }
+    }
+
+    fn sorted(message: &Message) -> Vec<(String, HeaderValue)> {
+        let mut headers: Vec<_> =
+            message.properties.headers.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        headers.sort_by(|one, other| one.0.cmp(&other.0));
+        headers
+    }
+
+    #[test]
+    fn what_comes_back_is_the_message_as_it_was_first() {
+        let first = receive(job(full()), 1000);
+        assert_eq!(first.spent, 2, "x-death counts");
+        let mut received = first.clone();
+        for spent in 3..6 {
+            let copy = retry_copy(&received, spent, Route::Queue("delay".into()));
+            // Nothing that a broker would refuse, route by or expire.
+            let properties = &copy.message.properties;
+            assert!(properties.user_id.is_none() && properties.expiration.is_none() && properties.persistent);
+            assert!(properties.headers.get("CC").is_none() && properties.headers.get("x-death").is_none());
+            received = receive(back(copy, "orders"), 5000);
+            assert_eq!((received.spent, received.first_at_ms), (spent, 1000));
+            let (one, other) = (&first.job.message, &received.job.message);
+            assert_eq!(sorted(one), sorted(other));
+            let headless = |message: &Message| Message {
+                properties: Properties { headers: Headers::default(), ..message.properties.clone() },
+                ..message.clone()
+            };
+            assert_eq!(headless(one), headless(other));
+            assert_eq!(received.job.envelope.exchange, "events");
+            assert_eq!(received.job.envelope.routing_key, "order.made");
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_is_the_message_with_a_reason() {
+        let properties = Properties { expiration: None, user_id: None, persistent: true, ..full() };
+        let mut properties = properties;
+        properties.headers.remove("CC");
+        let first = receive(job(properties), 1000);
+        let copy = retry_copy(&first, 3, Route::Queue("delay".into()));
+        let received = receive(back(copy, "orders"), 2000);
+        let reason = Reason { class: Class::Exhausted, text: "failed 4 times".into(), failure: None };
+        let dead = dead_letter_copy(&received, &reason, 4, 9000);
+        assert_eq!(dead.body, first.job.message.body);
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            sorted(&dead).into_iter().partition(|(name, _)| name.starts_with("x-warren-"));
+        assert_eq!(theirs, sorted(&first.job.message));
+        let bare = |properties: &Properties| Properties { headers: Headers::default(), ..properties.clone() };
+        assert_eq!(bare(&dead.properties), bare(&first.job.message.properties));
+        let names: Vec<&str> = ours.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "x-warren-attempts",
+                "x-warren-class",
+                "x-warren-exchange",
+                "x-warren-first-at",
+                "x-warren-last-at",
+                "x-warren-queue",
+                "x-warren-reason",
+                "x-warren-routing-key",
+            ]
+        );
+        assert_eq!(dead.properties.headers.get("x-warren-attempts"), Some(&HeaderValue::I64(4)));
+        assert_eq!(dead.properties.headers.get("x-warren-first-at"), Some(&HeaderValue::I64(1000)));
+    }
+
+    #[test]
+    fn a_dead_letter_neither_expires_nor_goes_astray() {
+        let reason = Reason { class: Class::Rejected, text: "no".into(), failure: None };
+        let dead = dead_letter_copy(&receive(job(full()), 1), &reason, 1, 2);
+        assert!(dead.properties.expiration.is_none() && dead.properties.user_id.is_none());
+        assert!(dead.properties.headers.get("CC").is_none() && dead.properties.persistent);
+        let Some(HeaderValue::Table(origin)) = dead.properties.headers.get(ORIGIN) else {
+            panic!("kept apart")
+        };
+        assert_eq!(origin.get("expiration"), Some(&HeaderValue::Text("60000".into())));
+    }
+
+    #[test]
+    fn the_highest_count_is_believed() {
+        let with = |own: i64, delivery: Option<u64>, deaths: &[i64], sqs: Option<&str>| {
+            let mut properties = Properties::default();
+            properties.headers.set(ATTEMPT, HeaderValue::I64(own));
+            let deaths = deaths.iter().map(|count| {
+                HeaderValue::Table([("count".to_owned(), HeaderValue::I64(*count))].into_iter().collect())
+            });
+            properties.headers.set("x-death", HeaderValue::Array(deaths.collect()));
+            let mut job = job(properties);
+            job.envelope.delivery_count = delivery;
+            job.envelope.system = sqs
+                .map(|count| ("ApproximateReceiveCount".to_owned(), count.to_owned()))
+                .into_iter()
+                .collect();
+            receive(job, 0).spent
+        };
+        assert_eq!(with(0, None, &[], None), 0);
+        assert_eq!(with(4, Some(2), &[1, 1], Some("3")), 4);
+        assert_eq!(with(1, Some(5), &[1, 1], Some("3")), 5);
+        assert_eq!(with(1, Some(2), &[3, 4], Some("3")), 7);
+        assert_eq!(with(1, Some(2), &[1], Some("9")), 8);
+        assert_eq!(with(-7, None, &[-2, i64::MAX], Some("x")), u32::MAX);
+    }
+
+    #[test]
+    fn where_headers_are_few_the_reason_is_one_of_them() {
+        let mut properties = Properties::default();
+        for at in 0..9 {
+            properties.headers.set(format!("h{at}"), HeaderValue::I64(at));
+        }
+        let reason = Reason { class: Class::Rejected, text: "no".into(), failure: None };
+        let dead = |properties: &Properties| {
+            within(dead_letter_copy(&receive(job(properties.clone()), 1), &reason, 1, 2), Some(10))
+        };
+        let copy = dead(&properties);
+        assert_eq!(copy.properties.headers.len(), 10);
+        let Some(HeaderValue::Text(text)) = copy.properties.headers.get(REASON) else {
+            panic!("it is there")
+        };
+        let told: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!((&told["reason"], &told["attempts"]), (&"no".into(), &1.into()));
+        properties.headers.set("h9", HeaderValue::I64(9));
+        assert_eq!(dead(&properties).properties.headers, properties.headers);
+        let few = Properties::default();
+        assert!(
+            within(dead_letter_copy(&receive(job(few), 1), &reason, 1, 2), None)
+                .properties
+                .headers
+                .get(REASON)
+                .is_none()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_is_too_strange_to_be_received(
+            own in any::<i64>(), origin in proptest::collection::vec((".{0,8}", any::<i64>()), 0..5),
+        ) {
+            let mut properties = Properties::default();
+            properties.headers.set(ATTEMPT, HeaderValue::I64(own));
+            let origin: Headers =
+                origin.into_iter().map(|(name, value)| (name, HeaderValue::I64(value))).collect();
+            properties.headers.set(ORIGIN, HeaderValue::Table(origin));
+            let received = receive(job(properties), 3);
+            prop_assert!(received.job.message.properties.headers.is_empty());
+        }
+    }
+}

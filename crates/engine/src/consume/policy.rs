@@ -1,0 +1,178 @@
+//! Outcome and attempt to decision: pure, and the only place where it is decided.
+
+use std::time::Duration;
+
+use super::plan::Retry;
+use crate::failure::Failure;
+use crate::outcome::Outcome;
+
+/// The longest pause somebody may ask for with `Retry-After`.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How far a pause may be from the schedule's, as a share of it.
+pub const JITTER: f64 = 0.2;
+
+/// What is done about an outcome.
+#[derive(Debug, Clone)]
+pub enum Decision {
+    /// The message is done with.
+    Ack,
+    /// It is thrown away on purpose.
+    Drop,
+    /// It is tried again.
+    Retry {
+        /// After this long.
+        after: Duration,
+        /// Why.
+        failure: Failure,
+    },
+    /// It is given up.
+    DeadLetter(Reason),
+}
+
+/// Why a message is given up.
+#[derive(Debug, Clone)]
+pub struct Reason {
+    /// Which kind of reason it is.
+    pub class: Class,
+    /// In words.
+    pub text: String,
+    /// What failed, where something did.
+    pub failure: Option<Failure>,
+}
+
+/// The kinds of reasons to give a message up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The handler said that it will never work, or the message is not what the consumer takes.
+    Rejected,
+    /// It failed as often as it may.
+    Exhausted,
+    /// It waited longer than it may.
+    Expired,
+    /// The process died with it too often.
+    Crashed,
+    /// It failed, and may not run again.
+    Error,
+    /// It may have run before, nobody knows how that ended, and it may not run again.
+    Unknown,
+}
+
+impl Class {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::Rejected => "rejected",
+            Class::Exhausted => "exhausted",
+            Class::Expired => "expired",
+            Class::Crashed => "crashed",
+            Class::Error => "error",
+            Class::Unknown => "unknown",
+        }
+    }
+}
+
+/// What is done about the outcome of attempt `number` (from 1). `dice` is a number from 0 to 1 that spreads retries.
+pub fn decide(outcome: Outcome, number: u32, retry: &Retry, allow_redelivery: bool, dice: f64) -> Decision {
+    let failure = match outcome {
+        Outcome::Ok => return Decision::Ack,
+        Outcome::Drop => return Decision::Drop,
+        Outcome::Reject(failure) => return give_up(Class::Rejected, failure.to_string(), failure),
+        Outcome::Retry(failure) => failure,
+    };
+    if !allow_redelivery {
+        let text = format!("error, and it may not run again: {failure}");
+        return give_up(Class::Error, text, failure);
+    }
+    let Some(step) = retry.delays.get(number.saturating_sub(1) as usize) else {
+        let text = format!("failed {number} {}: {failure}", if number == 1 { "time" } else { "times" });
+        return give_up(Class::Exhausted, text, failure);
+    };
+    let scheduled = jittered(*step, dice);
+    let after = match failure.retry_after {
+        Some(asked) if asked > *step => asked.min(RETRY_AFTER_MAX).max(scheduled),
+        Some(_) | None => scheduled,
+    };
+    Decision::Retry { after, failure }
+}
+
+fn give_up(class: Class, text: String, failure: Failure) -> Decision {
+    Decision::DeadLetter(Reason { class, text, failure: Some(failure) })
+}
+
+/// A pause spread by [`JITTER`] to both sides.
+pub fn jittered(step: Duration, dice: f64) -> Duration {
+    step.mul_f64(1.0 - JITTER + 2.0 * JITTER * dice.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codes;
+    use crate::failure::FailureKind;
+
+    fn failure(retry_after: Option<u64>) -> Failure {
+        let failure = Failure::new(FailureKind::Throttled, codes::BROKER_BLOCKED, "call it");
+        Failure { retry_after: retry_after.map(Duration::from_secs), ..failure }
+    }
+
+    fn shown(decision: &Decision) -> String {
+        match decision {
+            Decision::Ack => "ack".into(),
+            Decision::Drop => "drop".into(),
+            Decision::Retry { after, .. } => format!("retry {}", after.as_secs_f64()),
+            Decision::DeadLetter(reason) => reason.class.as_str().into(),
+        }
+    }
+
+    #[test]
+    fn each_outcome_has_its_decision() {
+        use Outcome::{Drop, Ok, Reject, Retry as Again};
+        let table: [(Outcome, u32, bool, &str); 14] = [
+            (Ok, 1, true, "ack"),
+            (Ok, 99, false, "ack"),
+            (Drop, 1, true, "drop"),
+            (Reject(failure(None)), 1, true, "rejected"),
+            (Reject(failure(Some(60))), 1, false, "rejected"),
+            (Again(failure(None)), 1, true, "retry 10"),
+            (Again(failure(None)), 2, true, "retry 30"),
+            (Again(failure(None)), 8, true, "retry 14400"),
+            (Again(failure(None)), 9, true, "exhausted"),
+            (Again(failure(None)), u32::MAX, true, "exhausted"),
+            (Again(failure(None)), 1, false, "error"),
+            // Shorter than the step: the step. Longer: as asked. Longer than a day: a day.
+            (Again(failure(Some(5))), 1, true, "retry 10"),
+            (Again(failure(Some(60))), 1, true, "retry 60"),
+            (Again(failure(Some(1_000_000))), 1, true, "retry 86400"),
+        ];
+        for (outcome, number, again, expected) in table {
+            let decision = decide(outcome.clone(), number, &Retry::default(), again, 0.5);
+            assert_eq!(shown(&decision), expected, "{outcome:?} of attempt {number}");
+        }
+    }
+
+    #[test]
+    fn without_delays_the_first_failure_is_the_last() {
+        let retry = Retry { delays: Vec::new(), ..Retry::default() };
+        let decision = decide(Outcome::Retry(failure(None)), 1, &retry, true, 0.5);
+        assert_eq!(shown(&decision), "exhausted");
+    }
+
+    proptest! {
+        #[test]
+        fn a_pause_is_the_step_give_or_take_a_fifth_and_never_less_than_asked(
+            number in 1u32..9, dice in 0.0f64..=1.0, asked in proptest::option::of(0u64..200_000),
+        ) {
+            let retry = Retry::default();
+            let step = retry.delays[number as usize - 1];
+            let Decision::Retry { after, .. } =
+                decide(Outcome::Retry(failure(asked)), number, &retry, true, dice)
+            else { panic!("it is tried again") };
+            prop_assert!(after >= step.mul_f64(0.799));
+            let asked = Duration::from_secs(asked.unwrap_or(0)).min(RETRY_AFTER_MAX);
+            prop_assert!(after >= asked || asked <= step);
+            prop_assert!(after <= step.mul_f64(1.201).max(asked));
+        }
+    }
+}

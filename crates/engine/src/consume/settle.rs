@@ -1,0 +1,330 @@
+//! Decision to copy, confirm, ack. The only place that settles.
+//!
+//! What cannot be confirmed, recorded or parked is tried again with back-off, and the message stays unsettled meanwhile: its
+//! place among the messages worked on is taken, which is the back-pressure. It ends early only where the channel that
+//! delivered it is gone (then the broker gives it out again, and a copy would be one too many), or where the process stops
+//! and will wait no longer.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use crate::delivery::{Settlement, Unsettled};
+use crate::failure::{Failure, FailureKind};
+use crate::message::{Outbound, Receipt, Route};
+use crate::ports::{NewParked, ParkedId};
+
+use super::copies::{self, Received};
+use super::plan::{DeadLetter, Ordering, RetryMode};
+use super::policy::{Decision, Reason};
+use super::retry::{Mechanism, delay_queue};
+use super::work::{Item, Shared};
+
+/// The first pause after something failed that must not.
+const BACK_OFF_MIN: Duration = Duration::from_secs(1);
+/// The longest.
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+
+/// How settling ended.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// As decided; nothing of it is left here.
+    Done,
+    /// It is in the parking lot.
+    Parked,
+    /// The channel that delivered it is gone.
+    Late,
+    /// It went back to the queue, because the process stops.
+    HandedBack,
+}
+
+/// Why something that is tried again and again ended without success.
+enum Cut {
+    Late,
+    Stopping,
+}
+
+/// Does what was decided.
+pub(super) async fn settle(shared: &Shared, item: Item, decision: &Decision) -> Settled {
+    let mut item = item;
+    if shared.plan.auto_ack && item.parked.is_none() {
+        return Settled::Done; // it was acknowledged on receipt
+    }
+    let done = match decision {
+        Decision::Ack | Decision::Drop => Ok(Told::Ack),
+        Decision::DeadLetter(reason) => dead_letter(shared, &item, reason).await,
+        Decision::Retry { after, .. } => retry(shared, &item, *after).await,
+    };
+    match done {
+        Ok(Told::Nothing) => Settled::Parked,
+        Ok(Told::Parked) => match tell(item.unsettled.take(), Settlement::Ack).await {
+            Ok(()) => Settled::Parked,
+            Err(_) => Settled::Late,
+        },
+        Ok(Told::Ack) => finish(shared, item, Settlement::Ack).await,
+        Ok(Told::Broker(how)) => finish(shared, item, how).await,
+        Err(Cut::Late) => Settled::Late,
+        Err(Cut::Stopping) => {
+            // One that is parked stays where it is.
+            give_back(item.unsettled.take()).await;
+            Settled::HandedBack
+        }
+    }
+}
+
+/// What is to be told of the original.
+enum Told {
+    /// That it is done with.
+    Ack,
+    /// That it is done with; it is in the parking lot.
+    Parked,
+    /// Something else.
+    Broker(Settlement),
+    /// It has none: it stays in the parking lot.
+    Nothing,
+}
+
+/// Tells whoever has the message that this is over.
+async fn finish(shared: &Shared, mut item: Item, how: Settlement) -> Settled {
+    let Some(id) = item.parked else {
+        return match tell(item.unsettled.take(), how).await {
+            Ok(()) => Settled::Done,
+            Err(_) => Settled::Late,
+        };
+    };
+    let removed = again(shared, None, || async { shared.ports.parking.remove(id).await }).await;
+    match removed {
+        Ok(()) => Settled::Done,
+        Err(Cut::Late | Cut::Stopping) => Settled::HandedBack,
+    }
+}
+
+async fn tell(unsettled: Option<Unsettled>, how: Settlement) -> Result<(), Failure> {
+    match unsettled {
+        Some(unsettled) => unsettled.settle(how).await,
+        None => Ok(()), // acknowledged on receipt
+    }
+}
+
+async fn dead_letter(shared: &Shared, item: &Item, reason: &Reason) -> Result<Told, Cut> {
+    let received = &item.received;
+    let attempts = item.attempts();
+    match &shared.plan.dead_letter {
+        DeadLetter::Drop => Ok(Told::Ack),
+        DeadLetter::Broker if item.parked.is_none() => Ok(Told::Broker(Settlement::Reject)),
+        DeadLetter::Broker => {
+            let copy = copies::given_up_copy(received, attempts, reason);
+            confirmed(shared, item, || async { Ok(()) }, copy).await?;
+            Ok(Told::Ack)
+        }
+        DeadLetter::Queue(queue) => {
+            let now = shared.ports.clock.now_ms();
+            let message = copies::dead_letter_copy(received, reason, attempts, now);
+            let message = copies::within(message, shared.ports.broker.headers_max());
+            let copy = Outbound { route: Route::Queue(queue.clone()), message };
+            confirmed(shared, item, || async { shared.ports.broker.ensure_queue(queue).await }, copy).await?;
+            Ok(Told::Ack)
+        }
+    }
+}
+
+async fn retry(shared: &Shared, item: &Item, after: Duration) -> Result<Told, Cut> {
+    let plan = &shared.plan;
+    if let Some(id) = item.parked {
+        delay_parked(shared, id, item.attempts(), after).await?;
+        return Ok(Told::Nothing);
+    }
+    let can_delay = item.unsettled.as_ref().is_some_and(|unsettled| unsettled.can_delay(after));
+    let ordered = !matches!(plan.ordering, Ordering::None);
+    match plan.retry.mode {
+        RetryMode::Requeue => {
+            shared.status.retries_by(Mechanism::Requeue);
+            return Ok(Told::Broker(Settlement::Requeue));
+        }
+        RetryMode::Auto | RetryMode::Visibility if can_delay => {
+            shared.status.retries_by(Mechanism::Visibility);
+            return Ok(Told::Broker(Settlement::Delay(after)));
+        }
+        // What came behind must not overtake it on its way through another queue.
+        RetryMode::Auto | RetryMode::DelayQueues if !ordered => {
+            if by_delay_queue(shared, item, after).await? {
+                return Ok(Told::Ack);
+            }
+        }
+        RetryMode::Auto | RetryMode::DelayQueues | RetryMode::Visibility | RetryMode::Parking => {
+            if shared.status.mechanism().is_none() {
+                shared.status.retries_by(Mechanism::Parking { instead: None });
+            }
+        }
+    }
+    park(shared, item, after).await?;
+    Ok(Told::Parked)
+}
+
+/// Publishes the copy to the queue that leads back. `false`: the broker will have no such queue.
+async fn by_delay_queue(shared: &Shared, item: &Item, after: Duration) -> Result<bool, Cut> {
+    if let Some(Mechanism::Parking { instead: Some(_) }) = shared.status.mechanism() {
+        return Ok(false);
+    }
+    let plan = &shared.plan;
+    let queue = delay_queue(&plan.queue, &plan.retry.delays, after);
+    let explicit = plan.retry.mode == RetryMode::DelayQueues;
+    let mut refused = None;
+    let is_there = |name| shared.declared.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
+    let declared = again(shared, item.unsettled.as_ref(), || async {
+        if is_there(&queue.name) {
+            return Ok(Ok(()));
+        }
+        match shared.ports.broker.declare_delay_queue(&queue).await {
+            Err(failure)
+                if !explicit && matches!(failure.kind, FailureKind::Refused | FailureKind::Invalid) =>
+            {
+                Ok(Err(failure))
+            }
+            other => other.map(Ok),
+        }
+    });
+    match declared.await? {
+        Ok(()) => {
+            shared.declared.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.name.clone());
+            shared.status.retries_by(Mechanism::DelayQueues);
+        }
+        Err(failure) => refused = Some(failure),
+    }
+    if refused.is_some() {
+        shared.status.retries_by(Mechanism::Parking { instead: refused });
+        return Ok(false);
+    }
+    let mut copy = copies::retry_copy(&item.received, item.attempts(), Route::Queue(queue.name.clone()));
+    copy.message.properties.expiration = Some(after.as_millis().to_string());
+    let declare = || async { shared.ports.broker.declare_delay_queue(&queue).await };
+    confirmed(shared, item, declare, copy).await?;
+    Ok(true)
+}
+
+async fn park(shared: &Shared, item: &Item, after: Duration) -> Result<(), Cut> {
+    let parked = NewParked {
+        job: item.received.job.clone(),
+        spent: item.attempts(),
+        first_at_ms: item.received.first_at_ms,
+        due_ms: due_ms(shared, after),
+        lane: item.lane.clone(),
+    };
+    let park = || async { shared.ports.parking.park(&shared.plan.name, &parked).await };
+    let id = again(shared, item.unsettled.as_ref(), park).await?;
+    // Between parking and acking the channel may have gone: then the broker gives it out again, and this one is too many.
+    if item.unsettled.as_ref().is_some_and(|unsettled| !unsettled.alive()) {
+        again(shared, None, || async { shared.ports.parking.remove(id).await }).await?;
+        return Err(Cut::Late);
+    }
+    Ok(())
+}
+
+async fn delay_parked(shared: &Shared, id: ParkedId, spent: u32, after: Duration) -> Result<(), Cut> {
+    let due = due_ms(shared, after);
+    again(shared, None, || async { shared.ports.parking.delay(id, spent, due).await }).await
+}
+
+fn due_ms(shared: &Shared, after: Duration) -> i64 {
+    let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+    shared.ports.clock.now_ms().saturating_add(after)
+}
+
+/// Gives a message back to its queue. One that is parked stays parked.
+pub(super) async fn hand_back(shared: &Shared, mut item: Item) {
+    if !item.handled && item.parked.is_none() && !shared.plan.allow_redelivery {
+        shared.ports.in_flight.unstarted(item.print);
+    }
+    give_back(item.unsettled.take()).await;
+}
+
+/// Gives a message back to its queue.
+pub(super) async fn give_back(unsettled: Option<Unsettled>) {
+    tell(unsettled, Settlement::Requeue).await.ok(); // if the channel is gone the broker has it back already
+}
+
+/// Acknowledges a message of which nothing is left to be done with the broker: on receipt, or because it is parked.
+///
+/// # Errors
+/// The channel is gone: the broker gives it out again.
+pub(super) async fn acknowledge(unsettled: Option<Unsettled>) -> Result<(), Failure> {
+    tell(unsettled, Settlement::Ack).await
+}
+
+/// Publishes a copy until it is confirmed. `prepare` makes its queue where that is missing.
+async fn confirmed<P, F>(shared: &Shared, item: &Item, prepare: P, copy: Outbound) -> Result<(), Cut>
+where
+    P: Fn() -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
+    let copy = [copy];
+    again(shared, item.unsettled.as_ref(), || async {
+        let receipts = shared.ports.broker.publish(&copy).await;
+        match receipts.into_iter().next() {
+            Some(Receipt::Accepted(_)) => Ok(()),
+            Some(Receipt::Refused(failure)) => {
+                if matches!(failure.kind, FailureKind::NotFound | FailureKind::Unroutable) {
+                    prepare().await?;
+                }
+                Err(failure)
+            }
+            Some(Receipt::Unknown(failure)) => Err(failure),
+            None => Err(Failure::internal("publish a copy").detail("the broker gave no receipt")),
+        }
+    })
+    .await
+}
+
+/// Does something until it succeeds, with back-off in between. The first pause after a missing queue was made is short.
+async fn again<T, F: Future<Output = Result<T, Failure>>>(
+    shared: &Shared,
+    unsettled: Option<&Unsettled>,
+    what: impl Fn() -> F,
+) -> Result<T, Cut> {
+    let mut pause = BACK_OFF_MIN;
+    let mut troubled = false;
+    loop {
+        if unsettled.is_some_and(|unsettled| !unsettled.alive()) {
+            return Err(Cut::Late);
+        }
+        match what().await {
+            Ok(done) => {
+                if troubled {
+                    shared.status.troubled(None);
+                }
+                return Ok(done);
+            }
+            Err(failure) => {
+                if !troubled {
+                    tracing::warn!(
+                        consumer = &*shared.plan.name,
+                        failure = failure.line(),
+                        "a message stays unsettled until this works"
+                    );
+                }
+                troubled = true;
+                shared.status.troubled(Some(failure));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Nothing was taken: the message is handed back.
+            () = shared.abandon.cancelled() => return Err(Cut::Stopping),
+        }
+        pause = (pause * 2).min(BACK_OFF_MAX);
+    }
+}
+
+/// Records something that must be on record before the message is settled; as [`settle`], until it works. Also what comes
+/// late is recorded.
+pub(super) async fn recorded<T, F: Future<Output = Result<T, Failure>>>(
+    shared: &Shared,
+    what: impl Fn() -> F,
+) -> Option<T> {
+    again(shared, None, what).await.ok()
+}
+
+/// A message that came back to be rejected: what is known of why.
+pub(super) fn given_up_before(received: &Received) -> Option<Reason> {
+    let text = received.given_up.clone()?;
+    Some(Reason { class: super::policy::Class::Exhausted, text, failure: None })
+}

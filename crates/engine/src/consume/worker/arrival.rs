@@ -1,0 +1,77 @@
+//! A message that came: its lane, and whether it is given up before it is handled.
+
+use super::{CRASHES_MAX, Worker};
+use crate::codes;
+use crate::consume::copies::Received;
+use crate::consume::lanes::Lane;
+use crate::consume::plan::{ConsumePlan, Ordering};
+use crate::consume::policy::{Class, Reason};
+use crate::consume::settle::given_up_before;
+use crate::delivery::Job;
+use crate::failure::{Failure, FailureKind};
+
+impl Worker {
+    /// The lane of a message, and why it is given up before it is handled, if it is.
+    pub(super) async fn judged(
+        &self,
+        received: &Received,
+        print: u128,
+        crashes: u32,
+    ) -> (Lane, Option<Reason>) {
+        let plan = &self.shared.plan;
+        let (lane, no_key) = match &plan.ordering {
+            Ordering::None => (None, None),
+            Ordering::Queue => (Some("".into()), None),
+            Ordering::Key(key_of) => match key_of.key(&received.job, received.received_at_ms).await {
+                Ok(key) => (Some(key.into()), None),
+                Err(failure) => (None, Some(rejected(failure))),
+            },
+        };
+        let reason = given_up_before(received)
+            .or_else(|| too_large(plan, &received.job))
+            .or_else(|| not_text(plan, &received.job))
+            .or(no_key)
+            .or_else(|| self.may_have_run(received, print, crashes));
+        (lane, reason)
+    }
+
+    pub(super) fn may_have_run(&self, received: &Received, print: u128, crashes: u32) -> Option<Reason> {
+        let reason = |class, text: String| Some(Reason { class, text, failure: None });
+        let again = self.shared.plan.allow_redelivery;
+        if crashes >= CRASHES_MAX || (crashes > 0 && !again) {
+            let times = if crashes == 1 { "once".to_owned() } else { format!("{crashes} times") };
+            return reason(Class::Crashed, format!("the process died {times} while it handled the message"));
+        }
+        let envelope = &received.job.envelope;
+        let counted = envelope.delivery_count.unwrap_or(0) > 0
+            || envelope.system.get("ApproximateReceiveCount").is_some_and(|count| count != "1");
+        if again || !(envelope.redelivered || counted) || self.shared.ports.in_flight.take_unstarted(print) {
+            return None;
+        }
+        reason(Class::Unknown, "unknown outcome: it was delivered before, and may not run again".to_owned())
+    }
+}
+
+fn rejected(failure: Failure) -> Reason {
+    Reason { class: Class::Rejected, text: failure.to_string(), failure: Some(failure) }
+}
+
+fn too_large(plan: &ConsumePlan, job: &Job) -> Option<Reason> {
+    let bytes = job.message.body.len() as u64;
+    if bytes <= plan.message_bytes_max {
+        return None;
+    }
+    let failure = Failure::new(FailureKind::Invalid, codes::MESSAGE_TOO_LARGE, "take a message")
+        .detail(format!("the body has {bytes} bytes, `max_message_size` is {}", plan.message_bytes_max));
+    Some(Reason { class: Class::Rejected, text: "too large".to_owned(), failure: Some(failure) })
+}
+
+fn not_text(plan: &ConsumePlan, job: &Job) -> Option<Reason> {
+    if plan.binary || std::str::from_utf8(&job.message.body).is_ok() {
+        return None;
+    }
+    let failure = Failure::new(FailureKind::Invalid, codes::NOT_TEXT, "take a message")
+        .detail("the body is not UTF-8")
+        .remedy("set `binary: true` on the trigger, and the body comes as base64");
+    Some(Reason { class: Class::Rejected, text: "not text".to_owned(), failure: Some(failure) })
+}

@@ -1,0 +1,155 @@
+//! The document that a pipeline receives: a message with all that came with it, as JSON.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::codes;
+use crate::delivery::Job;
+use crate::failure::{Failure, FailureKind};
+use crate::message::{HeaderValue, Headers, Properties};
+use crate::outcome::Attempt;
+
+/// How the body of a message is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyForm {
+    /// As text, which must be UTF-8.
+    Text,
+    /// As base64.
+    Base64,
+}
+
+/// The document of a message.
+///
+/// # Errors
+/// The body is to be text and is not UTF-8.
+pub fn document(job: &Job, attempt: &Attempt, form: BodyForm) -> Result<Value, Failure> {
+    let envelope = &job.envelope;
+    let mut enveloped = json!({
+        "deliveryTag": envelope.delivery_tag,
+        "exchange": envelope.exchange,
+        "routingKey": envelope.routing_key,
+        "queue": envelope.queue,
+        "redelivered": envelope.redelivered,
+        "attempt": attempt.number,
+        "consumerTag": envelope.consumer_tag,
+        "receivedAt": time(attempt.received_at_ms),
+    });
+    if let Value::Object(known) = &mut enveloped {
+        for (name, value) in &envelope.system {
+            known.entry(name.clone()).or_insert_with(|| value.clone().into());
+        }
+    }
+    Ok(json!({
+        "body": body(&job.message.body, form)?,
+        "properties": properties(&job.message.properties),
+        "headers": headers(&job.message.properties.headers),
+        "envelope": enveloped,
+    }))
+}
+
+/// The body in its form.
+///
+/// # Errors
+/// It is to be text and is not UTF-8.
+pub fn body(body: &[u8], form: BodyForm) -> Result<String, Failure> {
+    match form {
+        BodyForm::Base64 => Ok(STANDARD.encode(body)),
+        BodyForm::Text => match std::str::from_utf8(body) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(error) => Err(Failure::new(FailureKind::Invalid, codes::NOT_TEXT, "not text")
+                .detail(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
+                .remedy("set `binary: true` in the trigger; the body is then base64")),
+        },
+    }
+}
+
+fn properties(properties: &Properties) -> Value {
+    json!({
+        "appId": properties.app_id,
+        // AMQP 0-9-1 took these out; they are here because their names are.
+        "classId": null,
+        "clusterId": null,
+        "contentEncoding": properties.content_encoding,
+        "contentType": properties.content_type,
+        "correlationId": properties.correlation_id,
+        "deliveryMode": if properties.persistent { 2 } else { 1 },
+        "expiration": properties.expiration,
+        "messageId": properties.message_id,
+        "priority": properties.priority,
+        "replyTo": properties.reply_to,
+        "type": properties.kind,
+        "userId": properties.user_id,
+        "timestamp": properties.timestamp,
+    })
+}
+
+fn headers(headers: &Headers) -> Value {
+    Value::Object(headers.iter().map(|(name, value)| (name.to_owned(), header(value))).collect::<Map<_, _>>())
+}
+
+/// A header with the type nearest to its own. What JSON cannot hold (NaN, an infinity) is null.
+pub fn header(value: &HeaderValue) -> Value {
+    match value {
+        HeaderValue::Void => Value::Null,
+        HeaderValue::Bool(value) => (*value).into(),
+        HeaderValue::I8(value) => (*value).into(),
+        HeaderValue::U8(value) => (*value).into(),
+        HeaderValue::I16(value) => (*value).into(),
+        HeaderValue::U16(value) => (*value).into(),
+        HeaderValue::I32(value) => (*value).into(),
+        HeaderValue::U32(value) => (*value).into(),
+        HeaderValue::I64(value) => (*value).into(),
+        // By its shortest digits: 0.1 is 0.1 and not 0.10000000149.
+        HeaderValue::F32(value) => value.to_string().parse::<f64>().map_or(Value::Null, Value::from),
+        HeaderValue::F64(value) => (*value).into(),
+        HeaderValue::Decimal { scale, value } => decimal(*scale, *value),
+        HeaderValue::Text(text) => text.as_str().into(),
+        HeaderValue::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => text.into(),
+            Err(_) => STANDARD.encode(bytes).into(),
+        },
+        HeaderValue::Timestamp(seconds) => (*seconds).into(),
+        HeaderValue::Array(values) => values.iter().map(header).collect(),
+        HeaderValue::Table(table) => headers(table),
+    }
+}
+
+fn decimal(scale: u8, value: u32) -> Value {
+    let scale = usize::from(scale);
+    let digits = format!("{value:0>width$}", width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    let text = if scale == 0 { whole.to_owned() } else { format!("{whole}.{fraction}") };
+    serde_json::from_str(&text).map_or(Value::Null, Value::Number)
+}
+
+/// The other way: a JSON value as a header.
+pub fn header_of(value: &Value) -> HeaderValue {
+    match value {
+        Value::Null => HeaderValue::Void,
+        Value::Bool(value) => HeaderValue::Bool(*value),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => HeaderValue::I64(whole),
+            None => match number.as_f64() {
+                // Digits that a float would change stay text.
+                Some(float) if number.as_u64().is_none() => HeaderValue::F64(float),
+                _ => HeaderValue::Text(number.to_string()),
+            },
+        },
+        Value::String(text) => HeaderValue::Text(text.clone()),
+        Value::Array(items) => HeaderValue::Array(items.iter().map(header_of).collect()),
+        Value::Object(entries) => {
+            HeaderValue::Table(entries.iter().map(|(name, value)| (name.clone(), header_of(value))).collect())
+        }
+    }
+}
+
+/// A moment, as RFC 3339 with milliseconds.
+pub fn time(ms: i64) -> String {
+    match Timestamp::from_millisecond(ms) {
+        Ok(time) => format!("{time:.3}"),
+        // Out of the range of years that have a name.
+        Err(_) => ms.to_string(),
+    }
+}

@@ -1,0 +1,370 @@
+//! Expressions: jq, by the `jaq` crates, with values and bounds of our own.
+//!
+//! An expression is compiled once, when the configuration is read, and evaluated for each message. It is trusted to be meant
+//! well and not to be right: whatever it does with a message, it ends. An evaluation gets a [`meter`] of steps, bytes, stack and
+//! nesting. It first runs where it is asked, with a small allowance that no worker thread notices; one that needs more begins again
+//! (expressions have no effects) on a thread of its own, with a deep stack and a large allowance, and ends there when nobody
+//! waits for it any more, such as at the deadline of a message.
+
+mod library;
+mod meter;
+mod number;
+mod operators;
+mod value;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jaq_core::data::HasLut;
+use jaq_core::load::{Arena, File, Loader, lex, span};
+use jaq_core::{Compiler, Ctx, DataT, Filter, Lut, Vars};
+use serde_json::Value;
+use tokio::sync::{Semaphore, oneshot};
+
+use meter::{Allowance, Exhausted, Stopped, metered};
+use value::Val;
+
+pub use meter::DEPTH_MAX;
+
+/// The longest expression. Parsing one takes stack in proportion to it.
+pub const EXPRESSION_BYTES_MAX: usize = 16 << 10;
+/// The largest result, as JSON text in bytes (about).
+pub const RESULT_BYTES_MAX: u64 = 16 << 20;
+
+/// Expressions up to this length are parsed where they stand.
+const SHORT_BYTES_MAX: usize = 64;
+/// The stack to parse the longest expression with; touched only as far as it is needed.
+const PARSE_STACK: usize = 256 << 20;
+/// The stack of a long evaluation, and how much of it may be used.
+const LONG_STACK: usize = 64 << 20;
+
+/// What is evaluated where it is asked: a few milliseconds.
+const SHORT: Allowance = Allowance { steps: 20_000, bytes: 4 << 20, stack: 192 << 10 };
+/// What is evaluated on a thread of its own: some ten seconds.
+const LONG: Allowance = Allowance { steps: 100_000_000, bytes: 256 << 20, stack: LONG_STACK - (8 << 20) };
+/// Long evaluations at once; each may hold [`LONG`] bytes.
+static LONG_TURNS: Semaphore = Semaphore::const_new(4);
+
+/// What evaluations are made of.
+struct Evaluation;
+
+/// What an evaluation can see besides its input.
+#[derive(Clone, Copy)]
+struct Data<'a> {
+    lut: &'a Lut<Evaluation>,
+    now_ms: i64,
+}
+
+impl DataT for Evaluation {
+    type V<'a> = Val;
+    type Data<'a> = Data<'a>;
+}
+
+impl<'a> HasLut<'a, Evaluation> for Data<'a> {
+    /// The interpreter asks at each step.
+    fn lut(&self) -> &'a Lut<Evaluation> {
+        meter::step();
+        self.lut
+    }
+}
+
+/// A compiled expression. Clones share it.
+#[derive(Clone)]
+pub struct Expression(Arc<Compiled>);
+
+struct Compiled {
+    text: String,
+    filter: Filter<Evaluation>,
+    reads_steps: bool,
+    reads_message: bool,
+}
+
+/// Why a text is no expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// One sentence without its place.
+    pub message: String,
+    /// The byte where it stands.
+    pub at: usize,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+/// What an expression sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// `.`
+    pub input: &'a Arc<Value>,
+    /// `$steps`: an object of the results of earlier steps, by their ids.
+    pub steps: &'a Arc<Value>,
+    /// `$message`
+    pub message: &'a Arc<Value>,
+    /// `now`, in milliseconds since the epoch.
+    pub now_ms: i64,
+}
+
+/// Why an evaluation has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EvaluationError {
+    /// The expression failed.
+    #[error("{0}")]
+    Failed(String),
+    /// The result is NaN or an infinity, or holds one.
+    #[error("the result holds NaN or an infinity, which JSON cannot hold")]
+    NotFinite,
+    /// It yielded nothing.
+    #[error("the expression yields nothing")]
+    Nothing,
+    /// It yielded more than one result.
+    #[error("the expression yields more than one result")]
+    Several,
+    /// It took too long or made too much.
+    #[error("the expression was stopped: {0}")]
+    Stopped(&'static str),
+    /// The interpreter failed.
+    #[error("the interpreter failed over the expression")]
+    Broken,
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.0.text).finish()
+    }
+}
+
+impl Expression {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// It is not jq, or names what does not exist; all faults that were found.
+    pub fn compile(text: &str) -> Result<Expression, Vec<SyntaxError>> {
+        let fault = |message: &str, hint: &str| {
+            vec![SyntaxError { message: message.to_owned(), at: 0, hint: Some(hint.to_owned()) }]
+        };
+        if text.len() > EXPRESSION_BYTES_MAX {
+            let message = format!("the expression has more than {EXPRESSION_BYTES_MAX} bytes");
+            return Err(fault(&message, "split it over several `map` steps"));
+        }
+        if text.len() <= SHORT_BYTES_MAX {
+            return compile(text);
+        }
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("expression".to_owned()).stack_size(PARSE_STACK);
+            match thread.spawn_scoped(scope, || compile(text)).map(|running| running.join()) {
+                Ok(Ok(compiled)) => compiled,
+                Ok(Err(_)) => Err(fault("the parser failed over this expression", "write it in another way")),
+                Err(_) => Err(fault("the system gives no thread to parse this expression", "try again")),
+            }
+        })
+    }
+
+    /// The text it was compiled from.
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The one result.
+    ///
+    /// # Errors
+    /// It failed, was stopped, or has no or several results.
+    pub async fn one(&self, scope: &Scope<'_>) -> Result<Value, EvaluationError> {
+        let mut results = self.evaluate(scope, 2).await?;
+        match (results.pop(), results.pop()) {
+            (None, _) => Err(EvaluationError::Nothing),
+            (Some(one), None) => Ok(one),
+            (Some(_), Some(_)) => Err(EvaluationError::Several),
+        }
+    }
+
+    /// Whether the first result is neither false nor null; no result is false.
+    ///
+    /// # Errors
+    /// It failed or was stopped.
+    pub async fn holds(&self, scope: &Scope<'_>) -> Result<bool, EvaluationError> {
+        let results = self.evaluate(scope, 1).await?;
+        Ok(results.first().is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false))))
+    }
+
+    /// The first results, in order.
+    async fn evaluate(&self, scope: &Scope<'_>, at_most: usize) -> Result<Vec<Value>, EvaluationError> {
+        let short = metered(SHORT, None, || self.0.run(scope, at_most));
+        match short {
+            Ok(results) => results,
+            Err(Stopped::Exhausted(Exhausted::Steps | Exhausted::Bytes | Exhausted::Stack)) => {
+                self.evaluate_long(scope, at_most).await
+            }
+            Err(stopped) => Err(stopped.into()),
+        }
+    }
+
+    async fn evaluate_long(&self, scope: &Scope<'_>, at_most: usize) -> Result<Vec<Value>, EvaluationError> {
+        /// Tells the thread when the one who waits is dropped.
+        struct Waiting(Arc<AtomicBool>);
+        impl Drop for Waiting {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        // The semaphore is never closed.
+        let turn = LONG_TURNS.acquire().await.map_err(|_| EvaluationError::Broken)?;
+        let waiting = Waiting(Arc::default());
+        let (compiled, cancelled) = (self.0.clone(), waiting.0.clone());
+        let (input, steps, message) = (scope.input.clone(), scope.steps.clone(), scope.message.clone());
+        let now_ms = scope.now_ms;
+        let (answer, answered) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("expression".to_owned()).stack_size(LONG_STACK);
+        let started = thread.spawn(move || {
+            let scope = Scope { input: &input, steps: &steps, message: &message, now_ms };
+            let result = metered(LONG, Some(cancelled), || compiled.run(&scope, at_most));
+            // Whoever asked may be gone; then nobody needs the answer. The turn is held until here.
+            drop(answer.send(result));
+            drop(turn);
+        });
+        if started.is_err() {
+            return Err(EvaluationError::Stopped("the system gives no thread to evaluate it"));
+        }
+        match answered.await {
+            Ok(Ok(results)) => results,
+            Ok(Err(stopped)) => Err(stopped.into()),
+            Err(_) => Err(EvaluationError::Broken),
+        }
+    }
+}
+
+impl Compiled {
+    fn run(&self, scope: &Scope<'_>, at_most: usize) -> Result<Vec<Value>, EvaluationError> {
+        let variable = |read: bool, value: &Value| if read { Val::of_json(value) } else { Val::Null };
+        let variables =
+            Vars::new([variable(self.reads_steps, scope.steps), variable(self.reads_message, scope.message)]);
+        let data = Data { lut: &self.filter.lut, now_ms: scope.now_ms };
+        let context = Ctx::<Evaluation>::new(data, variables);
+        let outputs = self.filter.id.run((context, Val::of_json(scope.input)));
+        let mut results = Vec::new();
+        for output in outputs.take(at_most) {
+            let value = output.map_err(|exception| match exception.get_err() {
+                Ok(error) => EvaluationError::Failed(cut(error.to_string())),
+                // `halt` and `break` to nowhere; neither can be written.
+                Err(_) => EvaluationError::Broken,
+            })?;
+            results.push(value.to_json().map_err(|value::NotFinite| EvaluationError::NotFinite)?);
+        }
+        Ok(results)
+    }
+}
+
+impl From<Stopped> for EvaluationError {
+    fn from(stopped: Stopped) -> EvaluationError {
+        match stopped {
+            Stopped::Panicked => EvaluationError::Broken,
+            Stopped::Exhausted(exhausted) => EvaluationError::Stopped(match exhausted {
+                Exhausted::Steps => "it took more than 100 million steps",
+                Exhausted::Bytes => "it made more than 256 MiB of values",
+                Exhausted::Stack => "it calls itself too deeply",
+                Exhausted::Depth => "it has arrays and objects more than 128 deep in each other",
+                Exhausted::Cancelled => "nobody waits for it any more",
+            }),
+        }
+    }
+}
+
+/// The longest error that is told.
+const ERROR_CHARS_MAX: usize = 500;
+
+fn cut(text: String) -> String {
+    match text.char_indices().nth(ERROR_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+fn compile(text: &str) -> Result<Expression, Vec<SyntaxError>> {
+    let arena = Arena::default();
+    let modules = Loader::new(library::definitions()).load(&arena, File { code: text, path: () }).map_err(
+        |errors| errors.into_iter().flat_map(|(_, error)| load_faults(text, error)).collect::<Vec<_>>(),
+    )?;
+    let filter = Compiler::default()
+        .with_funs(library::functions())
+        .with_global_vars(["$steps", "$message"])
+        .compile(modules)
+        .map_err(|errors| {
+            let undefined = errors.into_iter().flat_map(|(_, undefined)| undefined);
+            undefined.map(|(name, what)| undefined_fault(text, name, &what)).collect::<Vec<_>>()
+        })?;
+    let reads = |name: &str| text.contains(name);
+    Ok(Expression(Arc::new(Compiled {
+        text: text.to_owned(),
+        filter,
+        reads_steps: reads("$steps"),
+        reads_message: reads("$message"),
+    })))
+}
+
+fn load_faults(text: &str, error: jaq_core::load::Error<&str>) -> Vec<SyntaxError> {
+    use jaq_core::load::Error;
+    let fault = |part: &str, message: String| SyntaxError { message, at: offset(text, part), hint: None };
+    match error {
+        Error::Io(found) => found
+            .into_iter()
+            .map(|(part, _)| SyntaxError {
+                hint: Some("write the definitions into the expression".to_owned()),
+                ..fault(part, "modules cannot be imported".to_owned())
+            })
+            .collect(),
+        Error::Lex(found) => found
+            .into_iter()
+            .map(|(expected, part)| {
+                let expected = match expected {
+                    lex::Expect::Delim(open) => format!("this `{open}` is not closed"),
+                    other => format!("expected {}", other.as_str()),
+                };
+                fault(part, expected)
+            })
+            .collect(),
+        Error::Parse(found) => found
+            .into_iter()
+            .map(|(expected, part)| {
+                let found = match part {
+                    "" => "the end".to_owned(),
+                    part => format!("`{}`", part.chars().take(20).collect::<String>()),
+                };
+                fault(part, format!("expected {}, found {found}", expected.as_str()))
+            })
+            .collect(),
+    }
+}
+
+fn undefined_fault(text: &str, name: &str, what: &jaq_core::compile::Undefined) -> SyntaxError {
+    use jaq_core::compile::Undefined;
+    let at = offset(text, name);
+    let near = |known: &mut dyn Iterator<Item = &str>| {
+        crate::near::nearest(name, known).map(|near| format!("did you mean `{near}`?"))
+    };
+    let (message, hint) = match what {
+        Undefined::Filter(arity) if library::names().iter().any(|known| known == name) => {
+            (format!("`{name}` does not take {arity} arguments"), None)
+        }
+        Undefined::Filter(_) => {
+            (format!("there is no function `{name}`"), near(&mut library::names().iter().map(String::as_str)))
+        }
+        Undefined::Var => {
+            (format!("there is no variable `{name}`"), near(&mut ["$steps", "$message"].into_iter()))
+        }
+        other => (format!("there is no {} `{name}`", other.as_str()), None),
+    };
+    let hint = library::hint(name).map(str::to_owned).or(hint);
+    SyntaxError { message, at, hint }
+}
+
+/// Where a part of a text begins; its end where the part is none of it.
+fn offset(text: &str, part: &str) -> usize {
+    let whole = text.as_bytes().as_ptr_range();
+    let begins = part.as_ptr();
+    if begins < whole.start || begins > whole.end {
+        return text.len();
+    }
+    span(text, part).start.min(text.len())
+}
+
+#[cfg(test)]
+mod tests;

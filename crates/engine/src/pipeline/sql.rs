@@ -1,0 +1,74 @@
+//! `sql`: a statement with parameters, executed once, or once for each of several values, in one transaction.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::outside::SqlCall;
+use super::plan::{Params, SqlStep};
+use super::run::{Done, Runner, kind_of};
+use super::scope::Scope;
+use super::trouble::Trouble;
+use crate::codes;
+use crate::failure::{Failure, FailureKind};
+
+impl Runner<'_> {
+    /// Executes the statement; its rows and how many it affected become the value.
+    pub async fn sql(self, step: &SqlStep, scope: &Scope) -> Result<Done, Trouble> {
+        let mut sets = Vec::new();
+        match &step.each {
+            None => sets.push(parameters(&step.params, scope).await?),
+            Some(each) => {
+                for item in array("each", scope.one(each).await?)? {
+                    sets.push(parameters(&step.params, &scope.with(Arc::new(item))).await?);
+                }
+            }
+        }
+        let Some(database) = self.outside.databases.get(&step.source) else {
+            return Err(Failure::internal(format!(
+                "execute on source `{}`, which is not there",
+                step.source
+            ))
+            .into());
+        };
+        let times = sets.len();
+        let call = SqlCall {
+            statement: step.statement.clone(),
+            parameters: sets,
+            timeout: step.timeout,
+            rows_max: step.rows_max,
+        };
+        let answer = database.execute(&call).await?;
+        let note = format!(
+            "{} × on {}: {} affected, {} rows",
+            times,
+            step.source,
+            answer.affected,
+            answer.rows.len()
+        );
+        Ok(Done::value(json!({ "rows": answer.rows, "affected": answer.affected })).note(note))
+    }
+}
+
+async fn parameters(params: &Params, scope: &Scope) -> Result<Vec<Value>, Trouble> {
+    match params {
+        Params::Computed(expression) => array("params", scope.one(expression).await?),
+        Params::Listed(expressions) => {
+            let mut values = Vec::with_capacity(expressions.len());
+            for expression in expressions {
+                values.push(scope.one(expression).await?);
+            }
+            Ok(values)
+        }
+    }
+}
+
+fn array(key: &str, value: Value) -> Result<Vec<Value>, Trouble> {
+    match value {
+        Value::Array(items) => Ok(items),
+        other => {
+            let what = format!("`{key}` yields {}, and an array is wanted", kind_of(&other));
+            Err(Failure::new(FailureKind::Invalid, codes::EXPRESSION_FAILED, what).into())
+        }
+    }
+}

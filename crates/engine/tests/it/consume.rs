@@ -1,0 +1,10 @@
+//! The flow of a consumer with ports in memory, under a clock that is moved and not waited for.
+
+mod breaker;
+mod crash;
+mod dying;
+mod ordering;
+mod outcomes;
+mod retries;
+mod settling;
+mod world;

@@ -1,0 +1,150 @@
+//! Copies that are not confirmed, records that cannot be written, channels that are gone.
+
+use std::time::Duration;
+
+use warren_engine::consume::record::MessageStatus;
+use warren_engine::delivery::Settlement;
+use warren_engine::memory::{Event, Fault};
+
+use super::world::{Act, World, passes};
+
+#[tokio::test(start_paused = true)]
+async fn no_confirm_no_ack() {
+    for fault in [Fault::Nack, Fault::NotWritten, Fault::LostConfirm, Fault::LostMessage] {
+        let mut world = World::new().acts([("bad", Act::Reject)]);
+        world.publish(["bad"]).await;
+        world.broker.script([Some(fault); 5]);
+        world.start();
+        world.until("two tries", |world| world.broker.published() >= 3).await;
+        assert_eq!(world.settled("bad"), [], "{fault:?}");
+        assert_eq!(world.broker.unsettled(), 1, "its place is taken");
+        assert!(world.status.trouble().is_some(), "and it shows");
+        world.until_settled().await;
+        assert_eq!(world.settled("bad"), [Settlement::Ack]);
+        assert!(world.depth("dead") >= 1);
+        assert!(world.status.trouble().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_queue_that_is_missing_is_made_or_waited_for() {
+    let mut world = World::new().acts([("bad", Act::Reject)]);
+    world.broker.delete("dead");
+    world.broker.refuses_to_declare(true);
+    world.publish(["bad", "good"]).await;
+    world.start();
+    world.until("trouble", |world| world.broker.published() >= 4).await;
+    assert_eq!((world.settled("bad"), world.settled("good")), (vec![], vec![Settlement::Ack]));
+    world.broker.refuses_to_declare(false);
+    world.until_settled().await;
+    assert_eq!(world.depth("dead"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_settled_before_it_is_on_record() {
+    let mut world = World::new();
+    world.publish(["m"]).await;
+    world.records.full(true);
+    world.start();
+    world.until("the call", |world| world.calls_of("m") == 1).await;
+    passes(Duration::from_secs(300)).await;
+    assert_eq!((world.settled("m"), world.calls_of("m")), (vec![], 1));
+    world.records.full(false);
+    world.until_settled().await;
+    assert_eq!((world.settled("m"), world.calls_of("m")), (vec![Settlement::Ack], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_comes_late_is_recorded_and_settled_nowhere_else() {
+    for act in [Act::Waits, Act::Hangs] {
+        let fails = matches!(act, Act::Hangs);
+        let mut world = World::new().acts([("m", act)]).with(|plan| {
+            plan.max_timeout = Duration::from_secs(20);
+        });
+        world.publish(["m"]).await;
+        world.start();
+        world.until("the call", |world| world.running() == 1).await;
+        // The connection goes; the message comes again while its first handler still runs.
+        world.broker.disconnect();
+        world.act("m", Act::Ok);
+        world.until("the second call", |world| world.calls_of("m") == 2).await;
+        world.release(1);
+        world.until_settled().await;
+        world.until("both on record", |world| world.runs("m").len() == 2).await;
+        let mut statuses: Vec<&str> = world.statuses("m").into_iter().map(MessageStatus::as_str).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, ["late", "ok"]);
+        assert_eq!(world.settled("m"), [Settlement::Ack], "once, on the second channel");
+        assert_eq!((world.depth("dead"), world.delayed()), (0, 0), "no copy of it; fails: {fails}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_while_a_copy_waits_makes_no_second_copy() {
+    let mut world = World::new().acts([("bad", Act::Reject)]);
+    world.publish(["bad"]).await;
+    world.broker.script(std::iter::repeat_n(Some(Fault::Nack), 3));
+    world.start();
+    world.until("a refused copy", |world| world.broker.published() == 2).await;
+    world.broker.disconnect();
+    world.until_settled().await;
+    let copies = world
+        .broker
+        .events()
+        .into_iter()
+        .filter(|event| matches!(event, Event::Confirmed(queue, _) if queue == "dead"));
+    assert_eq!(copies.count(), 1);
+    assert_eq!(world.statuses("bad").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_parking_lot_holds_the_message() {
+    use warren_engine::consume::plan::RetryMode;
+    let mut world =
+        World::new().acts([("m", Act::FailsTimes(1))]).with(|plan| plan.retry.mode = RetryMode::Parking);
+    world.parking.full(true);
+    world.publish(["m"]).await;
+    world.start();
+    world.until("trouble", |world| world.status.trouble().is_some()).await;
+    assert_eq!((world.settled("m"), world.broker.unsettled()), (vec![], 1));
+    world.parking.full(false);
+    world.until_settled().await;
+    assert_eq!(world.calls_of("m"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_queue_is_a_state_and_no_end() {
+    let mut world = World::new();
+    world.broker.delete("in");
+    world.start();
+    world.until("waiting", |world| world.is("waiting")).await;
+    assert_eq!(world.waits_for().unwrap().code.as_str(), "no-such-queue");
+    passes(Duration::from_secs(3600)).await;
+    assert!(world.is("waiting"));
+    world.broker.declare("in");
+    world.publish(["m"]).await;
+    world.until_settled().await;
+    assert!(world.is("consuming"));
+    // Deleted under way, and made again.
+    world.broker.delete("in");
+    world.until("waiting", |world| world.is("waiting")).await;
+    world.broker.declare("in");
+    world.publish(["n"]).await;
+    world.until_settled().await;
+    assert_eq!(world.bodies(), ["m", "n"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_away_is_waited_for() {
+    let mut world = World::new();
+    world.publish(["m"]).await;
+    world.broker.away(true);
+    world.start();
+    world.until("waiting", |world| world.is("waiting")).await;
+    world.broker.away(false);
+    world.until_settled().await;
+    world.broker.disconnect();
+    world.publish(["n"]).await;
+    world.until_settled().await;
+    assert_eq!(world.bodies(), ["m", "n"]);
+}

@@ -1,0 +1,6 @@
+//! Messages through pipelines, with the outside in memory.
+
+mod build;
+mod control;
+mod documents;
+mod steps;

@@ -1,0 +1,97 @@
+//! The record of what became of messages: `messages.db` in the state folder, one row an attempt.
+//!
+//! It is a file beside `state.db`, because the two have nothing to do with each other: the record of a sync is written in
+//! blocks, at its own pace and with its own bounds. One thread writes, and commits together what waits. What was recorded
+//! outlives the death of the process; of the machine, but for its last moments.
+
+mod query;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::task::spawn_blocking;
+use warren_engine::consume::copies::print;
+use warren_engine::consume::record::{MessageRun, MessageRunId};
+use warren_engine::delivery::Job;
+use warren_engine::failure::Failure;
+use warren_engine::ports::{Clock, MessageRecords};
+
+pub use self::query::{MessageFilter, RecordedMessage};
+use self::writer::Writer;
+use crate::database::{self, Kind};
+use crate::state::Retention;
+
+pub(crate) const KIND: Kind = Kind {
+    what: "the record of past messages",
+    application_id: 0x5741_524d, // WARM
+    migrations: &[include_str!("001.sql")],
+    forced: false,
+};
+const FILE: &str = "messages.db";
+
+/// The record of a state folder, to write and to read. Dropping it waits until what was asked for is written.
+pub struct FileMessages {
+    path: PathBuf,
+    writer: Writer,
+}
+
+impl FileMessages {
+    /// Opens the record of a folder, and makes what is missing. `retention` is how long and how much is kept of it.
+    ///
+    /// # Errors
+    /// It cannot be written, is damaged, or belongs to a newer version.
+    pub fn open(folder: &Path, retention: Retention, clock: Arc<dyn Clock>) -> Result<FileMessages, Failure> {
+        let path = folder.join(FILE);
+        let connection = database::open(&path, KIND)?;
+        let writer = Writer::start(connection, path.clone(), retention, clock)?;
+        Ok(FileMessages { path, writer })
+    }
+}
+
+#[async_trait]
+impl MessageRecords for FileMessages {
+    async fn append(&self, run: MessageRun) -> Result<MessageRunId, Failure> {
+        self.writer.append(run).await
+    }
+
+    async fn late(&self, run: MessageRunId) -> Result<(), Failure> {
+        self.writer.late(run).await
+    }
+}
+
+/// The attempts a filter asks for, in a state folder. None where nothing was recorded yet. Disturbs nobody who writes.
+///
+/// # Errors
+/// The record cannot be read.
+pub async fn find(folder: &Path, filter: MessageFilter) -> Result<Vec<RecordedMessage>, Failure> {
+    let what = "read the record of messages";
+    let path = folder.join(FILE);
+    let reading = spawn_blocking(move || {
+        let found = database::open_to_read(&path, KIND).and_then(|connection| match connection {
+            Some(connection) => query::find(&connection, &filter),
+            None => Ok(Vec::new()),
+        });
+        found.map_err(|fault| fault.into_failure(what, &path, KIND))
+    });
+    reading.await.unwrap_or_else(|error| Err(Failure::internal(what).because(error)))
+}
+
+impl FileMessages {
+    /// As [`find`], in the folder of this record.
+    ///
+    /// # Errors
+    /// As [`find`].
+    pub async fn find(&self, filter: MessageFilter) -> Result<Vec<RecordedMessage>, Failure> {
+        find(self.path.parent().unwrap_or(Path::new("")), filter).await
+    }
+}
+
+/// What a message is looked up by.
+pub fn message_name(job: &Job) -> String {
+    match &job.message.properties.message_id {
+        Some(id) => id.clone(),
+        None => format!("print:{:032x}", print(job)),
+    }
+}

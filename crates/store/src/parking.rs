@@ -1,0 +1,234 @@
+//! Messages that wait here for their next try, because no broker can hold them for us: `parking.db` in the state folder.
+//!
+//! The original is acked once a message is parked, so every commit is forced to the disk: what was parked outlives the
+//! machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, Row, params};
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+use warren_engine::delivery::{Envelope, Job};
+use warren_engine::failure::Failure;
+use warren_engine::message::{Message, Properties};
+use warren_engine::ports::{NewParked, Parked, ParkedId, Parking};
+
+use crate::database::{self, Fault, Kind};
+
+const KIND: Kind = Kind {
+    what: "what is parked in it, messages that were to be tried again,",
+    application_id: 0x5741_5250, // WARP
+    migrations: &[include_str!("parking/001.sql")],
+    forced: true,
+};
+
+/// The parking lot of a state folder.
+pub struct FileParking {
+    path: PathBuf,
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// An envelope as it is written.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct StoredEnvelope {
+    queue: String,
+    exchange: String,
+    routing_key: String,
+    redelivered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_count: Option<u64>,
+    delivery_tag: u64,
+    consumer_tag: String,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    system: std::collections::BTreeMap<String, String>,
+}
+
+impl From<&Envelope> for StoredEnvelope {
+    fn from(envelope: &Envelope) -> StoredEnvelope {
+        let Envelope {
+            queue,
+            exchange,
+            routing_key,
+            redelivered,
+            delivery_count,
+            delivery_tag,
+            consumer_tag,
+            system,
+        } = envelope.clone();
+        StoredEnvelope {
+            queue,
+            exchange,
+            routing_key,
+            redelivered,
+            delivery_count,
+            delivery_tag,
+            consumer_tag,
+            system,
+        }
+    }
+}
+
+impl From<StoredEnvelope> for Envelope {
+    fn from(stored: StoredEnvelope) -> Envelope {
+        let StoredEnvelope {
+            queue,
+            exchange,
+            routing_key,
+            redelivered,
+            delivery_count,
+            delivery_tag,
+            consumer_tag,
+            system,
+        } = stored;
+        Envelope {
+            queue,
+            exchange,
+            routing_key,
+            redelivered,
+            delivery_count,
+            delivery_tag,
+            consumer_tag,
+            system,
+        }
+    }
+}
+
+impl FileParking {
+    /// Opens the parking lot of a state folder, and makes what is missing.
+    ///
+    /// # Errors
+    /// It cannot be written, is damaged, or belongs to a newer version.
+    pub fn open(folder: &Path) -> Result<FileParking, Failure> {
+        let path = folder.join("parking.db");
+        let connection = database::open(&path, KIND)?;
+        Ok(FileParking { path, connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// Does something with the file, on a thread meant for that.
+    async fn ask<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        ask: impl FnOnce(&mut Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (connection, path) = (self.connection.clone(), self.path.clone());
+        let asking = spawn_blocking(move || {
+            // A panic under the lock has rolled its transaction back.
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            ask(&mut connection).map_err(|fault| fault.into_failure(what, &path, KIND))
+        });
+        asking.await.unwrap_or_else(|error| Err(Failure::internal(what).because(error)))
+    }
+}
+
+#[async_trait]
+impl Parking for FileParking {
+    async fn park(&self, consumer: &str, parked: &NewParked) -> Result<ParkedId, Failure> {
+        let (consumer, parked) = (consumer.to_owned(), parked.clone());
+        let park = move |connection: &mut Connection| {
+            let message = &parked.job.message;
+            connection
+                .prepare_cached(
+                    "INSERT INTO parked (consumer, lane, due_ms, spent, first_at_ms, properties, envelope, body) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    consumer,
+                    parked.lane.as_deref(),
+                    parked.due_ms,
+                    parked.spent,
+                    parked.first_at_ms,
+                    serde_json::to_string(&message.properties)?,
+                    serde_json::to_string(&StoredEnvelope::from(&parked.job.envelope))?,
+                    &message.body[..],
+                ])?;
+            Ok(ParkedId(connection.last_insert_rowid()))
+        };
+        self.ask("park a message", park).await
+    }
+
+    async fn due(&self, consumer: &str, now_ms: i64, max: usize) -> Result<Vec<Parked>, Failure> {
+        let consumer = consumer.to_owned();
+        let due = move |connection: &mut Connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id, lane, due_ms, spent, first_at_ms, properties, envelope, body FROM parked p \
+                 WHERE consumer = ?1 AND due_ms <= ?2 AND (lane IS NULL OR id = \
+                   (SELECT min(id) FROM parked o WHERE o.consumer = p.consumer AND o.lane = p.lane)) \
+                 ORDER BY due_ms, id LIMIT ?3",
+            )?;
+            let mut rows = statement.query(params![consumer, now_ms, max as i64])?;
+            let mut due = Vec::new();
+            while let Some(row) = rows.next()? {
+                due.push(read(row)?);
+            }
+            Ok(due)
+        };
+        self.ask("look for parked messages", due).await
+    }
+
+    async fn next_due_ms(&self, consumer: &str) -> Result<Option<i64>, Failure> {
+        let consumer = consumer.to_owned();
+        let next = move |connection: &mut Connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT min(due_ms) FROM parked p WHERE consumer = ?1 AND (lane IS NULL OR id = \
+                   (SELECT min(id) FROM parked o WHERE o.consumer = p.consumer AND o.lane = p.lane))",
+            )?;
+            Ok(statement.query_row([consumer], |row| row.get(0))?)
+        };
+        self.ask("look for parked messages", next).await
+    }
+
+    async fn lanes(&self, consumer: &str) -> Result<Vec<(Option<String>, u64)>, Failure> {
+        let consumer = consumer.to_owned();
+        let lanes = move |connection: &mut Connection| {
+            let mut statement =
+                connection.prepare("SELECT lane, count(*) FROM parked WHERE consumer = ?1 GROUP BY lane")?;
+            let lanes =
+                statement.query_map([consumer], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
+            Ok(lanes.collect::<Result<_, _>>()?)
+        };
+        self.ask("count parked messages", lanes).await
+    }
+
+    async fn delay(&self, id: ParkedId, spent: u32, due_ms: i64) -> Result<(), Failure> {
+        let delay = move |connection: &mut Connection| {
+            connection
+                .prepare_cached("UPDATE parked SET spent = ?2, due_ms = ?3 WHERE id = ?1")?
+                .execute(params![id.0, spent, due_ms])?;
+            Ok(())
+        };
+        self.ask("park a message for longer", delay).await
+    }
+
+    async fn remove(&self, id: ParkedId) -> Result<(), Failure> {
+        let remove = move |connection: &mut Connection| {
+            connection.prepare_cached("DELETE FROM parked WHERE id = ?1")?.execute([id.0])?;
+            Ok(())
+        };
+        self.ask("forget a parked message", remove).await
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<Parked, Fault> {
+    let properties: Properties =
+        serde_json::from_str(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?)?;
+    let envelope: StoredEnvelope =
+        serde_json::from_str(row.get_ref(6)?.as_str().map_err(rusqlite::Error::from)?)?;
+    let body: Vec<u8> = row.get(7)?;
+    let lane: Option<String> = row.get(1)?;
+    Ok(Parked {
+        id: ParkedId(row.get(0)?),
+        parked: NewParked {
+            job: Arc::new(Job {
+                message: Message { body: body.into(), properties },
+                envelope: envelope.into(),
+            }),
+            due_ms: row.get(2)?,
+            spent: row.get(3)?,
+            first_at_ms: row.get(4)?,
+            lane: lane.map(Into::into),
+        },
+    })
+}

@@ -1,0 +1,119 @@
+//! The parking lot: what is parked is there after the process, in order, and due when it says.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warren_engine::codes;
+use warren_engine::delivery::{Envelope, Job};
+use warren_engine::message::{HeaderValue, Message, Properties};
+use warren_engine::ports::{NewParked, ParkedId, Parking};
+use warren_store::parking::FileParking;
+
+fn parked(body: &str, lane: Option<&str>, due_ms: i64) -> NewParked {
+    let mut properties =
+        Properties { message_id: Some("m1".into()), expiration: Some("7".into()), ..Properties::default() };
+    properties.headers.set("bytes", HeaderValue::Bytes(vec![0, 255]));
+    properties.headers.set("big", HeaderValue::U32(u32::MAX));
+    let envelope = Envelope {
+        queue: "orders".into(),
+        exchange: "events".into(),
+        routing_key: "a.b".into(),
+        redelivered: true,
+        delivery_count: Some(3),
+        delivery_tag: u64::from(u32::MAX),
+        consumer_tag: "tag".into(),
+        system: [("MessageGroupId".to_owned(), "g".to_owned())].into(),
+    };
+    let message = Message { body: Bytes::from(body.to_owned()), properties };
+    let job = Arc::new(Job { message, envelope });
+    NewParked { job, spent: 2, first_at_ms: 5, due_ms, lane: lane.map(Into::into) }
+}
+
+fn open(folder: &Path) -> FileParking {
+    FileParking::open(folder).unwrap()
+}
+
+async fn due(parking: &FileParking, now: i64) -> Vec<String> {
+    let due = parking.due("orders", now, 100).await.unwrap();
+    due.iter().map(|parked| String::from_utf8_lossy(&parked.parked.job.message.body).into_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_is_parked_is_the_same_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = parked("\u{0}body", Some("k"), 100);
+    let id = open(folder.path()).park("orders", &one).await.unwrap();
+    let again = open(folder.path());
+    let found = again.due("orders", 100, 10).await.unwrap().pop().unwrap();
+    assert_eq!((found.id, found.parked), (id, one));
+    assert_eq!(again.due("others", 1000, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn it_is_due_when_it_says_and_gone_when_it_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let parking = open(folder.path());
+    let late = parking.park("orders", &parked("late", None, 200)).await.unwrap();
+    parking.park("orders", &parked("soon", None, 100)).await.unwrap();
+    assert_eq!(parking.next_due_ms("orders").await.unwrap(), Some(100));
+    assert_eq!(due(&parking, 99).await, [""; 0]);
+    assert_eq!(due(&parking, 150).await, ["soon"]);
+    assert_eq!(due(&parking, 200).await, ["soon", "late"]);
+    parking.delay(late, 5, 900).await.unwrap();
+    assert_eq!(due(&parking, 899).await, ["soon"]);
+    assert_eq!(parking.due("orders", 900, 10).await.unwrap()[1].parked.spent, 5);
+    parking.remove(late).await.unwrap();
+    parking.remove(ParkedId(999)).await.unwrap();
+    assert_eq!(due(&parking, 9000).await, ["soon"]);
+}
+
+#[tokio::test]
+async fn of_a_lane_only_the_first_is_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let parking = open(folder.path());
+    let first = parking.park("orders", &parked("a1", Some("a"), 500)).await.unwrap();
+    parking.park("orders", &parked("a2", Some("a"), 0)).await.unwrap();
+    parking.park("orders", &parked("b1", Some("b"), 0)).await.unwrap();
+    assert_eq!(due(&parking, 100).await, ["b1"]);
+    assert_eq!(due(&parking, 500).await, ["b1", "a1"]);
+    parking.remove(first).await.unwrap();
+    assert_eq!(due(&parking, 100).await, ["a2", "b1"]);
+    let mut lanes = parking.lanes("orders").await.unwrap();
+    lanes.sort();
+    assert_eq!(lanes, [(Some("a".to_owned()), 1), (Some("b".to_owned()), 1)]);
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).park("orders", &parked("x", None, 0)).await.unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("parking.db")).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    assert_eq!(FileParking::open(folder.path()).err().unwrap().code, codes::STATE_TOO_NEW);
+}
+
+#[tokio::test]
+async fn a_file_that_is_none_of_ours_is_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("parking.db"),
+        "no database at all, and longer than a header".repeat(9),
+    )
+    .unwrap();
+    let failure = FileParking::open(folder.path()).err().unwrap();
+    assert_eq!(failure.code, codes::STATE_DAMAGED);
+    assert!(failure.remedy.unwrap().contains("to be tried again"));
+}
+
+/// A parking lot as version 1 wrote it is read for ever.
+#[tokio::test]
+async fn version_one_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("parking.db")).unwrap();
+    connection.execute_batch(include_str!("golden/parking-v1.sql")).unwrap();
+    drop(connection);
+    let found = open(folder.path()).due("orders", 100, 10).await.unwrap().pop().unwrap();
+    assert_eq!(found.parked, parked("body", Some("k"), 100));
+}
