@@ -1,10 +1,15 @@
 //! From a checked configuration to running parts: the one place that builds connectors and stores.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
-use warren_engine::ports::{Baseline, Broker, Leases, Records, Source};
+use warren_engine::pipeline::document::BodyForm;
+use warren_engine::pipeline::plan::PipelinePlan;
+use warren_engine::pipeline::{Outside, Pipeline};
+use warren_engine::ports::{Baseline, Broker, CommandRunner, HttpCaller, Leases, Records, Source};
 use warren_engine::sync::plan::SyncPlan;
 use warren_engine::sync::run::Ports;
 use warren_store::baseline::{BaselineOptions, FileBaseline};
@@ -122,6 +127,51 @@ pub fn broker_names(project: &Project, only: Option<&str>) -> Result<Vec<String>
         Some(name) if project.brokers.contains_key(name) => Ok(vec![name.to_owned()]),
         Some(name) => Err(unknown("broker", name)),
     }
+}
+
+/// What calls and runs things for the steps of all pipelines; connections are shared.
+#[derive(Clone)]
+pub struct Callers {
+    http: Arc<dyn HttpCaller>,
+    commands: Arc<dyn CommandRunner>,
+}
+
+impl Callers {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// The certificates that the system trusts cannot be read.
+    pub fn new() -> Result<Callers, Failure> {
+        let http = warren_connectors::http::caller(&TlsSettings::default())?;
+        Ok(Callers { http, commands: warren_connectors::exec::runner() })
+    }
+}
+
+/// Builds a pipeline for the messages of a broker. Connects to nothing yet; `open` gives the brokers by name, so that those that are
+/// open already are used.
+///
+/// # Errors
+/// A broker's or source's settings cannot be used.
+pub fn pipeline(
+    project: &Project,
+    plan: &Arc<PipelinePlan>,
+    form: BodyForm,
+    origin: &str,
+    callers: &Callers,
+    open: &mut dyn FnMut(&str) -> Result<Arc<dyn Broker>, Failure>,
+) -> Result<Pipeline, Failure> {
+    let mut brokers = BTreeMap::new();
+    for name in plan.brokers() {
+        brokers.insert(name.to_owned(), open(name)?);
+    }
+    let mut databases = BTreeMap::new();
+    for name in plan.sources() {
+        let source = project.sources.get(name).ok_or_else(|| unknown("source", name))?;
+        databases.insert(name.to_owned(), source.executor(name)?);
+    }
+    let origin = if plan.replies() { Some(open(origin)?) } else { None };
+    let Callers { http, commands } = callers.clone();
+    Pipeline::new(plan.clone(), Outside { http, commands, brokers, databases, origin }, form)
 }
 
 fn unknown(what: &str, name: &str) -> Failure {

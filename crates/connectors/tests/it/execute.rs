@@ -68,7 +68,8 @@ async fn keeps_its_promises(on: &Arc<dyn SqlExecutor>, mark: impl Fn(usize) -> S
 
 fn postgres() -> (pg::Database, Arc<dyn SqlExecutor>) {
     let database = pg::database();
-    let config = postgres::Config { url: Some(Secret::new(database.admin_url())), ..postgres::Config::default() };
+    let config =
+        postgres::Config { url: Some(Secret::new(database.admin_url())), ..postgres::Config::default() };
     let executor = postgres::executor("shop", &config).unwrap();
     (database, executor)
 }
