@@ -77,7 +77,7 @@ async fn a_message_goes_through_a_pipeline_of_real_parts() {
     use warren_engine::message::{Message, Properties, Route};
     use warren_engine::outcome::{Attempt, Outcome, Trace};
     use warren_engine::pipeline::document::BodyForm;
-    use warren_engine::ports::{Broker, Handler};
+    use warren_engine::ports::Handler;
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

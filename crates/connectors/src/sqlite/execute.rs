@@ -146,7 +146,7 @@ impl Work {
             if !reads_only {
                 answer.affected += connection.changes();
             }
-            answer.rows.extend(json_rows(names.iter().map(String::as_str), &batch));
+            answer.rows.extend(json_rows(&names, &batch));
         }
         Ok(answer)
     }
