@@ -1,11 +1,11 @@
-# All three servers side by side, and the environment the tests read. CONTRIBUTING.md lists it.
+# All four servers side by side, and the environment the tests read. CONTRIBUTING.md lists it.
 
 all_start() {
   local one failed='' pids=()
   export WARREN_TEST_TLS_DIR=$DIR/tls
   tls_make "$WARREN_TEST_TLS_DIR"
   mkdir -p "$DIR/scratch"
-  for one in rabbit postgres mariadb; do
+  for one in rabbit postgres mariadb sqs; do
     mkdir -p "$DIR/$one"
     "$here/servers" "$one" start "$DIR/$one" >"$DIR/$one.values" &
     process_note "$DIR/$one/starting" $! # so that a remove in the middle can end it
@@ -31,6 +31,7 @@ all_start() {
     all_value PG_PSQL postgres psql
     all_value MYSQL_URL mariadb url
     all_value MYSQL_TLS_URL mariadb tls_url
+    all_value SQS_URL sqs url
   } >"$DIR/env"
   local line
   while IFS= read -r line; do printf 'export %s=%q\n' "${line%%=*}" "${line#*=}"; done <"$DIR/env"
@@ -51,7 +52,7 @@ all_remove() {
 # Also what tests started below the scratch folder and could not end, because they were killed.
 all_remove_servers() {
   local folder kind
-  for folder in "$DIR"/scratch/*-server-*/ "$DIR"/rabbit/ "$DIR"/postgres/ "$DIR"/mariadb/; do
+  for folder in "$DIR"/scratch/*-server-*/ "$DIR"/rabbit/ "$DIR"/postgres/ "$DIR"/mariadb/ "$DIR"/sqs/; do
     [ -d "$folder" ] || continue
     kind=$(basename "$folder")
     kind=${kind%%-server-*}

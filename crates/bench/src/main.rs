@@ -6,6 +6,7 @@
 mod amqp;
 mod figures;
 mod floor;
+mod sqs;
 mod sync;
 
 use clap::{Parser, Subcommand};
@@ -26,16 +27,22 @@ struct Args {
 enum Bench {
     /// Our RabbitMQ client alone: publishing with receipts and consuming, beside a bare client.
     Amqp(amqp::Args),
+    /// Publishing to SQS, beside a bare loop over AWS's own client.
+    Sqs(sqs::Args),
     /// A table in PostgreSQL to a queue of RabbitMQ: nothing changed, 1 % changed, backfill.
     Sync(sync::Args),
 }
 
 fn main() {
+    // As the program does.
+    #[cfg(target_os = "linux")]
+    rustix::thread::disable_transparent_huge_pages(true).ok();
     let Args { bench } = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => match bench {
             Bench::Amqp(args) => runtime.block_on(amqp::run(&args)),
+            Bench::Sqs(args) => runtime.block_on(sqs::run(&args)),
             Bench::Sync(args) => runtime.block_on(sync::run(&args)),
         },
         Err(error) => Err(error.into()),

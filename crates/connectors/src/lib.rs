@@ -13,6 +13,8 @@ pub mod mysql;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod sqlite;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -103,16 +105,26 @@ impl SourceConfig {
 
 /// The settings of a broker, of one of the kinds there are.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a configuration has a handful of them, made once")]
+#[cfg_attr(
+    not(feature = "sqs"),
+    expect(clippy::large_enum_variant, reason = "a configuration has a handful of them, made once")
+)]
 pub enum BrokerConfig {
     /// `type: rabbitmq`
     Rabbitmq(rabbitmq::Config),
     /// `type: embedded`
     Embedded(embedded::Config),
+    /// `type: sqs`
+    #[cfg(feature = "sqs")]
+    Sqs(sqs::Config),
 }
 
 /// The kinds of brokers, as `type:` names them.
-pub const BROKER_KINDS: [&str; 2] = ["rabbitmq", "embedded"];
+#[cfg(feature = "sqs")]
+pub const BROKER_KINDS: &[&str] = &["rabbitmq", "embedded", "sqs"];
+/// The kinds of brokers, as `type:` names them.
+#[cfg(not(feature = "sqs"))]
+pub const BROKER_KINDS: &[&str] = &["rabbitmq", "embedded"];
 
 impl BrokerConfig {
     /// Reads the settings of a kind; `None` if there is no such kind.
@@ -120,6 +132,8 @@ impl BrokerConfig {
         Some(match kind {
             "rabbitmq" => rabbitmq::Config::deserialize(from).map(BrokerConfig::Rabbitmq),
             "embedded" => embedded::Config::deserialize(from).map(BrokerConfig::Embedded),
+            #[cfg(feature = "sqs")]
+            "sqs" => sqs::Config::deserialize(from).map(BrokerConfig::Sqs),
             _ => return None,
         })
     }
@@ -129,6 +143,8 @@ impl BrokerConfig {
         Some(match kind {
             "rabbitmq" => rabbitmq::Config::json_schema(generator),
             "embedded" => embedded::Config::json_schema(generator),
+            #[cfg(feature = "sqs")]
+            "sqs" => sqs::Config::json_schema(generator),
             _ => return None,
         })
     }
@@ -138,6 +154,8 @@ impl BrokerConfig {
         match self {
             BrokerConfig::Rabbitmq(_) => "rabbitmq",
             BrokerConfig::Embedded(_) => "embedded",
+            #[cfg(feature = "sqs")]
+            BrokerConfig::Sqs(_) => "sqs",
         }
     }
 
@@ -150,6 +168,8 @@ impl BrokerConfig {
         match self {
             BrokerConfig::Rabbitmq(config) => rabbitmq::broker(name, config),
             BrokerConfig::Embedded(config) => embedded::broker(name, config, folder),
+            #[cfg(feature = "sqs")]
+            BrokerConfig::Sqs(config) => sqs::broker(name, config),
         }
     }
 }

@@ -125,6 +125,27 @@ codes! {
     /// The message is larger than the destination takes.
     MESSAGE_TOO_LARGE = "message-too-large";
 
+    /// The message is empty, and the destination takes none without a character.
+    EMPTY_MESSAGE = "empty-message";
+    /// The message, or an attribute, has characters that the destination does not take.
+    INVALID_CHARACTERS = "invalid-characters";
+    /// A message has more attributes than the destination takes.
+    TOO_MANY_ATTRIBUTES = "too-many-attributes";
+    /// An attribute's name, type or value is not what the destination takes.
+    INVALID_ATTRIBUTE = "invalid-attribute";
+    /// A message for a FIFO queue has no group id.
+    MISSING_GROUP_ID = "missing-group-id";
+    /// A group id is too long, or has characters that the destination does not take.
+    INVALID_GROUP_ID = "invalid-group-id";
+    /// A message for a FIFO queue has no deduplication id, and the queue makes none of the content.
+    MISSING_DEDUPLICATION_ID = "missing-deduplication-id";
+    /// A deduplication id is too long, or has characters that the destination does not take.
+    INVALID_DEDUPLICATION_ID = "invalid-deduplication-id";
+    /// A delay is out of range, or the queue delays no single message.
+    INVALID_DELAY = "invalid-delay";
+    /// The message was not sent because an earlier one of its group had failed.
+    HELD = "held";
+
     // Brokers.
     /// The broker cannot be reached.
     BROKER_UNREACHABLE = "broker-unreachable";
@@ -142,6 +163,10 @@ codes! {
     ACCESS_REFUSED = "access-refused";
     /// The broker refused the message.
     BROKER_REFUSED_MESSAGE = "broker-refused-message";
+    /// The broker asks for fewer messages at once.
+    BROKER_THROTTLED = "broker-throttled";
+    /// The broker has stored something else than what was sent.
+    DIGEST_MISMATCH = "digest-mismatch";
     /// The broker holds back publishers (memory or disk alarm).
     BROKER_BLOCKED = "broker-blocked";
     /// The broker's answer did not come in time.

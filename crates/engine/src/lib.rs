@@ -10,6 +10,7 @@
 //! | change, op, change id | [`change`] |
 //! | change in doubt | [`doubt`] |
 //! | message, route, outbound, receipt | [`message`] |
+//! | what SQS calls these, and its rules | [`sqs`] |
 //! | delivery, job, settlement | [`delivery`] |
 //! | outcome of a handler, attempt, its steps | [`outcome`] |
 //! | failure and its kind, codes | [`failure`], [`codes`] |
@@ -40,4 +41,5 @@ pub mod row;
 pub mod run;
 pub mod size;
 pub mod span;
+pub mod sqs;
 pub mod sync;

@@ -42,15 +42,27 @@ impl Base {
 
     pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> std::io::Result<Response> {
         let credentials = STANDARD.encode(format!("{}:{}", self.user, self.password));
-        let mut stream = TcpStream::connect(&self.address)?;
+        let authorization = format!("Basic {credentials}");
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        Base::send(&self.address, method, path, &headers, body)
+    }
+
+    /// One request with headers of one's own.
+    pub(crate) fn send(
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<Response> {
+        let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Basic {credentials}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-            self.address,
-            body.len(),
-        );
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\n");
+        for (name, value) in headers {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        head.extend(["content-length: ", &body.len().to_string(), "\r\nconnection: close\r\n\r\n"]);
         stream.write_all(head.as_bytes())?;
         stream.write_all(body.as_bytes())?;
         let mut raw = Vec::new();

@@ -7,6 +7,7 @@
 //! - [`rabbit`]: a virtual host for a test ([`rabbit::vhost`]), a whole broker for one that stops it
 //!   ([`rabbit::Broker`]), and the management API, to set up and to look
 //! - [`pg`], [`mysql`]: a database for a test
+//! - [`sqs`]: a server like SQS, with an account for a test; and a scriptable one that fails as told
 //! - [`wait`]: until a named state holds
 //! - [`python`]: scripts with `pika`, to see messages as somebody else's client does
 //! - [`tls`]: the certificates of the run
@@ -20,6 +21,7 @@ mod place;
 pub mod python;
 pub mod rabbit;
 mod server;
+pub mod sqs;
 pub mod tls;
 pub mod wait;
 

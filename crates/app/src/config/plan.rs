@@ -30,6 +30,8 @@ pub struct Known {
     pub models: Vec<String>,
     /// Under `brokers`.
     pub brokers: Vec<String>,
+    /// The kind of each broker that says its.
+    pub kinds: BTreeMap<String, String>,
 }
 
 /// Compiles syncs.
@@ -78,7 +80,8 @@ impl<'a> Compiler<'a> {
         }
         let model = models.get(&raw.model);
         let columns = model.map_or(&[][..], |model| &model.model.key);
-        let triggers = self.triggers(&raw, path, key, node, columns);
+        let kind = known.kinds.get(&raw.to).map(String::as_str);
+        let triggers = self.triggers(&raw, path, key, node, columns, kind);
         // The rest of the sync was looked at all the same, so that its faults are told with those of the model.
         let (model, [added, changed, removed]) = (model?, triggers?);
         let plan = SyncPlan {
@@ -120,6 +123,7 @@ impl<'a> Compiler<'a> {
         key: Span,
         node: &Node,
         key_columns: &[String],
+        kind: Option<&str>,
     ) -> Option<[Option<Arc<Trigger>>; 3]> {
         let on = node.get("on");
         let own = |op: Op| on.and_then(|on| on.entry(&op.to_string()));
@@ -148,6 +152,7 @@ impl<'a> Compiler<'a> {
                 key,
                 node: &node,
                 rows,
+                kind,
             };
             let trigger = reader.trigger().map(Arc::new);
             sound &= trigger.is_some();

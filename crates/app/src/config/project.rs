@@ -266,7 +266,11 @@ impl<'t> Reading<'t> {
     }
 
     fn syncs(&mut self, partials: Partials) {
-        let known = Known { models: self.names("models"), brokers: self.names("brokers") };
+        let kinds = self.items("brokers").filter_map(|item| {
+            Some((item.name.to_owned(), item.node.get("type").and_then(Node::text)?.to_owned()))
+        });
+        let known =
+            Known { models: self.names("models"), brokers: self.names("brokers"), kinds: kinds.collect() };
         let partials = Rc::new(partials);
         for item in self.items("syncs") {
             let before = self.faults.len();

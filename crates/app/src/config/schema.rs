@@ -19,7 +19,7 @@ pub const NAME_PATTERN: &str = "^[A-Za-z0-9_-]{1,64}$";
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
     let sources = kinds(&SOURCE_KINDS, |kind| SourceConfig::schema(kind, &mut generator));
-    let brokers = kinds(&BROKER_KINDS, |kind| BrokerConfig::schema(kind, &mut generator));
+    let brokers = kinds(BROKER_KINDS, |kind| BrokerConfig::schema(kind, &mut generator));
     let model = RawModel::json_schema(&mut generator).to_value();
     let sync = merged(
         RawSync::json_schema(&mut generator).to_value(),

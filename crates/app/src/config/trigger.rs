@@ -13,6 +13,7 @@ use warren_liquid::{Columns, Format, Reads};
 use super::de;
 use super::faults::Fault;
 use super::model::{Partials, unreadable_fault};
+use super::parts::SQS;
 use super::places::Places;
 use super::raw::forms::Fields;
 use super::raw::sync::{Format as RawFormat, RawMessage, RawTrigger};
@@ -44,6 +45,8 @@ pub struct TriggerReader<'a> {
     pub node: &'a Node,
     /// What the templates can rely on.
     pub rows: KeptRows<'a>,
+    /// The kind of the broker; `None`: it is not known.
+    pub kind: Option<&'a str>,
 }
 
 /// What is known of the rows of a trigger.
@@ -90,10 +93,14 @@ impl TriggerReader<'_> {
             }
         };
         let before = self.faults.len();
+        self.foreign_keys();
         let when = raw.when.as_deref().and_then(|text| self.when(text));
         let route = self.route(&raw);
         let body = self.body(raw.message.as_ref());
-        let properties = self.properties(&raw);
+        let properties = match self.kind {
+            Some(SQS) => self.sqs(&raw, route.as_ref()),
+            _ => self.properties(&raw),
+        };
         if self.faults.len() > before {
             return None;
         }
@@ -367,7 +374,7 @@ impl TriggerReader<'_> {
         Some(dynamic)
     }
 
-    fn dynamic<T>(&mut self, key: &str, varying: &Varying<T>) -> Option<Dynamic> {
+    pub(super) fn dynamic<T>(&mut self, key: &str, varying: &Varying<T>) -> Option<Dynamic> {
         match &varying.value {
             Value::Literal(text) => Some(Dynamic::Literal(text.clone())),
             Value::Column(column) => {
@@ -386,7 +393,7 @@ impl TriggerReader<'_> {
     }
 
     /// A column must be there for every row it is read of: a removed row that was not kept has only its key.
-    fn check_column(&mut self, column: &str, span: Span) {
+    pub(super) fn check_column(&mut self, column: &str, span: Span) {
         if column.is_empty() {
             self.faults.push(
                 Fault::new(codes::INVALID_VALUE, span, "this is the name of no column")
@@ -397,7 +404,7 @@ impl TriggerReader<'_> {
         }
     }
 
-    fn check_reads(&mut self, reads: &Reads, span: Span) {
+    pub(super) fn check_reads(&mut self, reads: &Reads, span: Span) {
         if !self.rows.kept && self.rows.ops.contains(&Op::Changed) && (reads.previous || reads.changed) {
             let what = if reads.previous { "`previous`" } else { "`changed`" };
             self.faults.push(
@@ -418,12 +425,12 @@ impl TriggerReader<'_> {
         }
     }
 
-    fn templates(&mut self) -> Templates<'_> {
+    pub(super) fn templates(&mut self) -> Templates<'_> {
         Templates { files: self.files, faults: self.faults, partials: self.partials, lax: false }
     }
 
     /// The value of a key, or the key where the value is a map.
-    fn place(&self, key: &str) -> Span {
+    pub(super) fn place(&self, key: &str) -> Span {
         self.node.entry(key).map_or(self.key, |entry| match entry.value.scalar() {
             Some(scalar) if !scalar.text.is_empty() => entry.value.span,
             Some(_) | None => entry.span,

@@ -21,14 +21,8 @@ use super::tree::{Meaning, Node, NodeKind, Style};
 use super::wants::{self, bounds, branches, choices, keys};
 
 /// Keys and kinds that the documentation of the product has and this version does not, by their path.
-const LATER: [&str; 6] = [
-    "triggers",
-    "hub",
-    "syncs.*.schedule",
-    "sources.*.type=duckdb",
-    "sources.*.type=adbc",
-    "brokers.*.type=sqs",
-];
+const LATER: [&str; 5] =
+    ["triggers", "hub", "syncs.*.schedule", "sources.*.type=duckdb", "sources.*.type=adbc"];
 
 /// Walks trees with a schema and gathers what is wrong.
 pub struct Walk<'s> {

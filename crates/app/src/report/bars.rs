@@ -39,7 +39,7 @@ impl Bars {
 
     fn sent(&self, counts: &RunCounts) {
         let rejected = counts.rejected.total();
-        self.bar.set_position(counts.sent.total() + counts.skipped.total() + rejected);
+        self.bar.set_position(counts.sent.total() + counts.skipped.total() + rejected + counts.held.total());
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let mut message = String::new();
         if rejected > 0 {

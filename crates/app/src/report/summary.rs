@@ -47,6 +47,13 @@ pub fn run_text(run: &RunRecord, tallies: &[Tally]) -> String {
             lines.push("    they are tried again in the next run".to_owned());
         }
     }
+    if counts.held.total() > 0 {
+        let rows = counted(counts.held.total(), "message");
+        lines.push(format!(
+            "  {:<10}{rows} behind a rejected one of its group; they go in the next run",
+            "held"
+        ));
+    }
     if counts.possible_duplicates > 0 {
         let count = counted(counts.possible_duplicates, "message");
         lines.push(format!("  {:<10}{count} may arrive twice, with the same change id", "repeated"));
@@ -63,7 +70,8 @@ pub fn run_text(run: &RunRecord, tallies: &[Tally]) -> String {
 /// The kinds of rejection, each with how often and one example.
 fn rejections(tallies: &[Tally]) -> Vec<String> {
     let mut codes: Vec<(String, u64, &Tally)> = Vec::new();
-    for tally in tallies.iter().filter(|tally| tally.status != RowStatus::Sent) {
+    let is_told = |tally: &&Tally| !matches!(tally.status, RowStatus::Sent | RowStatus::Held);
+    for tally in tallies.iter().filter(is_told) {
         let code = tally.code.map_or(tally.status.as_str(), |code| code.as_str()).to_owned();
         match codes.iter_mut().find(|(other, _, _)| *other == code) {
             Some((_, rows, _)) => *rows += tally.rows,
@@ -102,7 +110,7 @@ pub fn changes(planned: PerOp) -> String {
 pub fn run_json(run: &RunRecord, tallies: &[Tally]) -> Value {
     let rejections: Vec<Value> = tallies
         .iter()
-        .filter(|tally| tally.status != RowStatus::Sent)
+        .filter(|tally| !matches!(tally.status, RowStatus::Sent | RowStatus::Held))
         .map(|tally| {
             json!({
                 "status": tally.status,

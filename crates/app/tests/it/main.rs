@@ -10,4 +10,5 @@ mod pika;
 mod pipeline;
 mod program;
 mod shop;
+mod sqs;
 mod truth;

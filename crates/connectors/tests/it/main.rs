@@ -11,3 +11,4 @@ mod postgres;
 mod rabbitmq;
 mod reading;
 mod sqlite;
+mod sqs;

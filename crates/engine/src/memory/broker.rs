@@ -1,6 +1,6 @@
 //! A broker in memory that can be told to fail, to be away, and to hold back its answers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::finding::Finding;
 use crate::message::{Answer, Message, Outbound, Receipt, Route};
 use crate::ports::{Broker, Consumer, MessageLimits, QueueInfo};
+use crate::sqs::{DEDUPLICATION_ID, is_fifo, ordered_group};
 
 /// How long it takes to find out that it is away.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ pub enum Fault {
     LostMessage,
 }
 
-/// Queues in memory. Publishing to a queue that does not exist is refused, as RabbitMQ does with `mandatory`.
+/// Queues in memory; those whose name ends in `.fifo` keep the order of groups and take no message twice, as SQS does. Publishing to a queue that does not exist is refused, as RabbitMQ does with `mandatory`.
 #[derive(Debug)]
 pub struct MemoryBroker {
     inner: Mutex<Inner>,
@@ -152,7 +153,11 @@ impl Inner {
         };
         match self.queues.get_mut(queue) {
             Some(messages) => {
-                messages.push(outbound.message.clone());
+                let id = outbound.message.properties.headers.get(DEDUPLICATION_ID);
+                let same = |message: &Message| message.properties.headers.get(DEDUPLICATION_ID) == id;
+                if !(is_fifo(queue) && id.is_some() && messages.iter().any(same)) {
+                    messages.push(outbound.message.clone());
+                }
                 Receipt::Accepted(Answer("confirmed".into()))
             }
             None => Receipt::Refused(Failure::new(
@@ -164,16 +169,28 @@ impl Inner {
     }
 }
 
+/// What stands behind a message of its group that was not accepted is not taken.
+fn held(outbound: &Outbound) -> Failure {
+    Failure::new(FailureKind::Throttled, codes::HELD, format!("publish to {}", outbound.route))
+}
+
 #[async_trait]
 impl Broker for MemoryBroker {
     async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
         let turn = self.turn.lock().await;
         self.reach().await;
         let mut receipts = Vec::with_capacity(batch.len());
+        let mut behind_failed = HashSet::new();
         for outbound in batch {
             // Whoever is dropped here has sent a part of the batch, as a process that dies.
             tokio::task::yield_now().await;
-            receipts.push(self.lock().publish(outbound));
+            let stopped = ordered_group(outbound).is_some_and(|group| behind_failed.contains(&group));
+            let receipt =
+                if stopped { Receipt::Refused(held(outbound)) } else { self.lock().publish(outbound) };
+            if !matches!(receipt, Receipt::Accepted(_)) {
+                behind_failed.extend(ordered_group(outbound));
+            }
+            receipts.push(receipt);
         }
         drop(turn);
         // The sender lives as long as `self`, so the wait only ends when the answers are let go.

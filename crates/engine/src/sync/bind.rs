@@ -9,7 +9,8 @@ use crate::finding::{Finding, Within};
 use crate::model::Schema;
 use crate::ports::{Compare, DiffSpec};
 use crate::sync::plan::{
-    BodyPlan, CompareChoice, Dynamic, HeaderPlan, PropertyPlan, RoutePlan, SyncPlan, Trigger,
+    AttributeSource, BodyPlan, CompareChoice, Deduplication, Dynamic, HeaderPlan, PropertyPlan, RoutePlan,
+    SqsPlan, SyncPlan, Trigger,
 };
 use crate::sync::view::GLOBALS;
 
@@ -154,12 +155,43 @@ impl Gathering<'_> {
                 self.dynamic(&format!("{place}.{name}"), dynamic);
             }
         }
+        if let Some(sqs) = &plan.sqs {
+            self.sqs(place, sqs);
+        }
         for (name, header) in &plan.headers {
             let place = format!("{place}.headers.{name}");
             match header {
                 HeaderPlan::Literal(_) => {}
                 HeaderPlan::Column { column, .. } => self.column(&place, column),
                 HeaderPlan::Template { template, .. } => {
+                    let faults = template.check(&names(&self.columns()));
+                    self.template(&place, faults, template.reads());
+                }
+            }
+        }
+    }
+
+    fn sqs(&mut self, place: &str, plan: &SqsPlan) {
+        let deduplication = match &plan.deduplication_id {
+            Deduplication::ChangeId | Deduplication::Content => None,
+            Deduplication::By(dynamic) => Some(dynamic),
+        };
+        let named = [
+            ("group_id", plan.group_id.as_ref()),
+            ("deduplication_id", deduplication),
+            ("delay_seconds", plan.delay_seconds.as_ref()),
+        ];
+        for (name, dynamic) in named {
+            if let Some(dynamic) = dynamic {
+                self.dynamic(&format!("{place}.{name}"), dynamic);
+            }
+        }
+        for (name, attribute) in &plan.attributes {
+            let place = format!("{place}.attributes.{name}");
+            match &attribute.value {
+                AttributeSource::Literal(_) => {}
+                AttributeSource::Column(column) => self.column(&place, column),
+                AttributeSource::Template(template) => {
                     let faults = template.check(&names(&self.columns()));
                     self.template(&place, faults, template.reads());
                 }

@@ -1,6 +1,8 @@
 //! Sync: rows to messages. Read [`run`](mod@run) first.
 
+pub mod attributes;
 pub mod bind;
+mod groups;
 pub mod guard;
 pub mod limits;
 pub mod plan;

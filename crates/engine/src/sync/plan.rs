@@ -9,6 +9,7 @@ use warren_liquid::{Condition, Template};
 use crate::change::Op;
 use crate::message::HeaderValue;
 use crate::model::Model;
+pub use crate::sync::attributes::{AttributePlan, AttributeSource, Deduplication, SqsPlan};
 
 /// Messages of one batch. Fewer cost more records and advances a message, more only wait longer for one another.
 pub const BATCH_MESSAGES: usize = 500;
@@ -198,6 +199,8 @@ pub struct PropertyPlan {
     pub app_id: Option<Dynamic>,
     /// Headers by name.
     pub headers: Vec<(String, HeaderPlan)>,
+    /// What only SQS has; its messages have of the above the message id alone.
+    pub sqs: Option<SqsPlan>,
 }
 
 /// A header that may vary by row. A NULL leaves the header out.

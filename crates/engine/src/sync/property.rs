@@ -54,7 +54,8 @@ impl Texts<'_> {
         dynamic.map_or(Ok(None), |dynamic| self.text(name, dynamic))
     }
 
-    fn column(&self, name: &str, column: &str) -> Result<Value<'_>, Failure> {
+    /// The value of a column.
+    pub(super) fn column(&self, name: &str, column: &str) -> Result<Value<'_>, Failure> {
         self.row.get(column).ok_or_else(|| {
             bad(
                 codes::UNKNOWN_COLUMN,

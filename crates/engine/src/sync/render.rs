@@ -13,6 +13,7 @@ use crate::message::{Message, Outbound, Route};
 use crate::ports::MessageLimits;
 use crate::row::{Row, Value};
 use crate::run::RunId;
+use crate::sqs;
 use crate::sync::limits;
 use crate::sync::plan::{BodyPlan, RoutePlan, SyncPlan, Trigger};
 use crate::sync::property::{Texts, template_failed};
@@ -101,12 +102,21 @@ impl Renderer {
         }
         let texts = Texts { row: &change.row, globals: view };
         let route = route(&trigger.route, &texts).map_err(early)?;
-        let properties = texts.properties(&trigger.properties, id, self.started_ms).map_err(early)?;
+        let plan = &trigger.properties;
+        let properties = match &plan.sqs {
+            Some(sqs) => texts.sqs_properties(plan, sqs, &route, id),
+            None => texts.properties(plan, id, self.started_ms),
+        };
+        let properties = properties.map_err(early)?;
         scratch.clear();
         let made = body(&trigger.body, &change.row, view, self.plan.nan_as_null, scratch);
         let message = Message { body: Bytes::copy_from_slice(scratch), properties };
         let outbound = Outbound { route, message };
-        match made.and_then(|()| limits::check(&outbound, limits)) {
+        let checked = made.and_then(|()| match &plan.sqs {
+            Some(_) => sqs::check(&outbound, limits.body_bytes_max),
+            None => limits::check(&outbound, limits),
+        });
+        match checked {
             Ok(()) => Ok(Some(outbound)),
             Err(failure) => Err(Box::new((failure, Some(outbound)))),
         }

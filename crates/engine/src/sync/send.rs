@@ -21,6 +21,7 @@ use crate::key::key_text;
 use crate::message::{Outbound, Receipt};
 use crate::ports::{Broker, ChangeSet, Clock, MessageLimits, Records};
 use crate::run::{Attempt, RowOutcome, RowStatus, RunCounts, RunId, RunRecord};
+use crate::sync::groups::Groups;
 use crate::sync::render::{Rendered, Renderer};
 use crate::sync::watch::{Event, Watch};
 
@@ -108,16 +109,23 @@ struct Delivered {
     first_rejection: Option<Failure>,
 }
 
-/// When the destination last did anything; shared by the batches under way.
-struct Progress(Mutex<Instant>);
+/// What the batches under way share: when the destination last did anything, and groups that keep an order.
+struct Progress {
+    touched: Mutex<Instant>,
+    groups: Groups,
+}
 
 impl Progress {
+    fn begun() -> Progress {
+        Progress { touched: Mutex::new(Instant::now()), groups: Groups::default() }
+    }
+
     fn touch(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn idle(&self) -> Duration {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 
@@ -128,26 +136,39 @@ impl Sender<'_> {
     /// Why the run ended before its end. What was accepted until then is advanced and counted.
     pub async fn all(&self, changes: &mut dyn ChangeSet, record: &mut RunRecord) -> Result<(), Failure> {
         let limits = self.limits().await?;
-        let progress = Progress(Mutex::new(Instant::now()));
+        let progress = Progress::begun();
         let plan = &self.renderer.plan;
         let mut under_way = FuturesUnordered::new();
+        // A batch that waits for one under way, because they share a group that keeps an order.
+        let mut behind: Option<(Vec<Item>, Vec<Outbound>)> = None;
         let mut stop: Option<Failure> = None;
         let mut more = true;
         let mut scratch = Vec::new();
         let mut recorded = Instant::now();
         loop {
-            while more && stop.is_none() && under_way.len() < plan.batches_in_flight {
+            while (more || behind.is_some()) && stop.is_none() && under_way.len() < plan.batches_in_flight {
                 if self.cancel.is_cancelled() {
                     more = false;
                     break;
+                }
+                if let Some((items, outbounds)) = behind.take() {
+                    let Some(hold) = progress.groups.hold(&outbounds) else {
+                        behind = Some((items, outbounds));
+                        break;
+                    };
+                    let deliver = self.deliver(record.id, items, outbounds, &progress);
+                    under_way.push(async move {
+                        let delivered = deliver.await;
+                        drop(hold);
+                        delivered
+                    });
+                    continue;
                 }
                 match next_batch(changes, plan.batch_messages).await {
                     Ok(batch) if batch.is_empty() => more = false,
                     Ok(batch) => match self.prepare(batch, &limits, changes, record, &mut scratch).await {
                         Ok((items, _)) if items.is_empty() => {}
-                        Ok((items, outbounds)) => {
-                            under_way.push(self.deliver(record.id, items, outbounds, &progress));
-                        }
+                        Ok(batch) => behind = Some(batch), // it goes in the next round
                         Err(failure) => stop = Some(failure),
                     },
                     Err(failure) => stop = Some(failure),
@@ -175,6 +196,11 @@ impl Sender<'_> {
                 }
             }
         }
+        if let Some((items, _)) = behind {
+            // Announced, and certainly not told.
+            let withdrawn: Vec<&Change> = items.iter().filter_map(|item| item.change.as_ref()).collect();
+            stop = stop.or(changes.withdraw(&withdrawn).await.err());
+        }
         match stop {
             Some(failure) => Err(failure),
             None if self.cancel.is_cancelled() && more_left(&record.counts) => Err(cancelled()),
@@ -188,7 +214,7 @@ impl Sender<'_> {
     /// As [`all`](Self::all).
     pub async fn again(&self, outcomes: Vec<RowOutcome>, record: &mut RunRecord) -> Result<(), Failure> {
         self.limits().await?;
-        let progress = Progress(Mutex::new(Instant::now()));
+        let progress = Progress::begun();
         let mut rest = outcomes.into_iter().filter_map(|outcome| {
             let item = Item::new(outcome.change, outcome.op.unwrap_or(Op::Added), outcome.key, None);
             Some((item, outcome.outbound?))
@@ -306,13 +332,17 @@ impl Sender<'_> {
         // A batch begins first, or after another has ended. Before that there may have been nothing to send for long.
         progress.touch();
         loop {
+            (items, outbounds) = hold_back(items, outbounds, &progress.groups, &mut delivered, &mut outcomes);
+            if items.is_empty() {
+                break;
+            }
             delivered.counts.possible_duplicates += items.iter().filter(|item| item.unknown).count() as u64;
             let receipts = self.publish(&outbounds).await;
             assert_eq!(receipts.len(), items.len(), "a broker answers for each message");
             let before = items.len();
             let waiting;
             (items, outbounds, waiting) =
-                self.sort(items, outbounds, receipts, &mut delivered, &mut outcomes);
+                self.sort(items, outbounds, receipts, progress, &mut delivered, &mut outcomes);
             if items.len() < before {
                 progress.touch();
             }
@@ -355,6 +385,7 @@ impl Sender<'_> {
         items: Vec<Item>,
         outbounds: Vec<Outbound>,
         receipts: Vec<Receipt>,
+        progress: &Progress,
         delivered: &mut Delivered,
         outcomes: &mut Vec<RowOutcome>,
     ) -> (Vec<Item>, Vec<Outbound>, Option<Failure>) {
@@ -374,7 +405,10 @@ impl Sender<'_> {
                 Receipt::Refused(failure) => (failure, false),
                 Receipt::Unknown(failure) => (failure, true),
             };
-            item.attempts.push(Attempt { at, answer: failure.line() });
+            // What stands behind another says so once, however often that is tried.
+            if failure.code != codes::HELD || item.attempts.is_empty() {
+                item.attempts.push(Attempt { at, answer: failure.line() });
+            }
             item.unknown = unknown;
             item.lost_answers += usize::from(unknown);
             if failure.code == codes::BROKER_REFUSED_MESSAGE {
@@ -384,9 +418,13 @@ impl Sender<'_> {
             if again_please && item.refusals < REFUSALS_MAX && item.lost_answers < LOST_ANSWERS_MAX {
                 again.push(item);
                 again_outbounds.push(outbound);
-                waiting.get_or_insert(failure);
+                // A message that waits for another is not what is waited for.
+                if waiting.as_ref().is_none_or(|failure: &Failure| failure.code == codes::HELD) {
+                    waiting = Some(failure);
+                }
             } else {
                 *delivered.counts.rejected.of(item.op) += 1;
+                progress.groups.stop(&outbound);
                 let status = if unknown { RowStatus::Unknown } else { RowStatus::Rejected };
                 delivered.counts.possible_duplicates += u64::from(unknown); // it goes once more, in the next run
                 delivered.counts.unanswered += u64::from(item.lost_answers > 0);
@@ -435,6 +473,27 @@ impl Sender<'_> {
             () = self.cancel.cancelled() => Err(cancelled()),
         }
     }
+}
+
+/// Holds back what stands behind a message of its group that was rejected; it goes in the next run.
+fn hold_back(
+    items: Vec<Item>,
+    outbounds: Vec<Outbound>,
+    groups: &Groups,
+    delivered: &mut Delivered,
+    outcomes: &mut Vec<RowOutcome>,
+) -> (Vec<Item>, Vec<Outbound>) {
+    let (held, rest): (Vec<_>, Vec<_>) =
+        items.into_iter().zip(outbounds).partition(|(_, outbound)| groups.is_stopped(outbound));
+    for (item, outbound) in held {
+        *delivered.counts.held.of(item.op) += 1;
+        let in_doubt = item.lost_answers > 0;
+        delivered.counts.unanswered += u64::from(in_doubt);
+        let (outcome, change) = item.outcome(outbound, RowStatus::Held, Some(codes::HELD));
+        delivered.withdrawn.extend(change.filter(|_| !in_doubt));
+        outcomes.push(outcome);
+    }
+    rest.into_iter().unzip()
 }
 
 /// The outcomes of messages that are neither accepted nor rejected when the run ends. They stay differences, and go in
@@ -506,7 +565,7 @@ pub fn cancelled() -> Failure {
 }
 
 fn more_left(counts: &RunCounts) -> bool {
-    let done = counts.sent.total() + counts.skipped.total() + counts.rejected.total();
+    let done = counts.sent.total() + counts.skipped.total() + counts.rejected.total() + counts.held.total();
     done < counts.planned.total()
 }
 

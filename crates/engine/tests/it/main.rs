@@ -5,6 +5,7 @@
 mod answers;
 mod choice;
 mod ending;
+mod groups;
 mod guards;
 mod messages;
 mod pipeline;

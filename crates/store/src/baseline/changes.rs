@@ -1,6 +1,7 @@
 //! The changes of one run: walks the partitions that have some, and writes down what was accepted.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -79,7 +80,25 @@ struct Told {
     journal: Option<RowsWriter>,
     changes: u64,
     /// Announced, and neither told nor withdrawn; by key.
-    under_way: HashMap<u128, Announced>,
+    under_way: HashMap<u128, Announced, BuildHasherDefault<AsItIs>>,
+}
+
+/// Keys are known by their prints, which are hashes.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, &byte| hash.rotate_left(8) ^ u64::from(byte));
+    }
 }
 
 impl Changes {

@@ -317,9 +317,9 @@ impl Segment {
         }
         let (schemas, blocks, mixed) = Default::default();
         let mut segment = Segment { file, header, schemas, blocks, mixed, end: start };
-        let mut announced = Vec::new();
+        let (mut announced, mut unpacking) = (Vec::new(), Unpacking::new()?);
         while segment.end < limit {
-            match segment.read_on(limit, trust, &mut announced) {
+            match segment.read_on(limit, trust, &mut announced, &mut unpacking) {
                 Ok(next) => segment.end = next,
                 Err(fault) if trust == Trust::Journal => {
                     tracing::warn!(
@@ -386,7 +386,13 @@ impl Segment {
     }
 
     /// Takes the block at `end` in; returns where the next begins.
-    fn read_on(&mut self, limit: u64, trust: Trust, announced: &mut Vec<Announced>) -> Result<u64, Failure> {
+    fn read_on(
+        &mut self,
+        limit: u64,
+        trust: Trust,
+        announced: &mut Vec<Announced>,
+        unpacking: &mut Unpacking,
+    ) -> Result<u64, Failure> {
         let offset = self.end;
         if limit - offset < BLOCK_HEADER as u64 {
             return Err(self.file.damaged(offset, "the file ends within a block's header"));
@@ -397,7 +403,7 @@ impl Segment {
         }
         if header.kind == KIND_SCHEMA {
             let mut body = Vec::new();
-            self.read_body(header, offset, &mut body, &mut Unpacking::new()?)?;
+            self.read_body(header, offset, &mut body, unpacking)?;
             let body: SchemaBody = serde_json::from_slice(&body)
                 .map_err(|error| self.file.damaged(offset, "a schema cannot be read").because(error))?;
             let schema = Schema::new(body.columns)
@@ -407,7 +413,7 @@ impl Segment {
         }
         if header.kind == KIND_SETTLED {
             let mut body = Vec::new();
-            self.read_body(header, offset, &mut body, &mut Unpacking::new()?)?;
+            self.read_body(header, offset, &mut body, unpacking)?;
             self.settle(&body, announced)
                 .ok_or_else(|| self.file.damaged(offset, "a block settles what was not announced"))?;
             return Ok(offset + header.length());

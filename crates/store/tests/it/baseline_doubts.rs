@@ -2,7 +2,7 @@
 
 use warren_engine::change::{Change, ChangeId, Op};
 
-use crate::baseline_world::{Brief, Cells, World, all, brief, cells, id, row, spec};
+use crate::baseline_world::{Brief, Cells, Told, World, all, brief, cells, id, row, spec};
 
 /// How a run ends whose answers are lost.
 #[derive(Clone, Copy)]
@@ -27,8 +27,8 @@ async fn look(world: &World, rows: &[Cells]) -> Vec<Change> {
     all(world.diff(rows, &spec()).await.unwrap().as_mut()).await.unwrap()
 }
 
-fn told(name: &str, size: i64) -> Option<(String, i64)> {
-    Some((name.to_owned(), size))
+fn told(name: &str, size: i64) -> Told {
+    (name.to_owned(), size)
 }
 
 fn ids(changes: &[Change]) -> Vec<ChangeId> {
@@ -48,9 +48,9 @@ async fn a_row_that_goes_back_is_told_again() {
         assert_eq!(lost.len(), 3);
         let again = world.run(&before, &spec()).await.unwrap();
         let expected = [
-            (1, (Op::Changed, told("A", 1), ("a".to_owned(), 1))),
+            (1, (Op::Changed, Some(told("A", 1)), ("a".to_owned(), 1))),
             (2, (Op::Added, None, ("b".to_owned(), 2))),
-            (3, (Op::Removed, told("c", 3), ("c".to_owned(), 3))),
+            (3, (Op::Removed, Some(told("c", 3)), ("c".to_owned(), 3))),
         ];
         assert_eq!(brief(&again), Brief::from(expected));
         assert!(ids(&again).iter().all(|id| !ids(&lost).contains(id)));
@@ -99,7 +99,7 @@ async fn a_doubt_on_a_doubt_goes_on_from_the_last() {
     }
     let again = look(&world, &[row(1, "a", 1)]).await;
     assert_eq!(ids(&again), said[3..]);
-    assert_eq!(brief(&again)[&1].1, told("b", 1), "the row before is known too");
+    assert_eq!(brief(&again)[&1].1, Some(told("b", 1)), "the row before is known too");
     said.sort_unstable();
     said.dedup();
     assert_eq!(said.len(), 4);
@@ -136,7 +136,7 @@ async fn an_older_doubt_outlives_a_change_that_was_withdrawn() {
     set.withdraw(&[&changes[0]]).await.unwrap();
     set.finish().await.unwrap();
     let back = look(&world, &[row(1, "a", 1)]).await;
-    assert_eq!(brief(&back), [(1, (Op::Changed, told("b", 1), ("a".to_owned(), 1)))].into());
+    assert_eq!(brief(&back), [(1, (Op::Changed, Some(told("b", 1)), ("a".to_owned(), 1)))].into());
 }
 
 #[tokio::test]
@@ -157,8 +157,8 @@ async fn rows_in_doubt_outlive_compaction() {
     assert!(files < 10, "{files} files");
     let back = look(&world, &[row(1, "a", 1), row(2, "b", 11)]).await;
     let expected = [
-        (1, (Op::Changed, told("A", 1), ("a".to_owned(), 1))),
-        (3, (Op::Removed, told("c", 3), ("c".to_owned(), 3))),
+        (1, (Op::Changed, Some(told("A", 1)), ("a".to_owned(), 1))),
+        (3, (Op::Removed, Some(told("c", 3)), ("c".to_owned(), 3))),
     ];
     assert_eq!(brief(&back), Brief::from(expected));
 }

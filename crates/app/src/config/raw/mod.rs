@@ -3,6 +3,7 @@
 //! The comments are the reference: schema, documentation and error messages come from these types and nothing else.
 //! No `flatten`, `untagged` or `tag`: serde buffers for them, and what is buffered has lost its place.
 
+pub mod attribute;
 pub mod expression;
 pub mod forms;
 pub mod pipeline;

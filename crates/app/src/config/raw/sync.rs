@@ -1,12 +1,13 @@
-//! A sync as written: what every sync has, and what a broker of AMQP's kind takes in it or in one of its triggers.
+//! A sync as written: what every sync has, and what its broker takes in it or in one of its triggers.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use warren_connectors::kit::setting::Span;
 
+use super::attribute::Attributes;
 use super::forms::{Compare, Fields, Headers, Limit, Nan, On};
 use super::section::Names;
-use super::varying::{TextOrNumber, Varying};
+use super::varying::{Delay, TextOrNumber, Varying};
 
 /// A model that is watched, and a broker that hears of its rows added, changed and removed.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -45,7 +46,7 @@ pub struct RawSync {
     pub give_up_after: Option<Span>,
 }
 
-/// What is sent, where to, and what goes with it, for brokers that speak as RabbitMQ does.
+/// What is sent, where to, and what goes with it. Which keys there are depends on the broker's kind.
 ///
 /// These keys stand in the sync, or in one of its triggers (`on: {added: {queue: …}}`), which then count instead, key by key.
 /// Each value may be a literal, `{column: name}` or `{template: liquid}`.
@@ -58,13 +59,13 @@ pub struct RawTrigger {
     pub when: Option<String>,
     /// What the message says.
     pub message: Option<RawMessage>,
-    /// The queue the message goes to. It must exist; a row whose queue does not is rejected. Not together with `exchange`.
+    /// The queue the message goes to (of SQS its name, URL or ARN). It must exist; a row whose queue does not is rejected. Not together with `exchange`.
     pub queue: Option<Varying<String>>,
     /// The exchange the message goes to, with `routing_key`. A message that no queue is bound for is rejected.
     pub exchange: Option<Varying<String>>,
     /// What the exchange chooses queues by. Default: empty, as fanout and headers exchanges have it. Needs `exchange`.
     pub routing_key: Option<Varying<String>>,
-    /// Headers by name. A plain value keeps its type; a column has its own, or the one that `type` asks for (`text`, `int`, `float`,
+    /// Not for SQS: headers by name. A plain value keeps its type; a column has its own, or the one that `type` asks for (`text`, `int`, `float`,
     /// `bool`, `timestamp`). A NULL leaves the header out. A trigger's `headers` replace the sync's as a whole.
     pub headers: Option<Headers>,
     /// Whether the broker keeps the message through a restart. Default: true. **With false a restart of the broker loses
@@ -74,7 +75,8 @@ pub struct RawTrigger {
     pub priority: Option<Varying<u8>>,
     /// How long the message may wait in a queue before the broker **drops or dead-letters it**, at most 49 days. Default: for ever.
     pub expiration: Option<Varying<Span>>,
-    /// The message's id. Default: the change id, which is the same when a change is sent twice, so that a consumer can tell.
+    /// The message's id. Default: the change id, which is the same when a change is sent twice, so that a consumer can tell. For SQS it
+    /// is required, and a column or template: it is what the result of each message is reported with.
     pub message_id: Option<Varying<String>>,
     /// The id of what the message belongs to. Default: none.
     pub correlation_id: Option<Varying<String>>,
@@ -94,6 +96,18 @@ pub struct RawTrigger {
     pub content_encoding: Option<Varying<String>>,
     /// When it happened: RFC 3339 or seconds since 1970. Default: when the run began.
     pub timestamp: Option<Varying<TextOrNumber>>,
+    /// SQS only: the message group. The messages of a group keep their order in a FIFO queue, which needs one; other queues treat groups fairly.
+    /// Default: none.
+    pub group_id: Option<Varying<TextOrNumber>>,
+    /// SQS only: of messages with the same id a FIFO queue takes the first within five minutes. Default: the change id, so that a change that
+    /// is sent twice arrives once. `content`: the queue makes the id of the body, and **two changes with equal bodies are one**. Other queues
+    /// get none.
+    pub deduplication_id: Option<Varying<String>>,
+    /// SQS only, and not for FIFO queues: how many seconds the message is hidden at first, 0 to 900. Default: what the queue is set to.
+    pub delay_seconds: Option<Varying<Delay>>,
+    /// SQS only: message attributes by name, at most ten: `{weight: {type: Number, column: w}, kind: order}`. A NULL leaves the attribute out. A
+    /// trigger's `attributes` replace the sync's as a whole.
+    pub attributes: Option<Attributes>,
 }
 
 /// What a message says. Exactly one of `template`, `file`, `column` and `fields`.

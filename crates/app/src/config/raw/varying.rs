@@ -118,6 +118,24 @@ impl JsonSchema for TextOrNumber {
     }
 }
 
+/// A delay in seconds, as SQS takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Delay;
+
+impl JsonSchema for Delay {
+    fn schema_name() -> Cow<'static, str> {
+        "Delay".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 0, "maximum": 900 })
+    }
+}
+
 /// A header: plain YAML values keep their type.
 #[derive(Debug, Clone)]
 pub enum Header {

@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::task::JoinSet;
 use warren_engine::codes::Code;
 use warren_engine::delivery::{Delivery, Settlement};
 use warren_engine::failure::{Failure, FailureKind};
@@ -98,6 +99,68 @@ pub const RESTART_CASES: &[(&str, Case)] = &[
     }),
 ];
 
+/// What not every broker has. A broker declares what it has; the cases that need something else are not for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// It has exchanges, which choose queues.
+    Exchanges,
+    /// It carries every property and type of header of AMQP, with AMQP's limits.
+    AmqpProperties,
+    /// A body may be empty, any bytes, and megabytes large.
+    AnyBody,
+    /// A queue may have any name, and is listed as RabbitMQ would.
+    AnyQueueName,
+    /// A full queue can refuse messages.
+    FullQueues,
+    /// A message that was dead-lettered says so in headers of AMQP's names.
+    DeathHeaders,
+    /// Messages expire into a dead-letter queue.
+    Expiration,
+    /// A queue keeps the order in which it was sent to, whoever sends however much at once. (Small cases ask for order all the same,
+    /// of one publisher that sends one request after another.)
+    QueueOrder,
+}
+
+/// Everything: what a broker of AMQP's kind has.
+pub const ALL_CAPABILITIES: &[Capability] = &[
+    Capability::Exchanges,
+    Capability::AmqpProperties,
+    Capability::AnyBody,
+    Capability::AnyQueueName,
+    Capability::FullQueues,
+    Capability::DeathHeaders,
+    Capability::Expiration,
+    Capability::QueueOrder,
+];
+
+/// What some cases need.
+const NEEDS: &[(&str, Capability)] = &[
+    ("all properties and header types come back as they were sent", Capability::AmqpProperties),
+    ("a batch is consumed in order", Capability::QueueOrder),
+    ("an unroutable key and a missing exchange refuse only their own", Capability::Exchanges),
+    ("bodies of any size arrive whole", Capability::AnyBody),
+    ("a value that is too long is refused alone", Capability::AmqpProperties),
+    ("a full queue refuses for now", Capability::FullQueues),
+    ("exchanges route by their kind", Capability::Exchanges),
+    ("queues are listed", Capability::AnyQueueName),
+    ("a check finds what is missing", Capability::Exchanges),
+    ("what is rejected goes to the dead-letter queue as it was", Capability::DeathHeaders),
+    ("what expires goes to the dead-letter queue", Capability::Expiration),
+];
+
+/// The cases for a broker with these capabilities, and the names of those that are not for it.
+///
+/// # Panics
+/// When a need is that of no case.
+pub fn cases_for(has: &[Capability]) -> (Vec<(&'static str, Case)>, Vec<&'static str>) {
+    for (name, _) in NEEDS {
+        assert!(CASES.iter().any(|(case, _)| case == name), "`{name}` is no case");
+    }
+    let fits = |name: &str| NEEDS.iter().all(|(case, needs)| *case != name || has.contains(needs));
+    let (fitting, others): (Vec<_>, Vec<_>) = CASES.iter().copied().partition(|(name, _)| fits(name));
+    (fitting, others.into_iter().map(|(name, _)| name).collect())
+}
+
 /// Long enough for a loaded machine.
 const SOON: Duration = Duration::from_secs(20);
 /// Long enough for what should not come to have come.
@@ -171,11 +234,14 @@ async fn drain(fixture: &dyn Fixture, name: &str) -> Vec<String> {
     fill(fixture, name, std::iter::once(LAST.to_owned())).await;
     let mut consumer = consume(fixture, name, 100).await;
     let mut bodies = Vec::new();
+    // Side by side, since a broker may answer to each.
+    let mut settling = JoinSet::new();
     loop {
         let delivery = next(consumer.as_mut()).await;
         let body = body(&delivery);
-        settle(delivery, Settlement::Ack).await;
+        settling.spawn(settle(delivery, Settlement::Ack));
         if body == LAST {
+            settling.join_all().await;
             return bodies;
         }
         bodies.push(body);
