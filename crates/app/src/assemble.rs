@@ -147,6 +147,9 @@ impl Callers {
     }
 }
 
+/// Gives a broker by its name.
+pub type OpenBroker<'o> = dyn FnMut(&str) -> Result<Arc<dyn Broker>, Failure> + 'o;
+
 /// Builds a pipeline for the messages of a broker. Connects to nothing yet; `open` gives the brokers by name, so that those that are
 /// open already are used.
 ///
@@ -158,7 +161,7 @@ pub fn pipeline(
     form: BodyForm,
     origin: &str,
     callers: &Callers,
-    open: &mut dyn FnMut(&str) -> Result<Arc<dyn Broker>, Failure>,
+    open: &mut OpenBroker<'_>,
 ) -> Result<Pipeline, Failure> {
     let mut brokers = BTreeMap::new();
     for name in plan.brokers() {

@@ -330,22 +330,19 @@ impl Reading {
         let mut call = Map::new();
         call.insert(one.key.clone(), one.value.to_json());
         let answer = node.get("answer").map(Node::to_json).unwrap_or_default();
-        match reply(&one.key, &answer) {
-            Some(reply) => Some((Value::Object(call), reply)),
-            None => {
-                let span = node.entry("answer").map_or(node.span.at_start(), |entry| entry.span);
-                let fault =
-                    Fault::new(codes::INVALID_VALUE, span, format!("this is no answer to `{}`", one.key));
-                let forms = match one.key.as_str() {
-                    "http" => "`{status, headers, body}`",
-                    "sql" => "`{rows, affected}`",
-                    "exec" => "`{exit, stdout, stderr}`",
-                    _ => "`confirmed` or `{unknown: TEXT}`",
-                };
-                self.faults.push(fault.remedy(format!("write {forms}, `{{error: TEXT}}` or `timeout`")));
-                None
-            }
+        if let Some(reply) = reply(&one.key, &answer) {
+            return Some((Value::Object(call), reply));
         }
+        let span = node.entry("answer").map_or(node.span.at_start(), |entry| entry.span);
+        let fault = Fault::new(codes::INVALID_VALUE, span, format!("this is no answer to `{}`", one.key));
+        let forms = match one.key.as_str() {
+            "http" => "`{status, headers, body}`",
+            "sql" => "`{rows, affected}`",
+            "exec" => "`{exit, stdout, stderr}`",
+            _ => "`confirmed` or `{unknown: TEXT}`",
+        };
+        self.faults.push(fault.remedy(format!("write {forms}, `{{error: TEXT}}` or `timeout`")));
+        None
     }
 
     fn told<T>(&mut self, read: Result<T, Fault>) -> Option<T> {
