@@ -81,7 +81,8 @@ async fn a_message_goes_through_a_pipeline_of_real_parts() {
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let receiver = tokio::spawn(echo(listener));
+    let mut receiver = tokio::task::JoinSet::new();
+    receiver.spawn(echo(listener));
     let folder = tempfile::tempdir().unwrap();
     let database = rusqlite::Connection::open(folder.path().join("shop.db")).unwrap();
     database
@@ -124,7 +125,7 @@ pipelines:
     };
     let outcome = pipeline.handle(&job, &attempt).await;
     assert!(matches!(outcome, Outcome::Ok), "{outcome:?}: {:?}", attempt.trace.take());
-    assert!(receiver.await.unwrap().ends_with(r#"{"sku":"a"}"#));
+    assert!(receiver.join_next().await.unwrap().unwrap().ends_with(r#"{"sku":"a"}"#));
     for (queue, wanted) in [("done", r#"{"n":3}"#), ("answers", r#"{"left":3}"#)] {
         let mut consumer = broker.consume(queue, 1).await.unwrap();
         let delivery = consumer.next().await.unwrap().unwrap();
