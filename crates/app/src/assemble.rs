@@ -10,7 +10,7 @@ use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::pipeline::document::BodyForm;
 use warren_engine::pipeline::plan::PipelinePlan;
 use warren_engine::pipeline::{Outside, Pipeline};
-use warren_engine::ports::{Baseline, Broker, Handler, Leases, Records, Source};
+use warren_engine::ports::{Baseline, Broker, CommandRunner, Handler, HttpCaller, Leases, Records, Source};
 use warren_engine::sync::plan::SyncPlan;
 use warren_engine::sync::run::Ports;
 use warren_store::baseline::{BaselineOptions, FileBaseline};
@@ -125,22 +125,6 @@ pub fn broker(project: &Project, name: &str) -> Result<Arc<dyn Broker>, Failure>
     project.brokers.get(name).ok_or_else(|| unknown("broker", name))?.open(name, &project.state.folder)
 }
 
-/// What the steps of a pipeline work with.
-fn outside(
-    project: &Project,
-    plan: &PipelinePlan,
-    brokers: BTreeMap<String, Arc<dyn Broker>>,
-    origin: Option<Arc<dyn Broker>>,
-) -> Result<Outside, Failure> {
-    let mut databases = BTreeMap::new();
-    for name in plan.sources() {
-        let source = project.sources.get(name).ok_or_else(|| unknown("source", name))?;
-        databases.insert(name.to_owned(), source.executor(name)?);
-    }
-    let http = warren_connectors::http::caller(&TlsSettings::default())?;
-    Ok(Outside { http, commands: warren_connectors::exec::runner(), databases, brokers, origin })
-}
-
 /// The names of all brokers, or the one asked for.
 ///
 /// # Errors
@@ -157,6 +141,7 @@ pub fn broker_names(project: &Project, only: Option<&str>) -> Result<Vec<String>
 pub struct Consuming {
     records: Arc<FileMessages>,
     parking: Arc<FileParking>,
+    callers: Callers,
     brokers: Mutex<BTreeMap<String, Arc<dyn Broker>>>,
 }
 
@@ -172,6 +157,7 @@ impl Consuming {
         Ok(Consuming {
             records: Arc::new(records),
             parking: Arc::new(FileParking::open(&state.folder)?),
+            callers: Callers::new()?,
             brokers: Mutex::default(),
         })
     }
@@ -196,7 +182,7 @@ impl Consuming {
         let broker = self.broker(project, &trigger.broker)?;
         let folder = project.state.folder.join("inflight");
         Ok(ConsumePorts {
-            handler: self.handler(project, trigger, broker.clone())?,
+            handler: self.handler(project, trigger)?,
             broker,
             records: self.records.clone(),
             parking: self.parking.clone(),
@@ -207,19 +193,11 @@ impl Consuming {
     }
 
     /// What is done with a trigger's messages: its steps, with what they reach.
-    fn handler(
-        &self,
-        project: &Project,
-        trigger: &ProjectTrigger,
-        origin: Arc<dyn Broker>,
-    ) -> Result<Arc<dyn Handler>, Failure> {
-        let mut brokers = BTreeMap::new();
-        for name in trigger.pipeline.brokers() {
-            brokers.insert(name.to_owned(), self.broker(project, name)?);
-        }
-        let outside = outside(project, &trigger.pipeline, brokers, Some(origin))?;
+    fn handler(&self, project: &Project, trigger: &ProjectTrigger) -> Result<Arc<dyn Handler>, Failure> {
         let form = if trigger.plan.binary { BodyForm::Base64 } else { BodyForm::Text };
-        Ok(Arc::new(Pipeline::new(trigger.pipeline.clone(), outside, form)?))
+        let mut open = |name: &str| self.broker(project, name);
+        let plan = &trigger.pipeline;
+        Ok(Arc::new(pipeline(project, plan, form, &trigger.broker, &self.callers, &mut open)?))
     }
 
     /// Closes all brokers.
@@ -229,6 +207,54 @@ impl Consuming {
             broker.close().await;
         }
     }
+}
+
+/// What calls and runs things for the steps of all pipelines; connections are shared.
+#[derive(Clone)]
+pub struct Callers {
+    http: Arc<dyn HttpCaller>,
+    commands: Arc<dyn CommandRunner>,
+}
+
+impl Callers {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// The certificates that the system trusts cannot be read.
+    pub fn new() -> Result<Callers, Failure> {
+        let http = warren_connectors::http::caller(&TlsSettings::default())?;
+        Ok(Callers { http, commands: warren_connectors::exec::runner() })
+    }
+}
+
+/// Gives a broker by its name.
+pub type OpenBroker<'o> = dyn FnMut(&str) -> Result<Arc<dyn Broker>, Failure> + 'o;
+
+/// Builds a pipeline for the messages of a broker. Connects to nothing yet; `open` gives the brokers by name, so that those that are
+/// open already are used.
+///
+/// # Errors
+/// A broker's or source's settings cannot be used.
+pub fn pipeline(
+    project: &Project,
+    plan: &Arc<PipelinePlan>,
+    form: BodyForm,
+    origin: &str,
+    callers: &Callers,
+    open: &mut OpenBroker<'_>,
+) -> Result<Pipeline, Failure> {
+    let mut brokers = BTreeMap::new();
+    for name in plan.brokers() {
+        brokers.insert(name.to_owned(), open(name)?);
+    }
+    let mut databases = BTreeMap::new();
+    for name in plan.sources() {
+        let source = project.sources.get(name).ok_or_else(|| unknown("source", name))?;
+        databases.insert(name.to_owned(), source.executor(name)?);
+    }
+    let origin = if plan.replies() { Some(open(origin)?) } else { None };
+    let Callers { http, commands } = callers.clone();
+    Pipeline::new(plan.clone(), Outside { http, commands, brokers, databases, origin }, form)
 }
 
 fn unknown(what: &str, name: &str) -> Failure {

@@ -1,6 +1,7 @@
 //! The cases that a pipeline is tested with, read from a file of their own: messages, the calls that are expected with what they are
 //! answered, and the outcome.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -114,7 +115,7 @@ struct RawCase {
     reason: Option<String>,
     /// What the last value must be; a key that is left out may be anything.
     #[serde(default)]
-    #[schemars(with = "Value")]
+    #[schemars(with = "super::raw::expression::AnyValue")]
     #[expect(dead_code, reason = "it is read from the tree")]
     value: Option<super::raw::expression::AnyJson>,
 }
@@ -125,16 +126,16 @@ struct RawCase {
 #[schemars(rename = "CaseMessage")]
 struct RawMessage {
     /// The body: a text, or anything else, which is then JSON.
-    #[schemars(with = "Value")]
+    #[schemars(with = "super::raw::expression::AnyValue")]
     body: Option<super::raw::expression::AnyJson>,
     /// Properties such as `contentType`.
-    #[schemars(with = "Map<String, Value>")]
+    #[schemars(with = "super::raw::expression::AnyMap")]
     properties: Option<super::raw::expression::AnyJson>,
     /// Headers by name.
-    #[schemars(with = "Map<String, Value>")]
+    #[schemars(with = "super::raw::expression::AnyMap")]
     headers: Option<super::raw::expression::AnyJson>,
     /// How it came, such as `queue`, `attempt` or `receivedAt`.
-    #[schemars(with = "Map<String, Value>")]
+    #[schemars(with = "super::raw::expression::AnyMap")]
     envelope: Option<super::raw::expression::AnyJson>,
 }
 
@@ -144,23 +145,23 @@ struct RawMessage {
 #[schemars(rename = "Call")]
 struct RawCall {
     /// `{method, url, headers, body}`
-    #[schemars(with = "Map<String, Value>")]
+    #[schemars(with = "super::raw::expression::AnyMap")]
     http: Option<super::raw::expression::AnyJson>,
     /// `{to, queue, exchange, routing_key, body, properties, headers}`
-    #[schemars(with = "Map<String, Value>")]
+    #[schemars(with = "super::raw::expression::AnyMap")]
     publish: Option<super::raw::expression::AnyJson>,
     /// `{queue, body, properties}`
-    #[schemars(with = "Map<String, Value>")]
+    #[schemars(with = "super::raw::expression::AnyMap")]
     reply: Option<super::raw::expression::AnyJson>,
     /// `{source, statement, params}`, with `each` in place of `params` where the step has it.
-    #[schemars(with = "Map<String, Value>")]
+    #[schemars(with = "super::raw::expression::AnyMap")]
     sql: Option<super::raw::expression::AnyJson>,
     /// `{command, args, stdin}`
-    #[schemars(with = "Map<String, Value>")]
+    #[schemars(with = "super::raw::expression::AnyMap")]
     exec: Option<super::raw::expression::AnyJson>,
     /// The answer: `{status, headers, body}` to `http`, `{rows, affected}` to `sql`, `{exit, stdout, stderr}` to `exec`; for any of them
     /// `{error: TEXT}` or `timeout`. Default: 200, a confirm, no rows, exit code 0.
-    #[schemars(with = "Value")]
+    #[schemars(with = "super::raw::expression::AnyValue")]
     answer: Option<super::raw::expression::AnyJson>,
 }
 
@@ -244,6 +245,7 @@ impl Reading {
                     partials: &Partials::default(),
                     brokers: &names(project.brokers.keys().collect()),
                     sources: &names(project.sources.keys().collect()),
+                    bad: &BTreeSet::new(),
                 };
                 reader.pipeline(node, "pipeline")
             }
@@ -328,22 +330,19 @@ impl Reading {
         let mut call = Map::new();
         call.insert(one.key.clone(), one.value.to_json());
         let answer = node.get("answer").map(Node::to_json).unwrap_or_default();
-        match reply(&one.key, &answer) {
-            Some(reply) => Some((Value::Object(call), reply)),
-            None => {
-                let span = node.entry("answer").map_or(node.span.at_start(), |entry| entry.span);
-                let fault =
-                    Fault::new(codes::INVALID_VALUE, span, format!("this is no answer to `{}`", one.key));
-                let forms = match one.key.as_str() {
-                    "http" => "`{status, headers, body}`",
-                    "sql" => "`{rows, affected}`",
-                    "exec" => "`{exit, stdout, stderr}`",
-                    _ => "`confirmed` or `{unknown: TEXT}`",
-                };
-                self.faults.push(fault.remedy(format!("write {forms}, `{{error: TEXT}}` or `timeout`")));
-                None
-            }
+        if let Some(reply) = reply(&one.key, &answer) {
+            return Some((Value::Object(call), reply));
         }
+        let span = node.entry("answer").map_or(node.span.at_start(), |entry| entry.span);
+        let fault = Fault::new(codes::INVALID_VALUE, span, format!("this is no answer to `{}`", one.key));
+        let forms = match one.key.as_str() {
+            "http" => "`{status, headers, body}`",
+            "sql" => "`{rows, affected}`",
+            "exec" => "`{exit, stdout, stderr}`",
+            _ => "`confirmed` or `{unknown: TEXT}`",
+        };
+        self.faults.push(fault.remedy(format!("write {forms}, `{{error: TEXT}}` or `timeout`")));
+        None
     }
 
     fn told<T>(&mut self, read: Result<T, Fault>) -> Option<T> {

@@ -1,5 +1,6 @@
 //! Pipelines: from lists of steps as written to plans, every expression, text and schema compiled.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use warren_engine::codes;
@@ -40,6 +41,8 @@ pub struct PipelineReader<'a> {
     pub brokers: &'a [String],
     /// The names under `sources`, also of what is broken.
     pub sources: &'a [String],
+    /// The paths of keys in which something is wrong, and was told; steps that hold one are not read.
+    pub bad: &'a BTreeSet<String>,
 }
 
 impl PipelineReader<'_> {
@@ -88,12 +91,25 @@ impl List<'_, '_> {
         let mut steps = Vec::with_capacity(items.len());
         let mut sound = true;
         for (index, item) in items.iter().enumerate() {
-            match self.step(item, &format!("{path}[{index}]"), index) {
+            let path = format!("{path}[{index}]");
+            match if item.entries().is_none() || self.is_bad(&path) {
+                None
+            } else {
+                self.step(item, &path, index)
+            } {
                 Some(step) => steps.push(step),
                 None => sound = false,
             }
         }
         sound.then_some(steps)
+    }
+
+    /// Whether something is wrong in the part of the configuration at a path.
+    fn is_bad(&self, path: &str) -> bool {
+        let mut after = self.reader.bad.range(path.to_owned()..);
+        after.next().is_some_and(|bad| {
+            bad.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
     }
 
     fn step(&mut self, node: &Node, path: &str, index: usize) -> Option<Step> {

@@ -265,8 +265,8 @@ impl<'t> Reading<'t> {
 
     fn pipelines(&mut self, partials: &Partials) {
         let (brokers, sources) = (self.names("brokers"), self.names("sources"));
-        // What the walk found wrong was told; a list cannot be read in part.
-        for item in self.items("pipelines").filter(|item| item.sound) {
+        // What is no list was told by the walk.
+        for item in self.items("pipelines").filter(|item| matches!(item.node.kind, NodeKind::List(_))) {
             let mut reader = PipelineReader {
                 files: &mut self.files,
                 places: &mut self.places,
@@ -274,6 +274,7 @@ impl<'t> Reading<'t> {
                 partials,
                 brokers: &brokers,
                 sources: &sources,
+                bad: &self.bad,
             };
             if let Some(pipeline) = reader.pipeline(item.node, &item.path) {
                 self.pipelines.insert(item.name.to_owned(), pipeline);
@@ -303,6 +304,7 @@ impl<'t> Reading<'t> {
                     partials,
                     brokers: &brokers,
                     sources: &sources,
+                    bad: &self.bad,
                 },
                 record_bodies: bodies,
             };

@@ -73,10 +73,15 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)>
     causes
 }
 
-/// I/O errors hold what they were made of.
+/// I/O errors hold what they were made of, often within each other, and do not name it as their cause.
 fn within<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
-    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.downcast_ref::<T>().or_else(|| inner.and_then(|inner| inner.downcast_ref::<T>()))
+    let mut error = error;
+    loop {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        error = error.downcast_ref::<io::Error>()?.get_ref()?;
+    }
 }
 
 fn not_allowed<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e NotAllowed> {

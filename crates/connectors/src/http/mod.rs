@@ -55,12 +55,15 @@ pub fn caller(tls: &TlsSettings) -> Result<Arc<dyn HttpCaller>, Failure> {
     Ok(Arc::new(Caller { tls, open, guarded: Mutex::default() }))
 }
 
+/// A client whose connections are those that a guard allows.
+type Guarded = (Arc<Allowed>, Calls);
+
 struct Caller {
     tls: Arc<ClientConfig>,
     /// For URLs whose host the configuration chose.
     open: Calls,
     /// For the others, by what they allow: a connection is used again only under the same guard.
-    guarded: Mutex<HashMap<Vec<String>, (Arc<Allowed>, Calls)>>,
+    guarded: Mutex<HashMap<Vec<String>, Guarded>>,
 }
 
 #[async_trait]

@@ -20,7 +20,7 @@ pub struct Allowed {
 }
 
 const REFUSED_V4: [(Ipv4Addr, u8); 15] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -72,12 +72,11 @@ impl Allowed {
 
 impl Network {
     fn parse(text: &str) -> Option<Network> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address.parse::<IpAddr>().ok()?, bits.parse().ok()?),
-            None => {
-                let address = text.trim_matches(['[', ']']).parse::<IpAddr>().ok()?;
-                (address, if address.is_ipv4() { 32 } else { 128 })
-            }
+        let (address, bits) = if let Some((address, bits)) = text.split_once('/') {
+            (address.parse::<IpAddr>().ok()?, bits.parse().ok()?)
+        } else {
+            let address = text.trim_matches(['[', ']']).parse::<IpAddr>().ok()?;
+            (address, if address.is_ipv4() { 32 } else { 128 })
         };
         (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some(Network { address, bits })
     }

@@ -123,7 +123,7 @@ async fn work(connection: &mut Conn, call: &SqlCall, what: &str) -> Result<SqlAn
         }
         answer.affected += result.affected_rows();
         drop(result);
-        answer.rows.extend(json_rows(names.iter().map(String::as_str), &batch));
+        answer.rows.extend(json_rows(&names, &batch));
     }
     connection.query_drop("COMMIT").await?;
     Ok(answer)

@@ -103,7 +103,7 @@ async fn work(client: &Client, call: &SqlCall, what: &str) -> Result<SqlAnswer, 
     client.batch_execute(&begin(call.timeout)).await?;
     let statement = client.prepare(&call.statement).await?;
     let cells = cells(&statement, what).map_err(Stop::Failed)?;
-    let names: Vec<&str> = statement.columns().iter().map(tokio_postgres::Column::name).collect();
+    let names: Vec<String> = statement.columns().iter().map(|column| column.name().to_owned()).collect();
     let mut answer = SqlAnswer::default();
     let mut scratch = String::new();
     for set in &call.parameters {
@@ -139,7 +139,7 @@ async fn work(client: &Client, call: &SqlCall, what: &str) -> Result<SqlAnswer, 
             batch.end_row();
         }
         answer.affected += rows.rows_affected().unwrap_or(0);
-        answer.rows.extend(json_rows(names.iter().copied(), &batch));
+        answer.rows.extend(json_rows(&names, &batch));
     }
     client.batch_execute("COMMIT").await?;
     Ok(answer)

@@ -118,7 +118,7 @@ impl Work {
 
     fn execute(&self, connection: &Connection) -> Result<SqlAnswer, Failure> {
         let mut statement = connection.prepare(&self.call.statement).map_err(|error| self.failed(error))?;
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let wanted = statement.parameter_count();
         let reads_only = statement.readonly();
         let mut answer = SqlAnswer::default();
@@ -146,7 +146,7 @@ impl Work {
             if !reads_only {
                 answer.affected += connection.changes();
             }
-            answer.rows.extend(json_rows(names.iter().map(String::as_str), &batch));
+            answer.rows.extend(json_rows(&names, &batch));
         }
         Ok(answer)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use warren_connectors::http::caller;
 use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::codes;
@@ -20,13 +20,8 @@ struct Receiver {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
     connections: Arc<Mutex<usize>>,
-    running: JoinHandle<()>,
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.running.abort();
-    }
+    /// Ends with it.
+    _running: JoinSet<()>,
 }
 
 /// Answers every request with the bytes that `answer` makes of its head; none closes the connection.
@@ -35,22 +30,22 @@ async fn receiver(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'stat
     let address = listener.local_addr().unwrap();
     let (heard, connections) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<usize>>::default());
     let (noted, counted, answer) = (heard.clone(), connections.clone(), Arc::new(answer));
-    let running = tokio::spawn(async move {
-        let mut serving = tokio::task::JoinSet::new();
+    let mut running = JoinSet::new();
+    running.spawn(async move {
+        let mut serving = JoinSet::new();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             *counted.lock().unwrap() += 1;
             serving.spawn(serve(stream, noted.clone(), answer.clone()));
         }
     });
-    Receiver { address, heard, connections, running }
+    Receiver { address, heard, connections, _running: running }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    heard: Arc<Mutex<Vec<String>>>,
-    answer: Arc<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>,
-) {
+/// From the head of a request to the bytes of its answer; none closes the connection.
+type Answers = dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync;
+
+async fn serve(mut stream: TcpStream, heard: Arc<Mutex<Vec<String>>>, answer: Arc<Answers>) {
     let mut buffer = Vec::new();
     loop {
         let end = loop {
@@ -87,6 +82,7 @@ async fn serve(
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the form of every answer here")]
 fn ok(body: &str) -> Option<Vec<u8>> {
     Some(
         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nX-Said: yes\r\n\r\n{body}", body.len())
@@ -207,7 +203,8 @@ async fn a_receiver_that_is_not_there_breaks_off_or_speaks_something_else_is_tol
     // It is no TLS.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let talking = tokio::spawn(async move {
+    let mut talking = JoinSet::new();
+    talking.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         // Until the other side has had enough.
@@ -215,7 +212,7 @@ async fn a_receiver_that_is_not_there_breaks_off_or_speaks_something_else_is_tol
     });
     let failure = call(&request(&format!("https://{address}/"))).await.unwrap_err();
     assert_eq!(failure.code, codes::TLS_FAILED, "{failure}");
-    talking.await.unwrap();
+    talking.join_next().await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -160,13 +160,12 @@ fn refused(what: &str, answer: &HttpAnswer) -> Trouble {
 /// `Retry-After`: seconds, or a date, which counts from the answer's own `Date`.
 fn retry_after(answer: &HttpAnswer) -> Option<Duration> {
     let value = answer.header("retry-after")?.trim();
-    let pause = match value.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = |text: &str| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
-            let (then, now) = (date(value)?, date(answer.header("date")?)?);
-            Duration::try_from(then.duration_since(now)).unwrap_or_default()
-        }
+    let pause = if let Ok(seconds) = value.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = |text: &str| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
+        let (then, now) = (date(value)?, date(answer.header("date")?)?);
+        Duration::try_from(then.duration_since(now)).unwrap_or_default()
     };
     Some(pause.min(RETRY_AFTER_MAX))
 }

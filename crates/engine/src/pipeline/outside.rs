@@ -115,16 +115,16 @@ pub struct SqlAnswer {
 }
 
 /// Rows as JSON objects by the names of their columns. What JSON cannot hold (NaN, an infinity) is null.
-pub fn json_rows<'n>(names: impl Iterator<Item = &'n str> + Clone, batch: &Batch) -> Vec<Value> {
+pub fn json_rows(names: &[String], batch: &Batch) -> Vec<Value> {
     let mut text = Vec::new();
     let mut rows = Vec::with_capacity(batch.len());
     for row in batch.rows() {
         let mut object = Map::new();
-        for (name, value) in names.clone().zip(row.values()) {
+        for (name, value) in names.iter().zip(row.values()) {
             text.clear();
             let written = with_val(value, true, |val| json::write_value(val, &mut text));
             let value = written.ok().and_then(|()| serde_json::from_slice(&text).ok());
-            object.insert(name.to_owned(), value.unwrap_or_default());
+            object.insert(name.clone(), value.unwrap_or_default());
         }
         rows.push(Value::Object(object));
     }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use boon::{Compiler, SchemaIndex, Schemas, UrlLoader, ValidationError};
+use boon::{CompileError, Compiler, SchemaIndex, Schemas, UrlLoader, ValidationError};
 use serde_json::Value;
 
 /// Where the schema is said to be; relative references in it are to itself.
@@ -41,9 +41,8 @@ impl Schema {
         let mut compiler = Compiler::new();
         compiler.use_loader(Box::new(Nowhere));
         compiler.enable_format_assertions();
-        let told = |error: boon::CompileError| cut(&error.to_string().replace(LOCATION, ""));
-        compiler.add_resource(LOCATION, schema).map_err(told)?;
-        let index = compiler.compile(LOCATION, &mut schemas).map_err(told)?;
+        compiler.add_resource(LOCATION, schema).map_err(|error| told(&error))?;
+        let index = compiler.compile(LOCATION, &mut schemas).map_err(|error| told(&error))?;
         Ok(Schema(Arc::new((schemas, index))))
     }
 
@@ -54,16 +53,36 @@ impl Schema {
     pub fn check(&self, value: &Value) -> Result<(), Mismatch> {
         let (schemas, index) = self.0.as_ref();
         schemas.validate(value, *index).map_err(|error| {
-            let mut innermost: &ValidationError<'_, '_> = &error;
-            while let Some(cause) = innermost.causes.first() {
-                innermost = cause;
-            }
+            let innermost = innermost(&error);
             Mismatch {
                 pointer: innermost.instance_location.to_string(),
                 reason: cut(&innermost.kind.to_string()),
             }
         })
     }
+}
+
+/// The first place where a value is not what it should be.
+fn innermost<'e>(error: &'e ValidationError<'_, '_>) -> &'e ValidationError<'e, 'e> {
+    let mut innermost = error;
+    while let Some(cause) = innermost.causes.first() {
+        innermost = cause;
+    }
+    innermost
+}
+
+/// Why a schema cannot be compiled, without the name we gave it.
+fn told(error: &CompileError) -> String {
+    let told = match error {
+        CompileError::LoadUrlError { src, .. } => src.to_string(),
+        CompileError::ValidationError { src, .. } => {
+            let innermost = innermost(src);
+            format!("`{}`: {}", innermost.instance_location, innermost.kind)
+        }
+        CompileError::InvalidRegex { regex, .. } => format!("`{regex}` is no regular expression"),
+        other => format!("{other:#}"),
+    };
+    cut(told.replace(LOCATION, "").trim())
 }
 
 /// Loads nothing: a configuration says itself all that it means.

@@ -38,6 +38,7 @@ pub struct Scope {
 
 impl Scope {
     /// The same with another value.
+    #[must_use]
     pub fn with(&self, value: Arc<Value>) -> Scope {
         Scope { value, ..self.clone() }
     }

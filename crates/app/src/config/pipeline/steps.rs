@@ -248,14 +248,13 @@ impl List<'_, '_> {
         }
         let mut ranges = Vec::new();
         for text in given {
-            match status_range(text) {
-                Some(range) => ranges.push(range),
-                None => {
-                    let message = format!("`{text}` is no status");
-                    let fault = Fault::new(codes::INVALID_VALUE, at.of("expect").span, message);
-                    self.tell(fault.remedy("write a status from 100 to 599, `2xx`, or `200-204`"));
-                }
+            if let Some(range) = status_range(text) {
+                ranges.push(range);
+                continue;
             }
+            let message = format!("`{text}` is no status");
+            let fault = Fault::new(codes::INVALID_VALUE, at.of("expect").span, message);
+            self.tell(fault.remedy("write a status from 100 to 599, `2xx`, or `200-204`"));
         }
         ranges
     }

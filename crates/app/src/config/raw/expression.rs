@@ -107,6 +107,44 @@ pub enum FailAs {
 #[derive(Debug, Clone)]
 pub struct AnyJson;
 
+/// Any value, for schemas.
+#[derive(Debug)]
+pub struct AnyValue;
+
+/// Any map, for schemas.
+#[derive(Debug)]
+pub struct AnyMap;
+
+impl JsonSchema for AnyValue {
+    fn schema_name() -> Cow<'static, str> {
+        "Value".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "number", "boolean", "array", "object"], "items": true, "additionalProperties": true,
+        })
+    }
+}
+
+impl JsonSchema for AnyMap {
+    fn schema_name() -> Cow<'static, str> {
+        "Map".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": true })
+    }
+}
+
 /// A pipeline where one is wanted: a name under `pipelines`, or the steps themselves.
 #[derive(Debug, Clone)]
 pub enum PipelineRef {

@@ -149,7 +149,7 @@ pub struct RawPublish {
 #[schemars(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
 enum RawPropertyPairs {
-    Named(RawProperties),
+    Named(Box<RawProperties>),
     Computed(String),
 }
 

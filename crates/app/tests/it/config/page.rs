@@ -25,7 +25,11 @@ fn keys(path: &str, schema: &Value, silent: &mut BTreeSet<String>) {
         Value::Object(map) => {
             for (key, value) in map {
                 let path = format!("{path}/{key}");
-                if path.ends_with(&format!("properties/{key}")) && !path.ends_with("patternProperties/^x-") {
+                if path.ends_with(&format!("properties/{key}")) && !path.ends_with("patternProperties/^x-")
+                    // A key that is called `properties`.
+                    && !path.contains("/properties/properties/")
+                    && !value.is_boolean()
+                {
                     let described = value["description"].is_string()
                         || value["$ref"].is_string()
                         || value["anyOf"].is_array();

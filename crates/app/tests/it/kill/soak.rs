@@ -18,6 +18,9 @@ const ROWS: u32 = 100_000;
 /// What may be under way unrecorded: messages of a batch times batches in flight or about to be recorded.
 const WINDOW: u64 = 500 * (8 + 2);
 
+/// Pairs of runs.
+type Runs = Vec<(u64, u64)>;
+
 /// Where in a run the kill falls.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Part {
@@ -127,7 +130,7 @@ fn kill_nine_loses_nothing_and_repeats_only_what_was_under_way() {
     println!("lost {}", lost.len());
     // A run that was killed in between may have been about to tell the key something else.
     let killed_runs: BTreeSet<u64> = interrupted.iter().map(|run| run["run"].as_u64().unwrap()).collect();
-    let (went_back, renamed): (Vec<(u64, u64)>, Vec<(u64, u64)>) = heard
+    let (went_back, renamed): (Runs, Runs) = heard
         .renamed
         .iter()
         .copied()

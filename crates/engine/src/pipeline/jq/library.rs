@@ -132,7 +132,7 @@ fn own() -> Vec<jaq_core::native::Filter<RunPtr<Evaluation>>> {
         ("fromjson", v(0), |cv| bome(from_json(&cv.1))),
         ("tojson", v(0), |cv| bome(Ok(Val::text(cv.1.json_text())))),
         ("length", v(0), |cv| bome(length(&cv.1))),
-        ("contains", v(1), |cv| unary(cv, |value, part| contains(&value, &part))),
+        ("contains", v(1), |cv| unary(cv, |value, part| Ok(Val::Bool(holds(&value, &part))))),
         ("has", v(1), |cv| unary(cv, |value, key| has(&value, &key))),
         ("indices", v(1), |cv| unary(cv, |value, part| indices(&value, &part))),
         ("bsearch", v(1), |cv| unary(cv, |value, item| bsearch(&value, &item))),
@@ -211,22 +211,20 @@ fn length(value: &Val) -> ValR<Val> {
     })
 }
 
-fn contains(value: &Val, part: &Val) -> ValR<Val> {
-    fn holds(value: &Val, part: &Val) -> bool {
-        meter::step();
-        match (value, part) {
-            (Val::Str(text), Val::Str(part)) => text.contains(part.as_str()),
-            (Val::Arr(list), Val::Arr(parts)) => {
-                parts.items.iter().all(|part| list.items.iter().any(|item| holds(item, part)))
-            }
-            (Val::Obj(object), Val::Obj(parts)) => parts
-                .entries
-                .iter()
-                .all(|(name, part)| object.entries.get(name).is_some_and(|value| holds(value, part))),
-            (value, part) => value == part,
+/// Whether a value holds another in each of its parts.
+fn holds(value: &Val, part: &Val) -> bool {
+    meter::step();
+    match (value, part) {
+        (Val::Str(text), Val::Str(part)) => text.contains(part.as_str()),
+        (Val::Arr(list), Val::Arr(parts)) => {
+            parts.items.iter().all(|part| list.items.iter().any(|item| holds(item, part)))
         }
+        (Val::Obj(object), Val::Obj(parts)) => parts
+            .entries
+            .iter()
+            .all(|(name, part)| object.entries.get(name).is_some_and(|value| holds(value, part))),
+        (value, part) => value == part,
     }
-    Ok(Val::Bool(holds(value, part)))
 }
 
 fn has(value: &Val, key: &Val) -> ValR<Val> {

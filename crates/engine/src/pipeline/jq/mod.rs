@@ -151,7 +151,7 @@ impl Expression {
         }
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("expression".to_owned()).stack_size(PARSE_STACK);
-            match thread.spawn_scoped(scope, || compile(text)).map(|running| running.join()) {
+            match thread.spawn_scoped(scope, || compile(text)).map(std::thread::ScopedJoinHandle::join) {
                 Ok(Ok(compiled)) => compiled,
                 Ok(Err(_)) => Err(fault("the parser failed over this expression", "write it in another way")),
                 Err(_) => Err(fault("the system gives no thread to parse this expression", "try again")),

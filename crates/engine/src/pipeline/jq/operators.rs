@@ -422,12 +422,6 @@ impl ValT for Val {
     }
 }
 
-impl Default for Val {
-    fn default() -> Val {
-        Val::Null
-    }
-}
-
 impl jaq_std::ValT for Val {
     fn into_seq<S: FromIterator<Val>>(self) -> Result<S, Val> {
         match self {

@@ -19,9 +19,10 @@ const VALUE_BYTES: usize = 32;
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// A value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub enum Val {
     /// Nothing.
+    #[default]
     Null,
     /// True or false.
     Bool(bool),
