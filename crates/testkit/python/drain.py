@@ -8,6 +8,14 @@ import sys
 
 import pika
 
+
+def parameters(url):
+    """A broker that was killed listens before all its virtual hosts are up again."""
+    parameters = pika.URLParameters(url)
+    parameters.connection_attempts = 40
+    parameters.retry_delay = 0.5
+    return parameters
+
 PROPERTIES = (
     "content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to",
     "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
@@ -33,7 +41,7 @@ def typed(value):
 
 
 def main(url, queue):
-    connection = pika.BlockingConnection(pika.URLParameters(url))
+    connection = pika.BlockingConnection(parameters(url))
     channel = connection.channel()
     last = 0
     while True:

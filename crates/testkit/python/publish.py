@@ -7,9 +7,17 @@ import sys
 import pika
 
 
+def parameters(url):
+    """A broker that was killed listens before all its virtual hosts are up again."""
+    parameters = pika.URLParameters(url)
+    parameters.connection_attempts = 40
+    parameters.retry_delay = 0.5
+    return parameters
+
+
 def main(url, message):
     message = json.loads(message)
-    connection = pika.BlockingConnection(pika.URLParameters(url))
+    connection = pika.BlockingConnection(parameters(url))
     channel = connection.channel()
     channel.confirm_delivery()
     channel.basic_publish(

@@ -177,6 +177,9 @@ impl Model {
     /// it was about to be told in full, by other columns, and nobody knows.
     fn may_differ(&self, message: &Heard) -> bool {
         let Some(last) = self.said.get(&message.key).and_then(|said| said.last()) else { return false };
+        if last.run == self.runs.len() {
+            return true; // once more in the same run: that is looked at elsewhere
+        }
         let in_doubt = || self.runs[last.run..].iter().any(|run| run.left_doubts);
         !self.constant && (last.heard.row != message.row || in_doubt())
     }
