@@ -31,6 +31,7 @@ pub mod doubt;
 pub mod failure;
 pub mod finding;
 pub mod fingerprint;
+pub mod hub;
 pub mod key;
 pub mod memory;
 pub mod message;

@@ -1,0 +1,17 @@
+//! The hub: HTTP in front of exchanges and queues. What RabbitHub did and what a W3C WebSub hub does, without input or output.
+//!
+//! A delivery to a callback is the loop of [`consume`](crate::consume) with another handler; nothing of it is written twice.
+//!
+//! | idea | module |
+//! |---|---|
+//! | what somebody asks of a subscription | [`request`] |
+//! | a queue or an exchange of a virtual host | [`resource`] |
+//! | who hears of what, for how long, and how that goes | [`subscription`] |
+//! | what the operator decides | [`settings`] |
+//! | the world: the topology, the users, the stored subscriptions | [`ports`] |
+
+pub mod ports;
+pub mod request;
+pub mod resource;
+pub mod settings;
+pub mod subscription;

@@ -1,0 +1,191 @@
+//! A subscription: which callback hears of which messages, until when, and how that goes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::resource::Resource;
+use crate::message::Headers;
+use crate::pipeline::outside::Hidden;
+
+/// What tells one subscription from another, byte for byte. Two topics on one queue are two subscriptions that compete for its
+/// messages.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SubscriptionKey {
+    /// What is subscribed to.
+    pub resource: Resource,
+    /// The binding key of an exchange, a label of a queue, the URL of a WebSub topic.
+    pub topic: String,
+    /// Where messages are posted, as it was given.
+    pub callback: String,
+}
+
+/// A short name of a subscription for records, metrics and leases: 32 hexadecimal digits made of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub u128);
+
+/// A subscription, with what became of it so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscription {
+    /// Who it is.
+    pub key: SubscriptionKey,
+    /// By which protocol it came, and so how its requests look.
+    pub protocol: Protocol,
+    /// Whether it is delivered to.
+    pub state: SubscriptionState,
+    /// The lease, in seconds, as granted.
+    pub lease_seconds: u64,
+    /// When the lease ends, in milliseconds since the epoch.
+    pub expires_at_ms: i64,
+    /// Requests a second over all consumers; 0: as many as go.
+    pub max_tps: u32,
+    /// Requests at once; `None`: what the settings say.
+    pub max_in_flight: Option<u16>,
+    /// RabbitHub's `ha_mode`, kept for exports. One process delivers, whatever it says.
+    pub ha_mode: HaMode,
+    /// What stands behind `Basic ` in `Authorization` of each request to the callback.
+    pub basic_auth: Option<Hidden>,
+    /// The key of signatures.
+    pub secret: Option<Hidden>,
+    /// How deliveries are signed when there is a secret.
+    pub signing: Signing,
+    /// Whom to ask.
+    pub contact: Option<Contact>,
+    /// The arguments of the binding, for a headers exchange.
+    pub arguments: Headers,
+    /// The queue of ours that is bound to the exchange subscribed to.
+    pub pseudo_queue: Option<String>,
+    /// The user who made it, where somebody logged in.
+    pub user: Option<String>,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+    /// When the callback last agreed, in milliseconds since the epoch.
+    pub verified_at_ms: Option<i64>,
+    /// What went wrong with deliveries.
+    pub errors: DeliveryErrors,
+}
+
+/// By which protocol a subscription came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// RabbitHub's routes, or our own API: `hub.topic` is a routing key.
+    Rabbithub,
+    /// The W3C WebSub hub: `hub.topic` is a URL, deliveries carry `Link`.
+    Websub,
+}
+
+/// Whether a subscription is delivered to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionState {
+    /// It is.
+    Active,
+    /// It is not, until somebody subscribes again.
+    Inactive(WhyInactive),
+}
+
+/// Why a subscription is not delivered to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyInactive {
+    /// The subscriber or an operator ended it.
+    Unsubscribed,
+    /// Its lease ended.
+    Expired,
+    /// Deliveries failed, and the settings say that this ends it.
+    Failed,
+    /// The callback answered 410.
+    Gone,
+    /// It was imported so.
+    Imported,
+}
+
+/// RabbitHub's `ha_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HaMode {
+    /// `none`
+    None,
+    /// `all`
+    All,
+    /// So many.
+    Count(u32),
+}
+
+/// How deliveries are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signing {
+    /// `X-Hub-Signature: sha1=…`
+    Sha1,
+    /// `X-Hub-Signature: sha256=…`
+    Sha256,
+    /// `X-Hub-Signature: sha384=…`
+    Sha384,
+    /// `X-Hub-Signature: sha512=…`
+    Sha512,
+    /// The headers of Standard Webhooks (<https://www.standardwebhooks.com>).
+    Standard,
+}
+
+/// Whom to ask about a subscription.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Contact {
+    /// The application; there is no contact without it.
+    pub app_name: String,
+    /// Who.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact_name: Option<String>,
+    /// Where to call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
+    /// Where to write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// What went wrong with deliveries since the subscription was made or renewed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeliveryErrors {
+    /// Errors in the present window (see `unsubscribe_on_http_post_error_limit`); without one, all of them.
+    pub count: u64,
+    /// When the window began, in milliseconds since the epoch.
+    pub first_at_ms: i64,
+    /// When the last one was, in milliseconds since the epoch.
+    pub last_at_ms: i64,
+    /// What it was.
+    pub last_message: String,
+}
+
+impl SubscriptionKey {
+    /// Its short name.
+    pub fn id(&self) -> SubscriptionId {
+        let mut text = Vec::new();
+        let Resource { vhost, kind, name } = &self.resource;
+        for part in [vhost.as_str(), kind.as_str(), name, &self.topic, &self.callback] {
+            // The length in front: no two keys make the same bytes.
+            text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            text.extend_from_slice(part.as_bytes());
+        }
+        SubscriptionId(xxhash_rust::xxh3::xxh3_128(&text))
+    }
+}
+
+impl Subscription {
+    /// Whether it is delivered to.
+    pub fn is_active(&self) -> bool {
+        self.state == SubscriptionState::Active
+    }
+}
+
+impl fmt::Display for SubscriptionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
