@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use url::Url;
+
 /// A network, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
@@ -17,6 +19,7 @@ struct Network {
 pub struct Allowed {
     networks: Vec<Network>,
     hosts: Vec<String>,
+    urls: Vec<Url>,
 }
 
 const REFUSED_V4: [(Ipv4Addr, u8); 15] = [
@@ -46,12 +49,14 @@ const REFUSED_V6: [(Ipv6Addr, u8); 4] = [
 ];
 
 impl Allowed {
-    /// Reads a list of hosts, addresses and networks in CIDR form. What is neither an address nor a network is a host.
+    /// Reads a list of hosts, addresses, networks in CIDR form, and beginnings of URLs. What is none of the others is a host.
     pub fn new(list: &[String]) -> Allowed {
         let mut allowed = Allowed::default();
         for entry in list {
             match Network::parse(entry) {
                 Some(network) => allowed.networks.push(network),
+                // One that cannot be read allows nothing.
+                None if entry.contains("://") => allowed.urls.extend(Url::parse(entry)),
                 None => allowed.hosts.push(entry.trim_end_matches('.').to_ascii_lowercase()),
             }
         }
@@ -64,9 +69,25 @@ impl Allowed {
         self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
     }
 
+    /// Whether an address is one of those that are named.
+    pub fn names(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.holds(address))
+    }
+
+    /// Whether all that a URL leads to is allowed: it begins with one of the URLs that are named, at the end of a part of its path.
+    pub fn url(&self, url: &Url) -> bool {
+        self.urls.iter().any(|allowed| {
+            let same = (url.scheme(), url.host(), url.port_or_known_default())
+                == (allowed.scheme(), allowed.host(), allowed.port_or_known_default());
+            let rest = url.path().strip_prefix(allowed.path());
+            same && rest
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || allowed.path().ends_with('/'))
+        })
+    }
+
     /// Whether an address may be connected to.
     pub fn address(&self, address: IpAddr) -> bool {
-        is_public(address) || self.networks.iter().any(|network| network.holds(address))
+        is_public(address) || self.names(address)
     }
 }
 
@@ -179,5 +200,30 @@ mod tests {
         }
         assert!(allowed.host("stock.internal.") && !allowed.host("x.stock.internal"));
         assert!(Allowed::new(&["0.0.0.0/0".into()]).address("127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_url_is_allowed_by_how_it_begins() {
+        let allowed = Allowed::new(&[
+            "http://10.0.0.5:8080/hooks".into(),
+            "https://Stock.internal/".into(),
+            "http://[::1".into(),
+        ]);
+        for (url, wanted) in [
+            ("http://10.0.0.5:8080/hooks", true),
+            ("http://10.0.0.5:8080/hooks?x=1", true),
+            ("http://10.0.0.5:8080/hooks/a", true),
+            ("http://10.0.0.5:8080/hooks/../admin", false),
+            ("http://10.0.0.5:8080/hooks/%2e%2e/admin", false),
+            ("http://10.0.0.5:8080/hooksevil", false),
+            ("http://10.0.0.5/hooks", false),
+            ("https://10.0.0.5:8080/hooks", false),
+            ("https://stock.internal:443/any", true),
+            ("https://stock.internal.evil/any", false),
+            ("https://stock.internal@evil/any", false),
+        ] {
+            assert_eq!(allowed.url(&Url::parse(url).unwrap()), wanted, "{url}");
+        }
+        assert!(!allowed.address("10.0.0.5".parse().unwrap()) && !allowed.host("stock.internal"));
     }
 }
