@@ -9,9 +9,25 @@
 //! | who hears of what, for how long, and how that goes | [`subscription`] |
 //! | what the operator decides | [`settings`] |
 //! | the world: the topology, the users, the stored subscriptions | [`ports`] |
+//! | all subscriptions, and what is done to them | [`registry`] |
+//! | asking a callback whether it agrees | [`verify`] |
+//! | URLs that others give us and we call | [`callback`] |
+//! | what is granted, and when it ends | [`lease`] |
+//! | the queue of a subscription | [`topology`] |
+//! | what is done later, and again until it works | [`chores`] |
+//! | topics that are URLs | [`websub`] |
 
+pub mod callback;
+pub mod chores;
+pub mod lease;
 pub mod ports;
+pub mod registry;
 pub mod request;
 pub mod resource;
 pub mod settings;
 pub mod subscription;
+pub mod topology;
+pub mod verify;
+pub mod websub;
+
+pub use registry::{Hub, HubPorts};
