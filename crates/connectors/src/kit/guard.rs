@@ -63,6 +63,32 @@ impl Allowed {
         allowed
     }
 
+    /// What is wrong with an entry, as the end of a sentence about it.
+    pub fn fault(entry: &str) -> Option<&'static str> {
+        if Network::parse(entry).is_some() {
+            return None;
+        }
+        if entry.contains("://") {
+            let url = Url::parse(entry).ok();
+            let good = url.is_some_and(|url| {
+                matches!(url.scheme(), "http" | "https")
+                    && url.has_host()
+                    && url.query().is_none()
+                    && url.username().is_empty()
+            });
+            return (!good).then_some("is not the beginning of an http or https URL");
+        }
+        if entry.contains('/') {
+            return Some("is no network");
+        }
+        // As a URL's host is read: what stands for an address is one.
+        match url::Host::parse(entry) {
+            Ok(url::Host::Domain(_)) => None,
+            Ok(_) => Some("is an address in a form that is not compared; write it as usual"),
+            Err(_) => Some("is no host"),
+        }
+    }
+
     /// Whether a host is allowed by name, wherever it leads.
     pub fn host(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.');
@@ -200,6 +226,27 @@ mod tests {
         }
         assert!(allowed.host("stock.internal.") && !allowed.host("x.stock.internal"));
         assert!(Allowed::new(&["0.0.0.0/0".into()]).address("127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn entries_that_allow_nothing_are_told() {
+        for good in [
+            "10.0.0.0/8",
+            "::1",
+            "[::1]",
+            "127.0.0.1",
+            "host",
+            "a.b.example",
+            "http://10.0.0.1:80/x",
+            "https://h",
+        ] {
+            assert_eq!(Allowed::fault(good), None, "{good}");
+        }
+        for bad in
+            ["", "10.0.0.0/33", "host/8", "ftp://host", "http://", "http://h?x=1", "a b", "127.1", "host:80"]
+        {
+            assert!(Allowed::fault(bad).is_some(), "{bad}");
+        }
     }
 
     #[test]
