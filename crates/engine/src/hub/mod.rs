@@ -7,11 +7,21 @@
 //! | what somebody asks of a subscription | [`request`] |
 //! | a queue or an exchange of a virtual host | [`resource`] |
 //! | who hears of what, for how long, and how that goes | [`subscription`] |
+//! | paths and parameters of requests | [`path`], [`params`] |
+//! | what is published by HTTP, with all of AMQP's types | [`publish`], [`typed`] |
+//! | tokens; descriptions; export and import | [`token`]; [`describe`]; [`batch`] |
 //! | what the operator decides | [`settings`] |
 //! | the world: the topology, the users, the stored subscriptions | [`ports`] |
 
+pub mod batch;
+pub mod describe;
+pub mod params;
+pub mod path;
 pub mod ports;
+pub mod publish;
 pub mod request;
 pub mod resource;
 pub mod settings;
 pub mod subscription;
+pub mod token;
+pub mod typed;
