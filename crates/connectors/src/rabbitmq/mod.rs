@@ -13,6 +13,7 @@
 //! | `consumer` | deliveries, coalesced acknowledgements |
 //! | `topology` | declaring, binding, passive checks, getting one message |
 //! | `queues` | the queues of a trigger: made where they may be, and checked |
+//! | `estate`, `users` | all vhosts and the broker's users, for a hub |
 //! | `management`, `check` | the management API; looking before doing |
 
 pub mod config;
@@ -20,11 +21,13 @@ pub mod config;
 mod check;
 mod connection;
 mod consumer;
+mod estate;
 mod failures;
 mod management;
 mod publisher;
 mod queues;
 mod topology;
+mod users;
 mod wire;
 
 use std::sync::Arc;
@@ -40,8 +43,10 @@ pub use self::config::Config;
 use self::config::Target;
 use self::connection::Connection;
 use self::connection::slot::Slot;
+pub use self::estate::estate;
 use self::publisher::Publisher;
 pub use self::topology::{QueueState, Taken};
+pub use self::users::users;
 pub use self::wire::method::{Binding, ExchangeSpec, QueueSpec};
 use crate::kit::tls::TlsSettings;
 
@@ -70,16 +75,18 @@ impl Rabbit {
     /// # Errors
     /// A setting is wrong.
     pub fn new(name: &str, config: &Config) -> Result<Rabbit, Failure> {
-        let target = Arc::new(config.target()?);
-        let tls = config.tls.clone().unwrap_or_default();
+        Ok(Rabbit::to(name, Arc::new(config.target()?), config.tls.clone().unwrap_or_default()))
+    }
+
+    fn to(name: &str, target: Arc<Target>, tls: TlsSettings) -> Rabbit {
         let slot = |purpose: &str| Slot::new(target.clone(), tls.clone(), format!("warren {name} {purpose}"));
-        Ok(Rabbit {
+        Rabbit {
             name: name.to_owned(),
             publisher: Publisher::new(slot("publishing"), target.clone()),
             side: slot("consuming"),
             target,
             tls: tls.clone(),
-        })
+        }
     }
 
     /// The connection for all but publishing.

@@ -12,7 +12,7 @@ use warren_connectors::http::caller;
 use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
-use warren_engine::pipeline::outside::{AddressGuard, Hidden, HttpAnswer, HttpRequest};
+use warren_engine::pipeline::outside::{AddressGuard, CallOptions, Hidden, HttpAnswer, HttpRequest};
 use warren_engine::ports::HttpCaller;
 
 /// A receiver: what it was sent, and how many connections it took.
@@ -99,6 +99,7 @@ fn request(url: &str) -> HttpRequest {
         body: Bytes::from_static(b"{\"a\":1}"),
         guard: None,
         answer_bytes_max: 1 << 20,
+        options: CallOptions::default(),
     }
 }
 

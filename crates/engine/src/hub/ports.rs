@@ -117,6 +117,15 @@ pub trait Users: Send + Sync {
     /// # Errors
     /// Nobody can tell now.
     async fn may(&self, user: &User, right: Right, resource: &Resource) -> Result<bool, Failure>;
+
+    /// Whether a user who may use an exchange so may do it with this routing or binding key: RabbitMQ's topic permissions, which count
+    /// for exchanges of the type `topic`. Those who have no such thing say yes.
+    ///
+    /// # Errors
+    /// Nobody can tell now.
+    async fn may_key(&self, _: &User, _: Right, _exchange: &Resource, _key: &str) -> Result<bool, Failure> {
+        Ok(true)
+    }
 }
 
 /// A user who logged in.

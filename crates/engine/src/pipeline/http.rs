@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::fmt::rfc2822;
 use serde_json::{Map, Value, json};
 
-use super::outside::{AddressGuard, HttpAnswer, HttpRequest};
+use super::outside::{AddressGuard, CallOptions, HttpAnswer, HttpRequest};
 use super::plan::{Body, HttpStep};
 use super::run::{Done, Runner, kind_of};
 use super::scope::Scope;
@@ -73,6 +73,7 @@ async fn request(step: &HttpStep, scope: &Scope) -> Result<HttpRequest, Trouble>
         body,
         guard: (!fixed).then(|| AddressGuard { allow: step.allow.clone() }),
         answer_bytes_max: step.answer_bytes_max,
+        options: CallOptions::default(),
     })
 }
 
