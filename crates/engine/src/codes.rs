@@ -200,6 +200,12 @@ codes! {
     /// The queue's settings lose messages, or end consuming, where the trigger would not.
     QUEUE_MISFIT = "queue-misfit";
 
+    // The hub.
+    /// So much waits to be done for the hub's callers that it takes no more for now.
+    HUB_BUSY = "hub-busy";
+    /// Another process runs the hub, with the same state.
+    HUB_RUNS_ELSEWHERE = "hub-runs-elsewhere";
+
     // State.
     /// The state folder cannot be written: full, read only, or not ours.
     STATE_UNWRITABLE = "state-unwritable";

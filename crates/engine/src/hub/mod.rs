@@ -12,16 +12,32 @@
 //! | tokens; descriptions; export and import | [`token`]; [`describe`]; [`batch`] |
 //! | what the operator decides | [`settings`] |
 //! | the world: the topology, the users, the stored subscriptions | [`ports`] |
+//! | all subscriptions, and what is done to them | [`registry`] |
+//! | asking a callback whether it agrees | [`verify`] |
+//! | URLs that others give us and we call | [`callback`] |
+//! | what is granted, and when it ends | [`lease`] |
+//! | the queue of a subscription | [`topology`] |
+//! | what is done later, and again until it works | [`chores`] |
+//! | topics that are URLs | [`websub`] |
 
 pub mod batch;
+pub mod callback;
+pub mod chores;
 pub mod describe;
+pub mod lease;
 pub mod params;
 pub mod path;
 pub mod ports;
 pub mod publish;
+pub mod registry;
 pub mod request;
 pub mod resource;
 pub mod settings;
 pub mod subscription;
 pub mod token;
+pub mod topology;
 pub mod typed;
+pub mod verify;
+pub mod websub;
+
+pub use registry::{Hub, HubPorts};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::resource::Resource;
 use super::subscription::{Subscription, SubscriptionId};
@@ -81,7 +82,7 @@ pub struct Nature {
 }
 
 /// A queue bound to an exchange of the same virtual host.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HubBinding {
     /// The virtual host of both.
     pub vhost: String,

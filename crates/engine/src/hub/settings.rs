@@ -125,4 +125,9 @@ impl HubSettings {
             websub: None,
         }
     }
+
+    /// The URL of the WebSub hub, where it is known.
+    pub fn hub_url(&self) -> Option<String> {
+        self.public_url.as_deref().map(|base| format!("{}/hub", base.trim_end_matches('/')))
+    }
 }

@@ -3,6 +3,7 @@
 mod baseline;
 mod broker;
 mod consumer;
+mod hub;
 mod journal;
 mod outside;
 mod parking;
@@ -13,6 +14,7 @@ mod users;
 pub use baseline::MemoryBaseline;
 pub use broker::{Fault, MemoryBroker};
 pub use consumer::Event;
+pub use hub::{MemoryEstate, MemoryHost, MemorySubscriptions};
 pub use journal::{MemoryInFlight, MemoryMessageRecords};
 pub use outside::{Reply, Script, is_part};
 pub use parking::MemoryParking;

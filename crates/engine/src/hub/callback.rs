@@ -1,0 +1,164 @@
+//! URLs that others give us and we call: which will do, what is appended to them, where they may lead, and how they are shown.
+
+use url::{Url, form_urlencoded};
+
+use super::subscription::Protocol;
+use crate::pipeline::outside::AddressGuard;
+
+/// The longest URL that is taken, in bytes.
+pub const URL_BYTES_MAX: usize = 8 << 10;
+
+/// Whether a callback may be subscribed, by its form alone.
+///
+/// PubSubHubbub 0.3, section 6.1, forbids fragments; RabbitHub took them, so its routes do, and they are left out of requests.
+///
+/// # Errors
+/// It may not: why.
+pub fn check(callback: &str, protocol: Protocol) -> Result<(), String> {
+    let url = parsed(callback)?;
+    if protocol == Protocol::Websub && url.fragment().is_some() {
+        return Err("it has a fragment (`#…`)".to_owned());
+    }
+    Ok(())
+}
+
+/// A URL that can be called.
+///
+/// # Errors
+/// It cannot: why.
+pub fn parsed(text: &str) -> Result<Url, String> {
+    if text.len() > URL_BYTES_MAX {
+        return Err(format!("it is longer than {URL_BYTES_MAX} bytes"));
+    }
+    if text.chars().any(|char| char.is_control() || char.is_whitespace()) {
+        return Err("it holds white space or control characters".to_owned());
+    }
+    let url = Url::parse(text).map_err(|error| format!("it is no URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("its scheme is `{}`, not `http` or `https`", url.scheme()));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("it names no host".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it holds a user name or password: give them as `hub.basic_auth`".to_owned());
+    }
+    Ok(url)
+}
+
+/// A URL with parameters behind its own, which stay as they are. Its fragment is for whoever reads the answer, not for us.
+pub fn with_parameters<'p>(url: &str, parameters: impl IntoIterator<Item = (&'p str, &'p str)>) -> String {
+    let mut text = without_fragment(url).to_owned();
+    for (name, value) in parameters {
+        match text.find('?') {
+            None => text.push('?'),
+            Some(_) if text.ends_with(['?', '&']) => {}
+            Some(_) => text.push('&'),
+        }
+        text.push_str(name);
+        text.push('=');
+        text.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+    }
+    text
+}
+
+/// A URL as it is requested.
+pub fn without_fragment(url: &str) -> &str {
+    url.split_once('#').map_or(url, |(before, _)| before)
+}
+
+/// Where a URL may lead: public addresses, and what the settings allow besides. An entry that is itself a URL allows the host of it
+/// for URLs that begin with it.
+pub fn guard(allow: &[String], url: &str) -> AddressGuard {
+    let target = Url::parse(url).ok();
+    let allowed = allow.iter().filter_map(|entry| match Url::parse(entry) {
+        Ok(prefix) if prefix.has_host() => {
+            let target = target.as_ref().filter(|target| is_under(target, &prefix))?;
+            Some(target.host_str()?.trim_matches(['[', ']']).to_owned())
+        }
+        _ => Some(entry.clone()),
+    });
+    AddressGuard { allow: allowed.collect() }
+}
+
+/// Whether a URL has the scheme, host and port of another, and a path that begins with its path, at a boundary.
+pub fn is_under(url: &Url, prefix: &Url) -> bool {
+    let (path, start) = (url.path(), prefix.path());
+    url.scheme() == prefix.scheme()
+        && url.host() == prefix.host()
+        && url.port_or_known_default() == prefix.port_or_known_default()
+        && path
+            .strip_prefix(start)
+            .is_some_and(|rest| rest.is_empty() || start.ends_with('/') || rest.starts_with('/'))
+}
+
+/// A URL for logs and errors: without its query, which may hold secrets.
+pub fn shown(url: &str) -> String {
+    let url = without_fragment(url);
+    match url.split_once('?') {
+        Some((before, _)) => format!("{before}?…"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_will_do_as_a_callback() {
+        let ok = ["http://h", "https://h:8443/a?b=c", "http://[::1]/x", "http://1.2.3.4"];
+        let bad = [
+            "",
+            "h/x",
+            "ftp://h/",
+            "http:///x",
+            "http://u:p@h/",
+            "http://u@h/",
+            "http://h/\n",
+            "http://h/a b",
+            "javascript:x",
+        ];
+        for url in ok {
+            assert_eq!(check(url, Protocol::Websub), Ok(()), "{url}");
+        }
+        for url in bad {
+            assert!(check(url, Protocol::Rabbithub).is_err(), "{url}");
+        }
+        assert!(check(&format!("http://h/{}", "a".repeat(URL_BYTES_MAX)), Protocol::Rabbithub).is_err());
+    }
+
+    #[test]
+    fn parameters_stand_behind_those_of_the_callback() {
+        let with = |url| with_parameters(url, [("hub.topic", "a b&c"), ("x", "é")]);
+        assert_eq!(with("http://h/p"), "http://h/p?hub.topic=a+b%26c&x=%C3%A9");
+        assert_eq!(with("http://h/p?q=%41"), "http://h/p?q=%41&hub.topic=a+b%26c&x=%C3%A9");
+        assert_eq!(with("http://h/p?"), "http://h/p?hub.topic=a+b%26c&x=%C3%A9");
+        assert_eq!(with("http://h/p?q&"), "http://h/p?q&hub.topic=a+b%26c&x=%C3%A9");
+        assert_eq!(with("http://h/p#frag?no"), "http://h/p?hub.topic=a+b%26c&x=%C3%A9");
+    }
+
+    #[test]
+    fn a_prefix_allows_its_host_to_urls_under_it_alone() {
+        let allow: Vec<String> = ["10.0.0.0/8", "http://in.example:8080/hooks"].map(String::from).into();
+        let for_url = |url| guard(&allow, url).allow;
+        assert_eq!(for_url("http://in.example:8080/hooks/1"), ["10.0.0.0/8", "in.example"]);
+        assert_eq!(for_url("http://in.example:8080/hooks"), ["10.0.0.0/8", "in.example"]);
+        for other in [
+            "http://in.example:8080/hooksx",
+            "http://in.example/hooks/1",
+            "https://in.example:8080/hooks/1",
+            "http://in.example:8080/hooks/../admin",
+            "http://in.example.evil:8080/hooks/1",
+            "http://in.example:8080@evil/hooks",
+        ] {
+            assert_eq!(for_url(other), ["10.0.0.0/8"], "{other}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_not_shown() {
+        assert_eq!(shown("http://h/p?token=secret#x"), "http://h/p?…");
+        assert_eq!(shown("http://h/p"), "http://h/p");
+    }
+}
