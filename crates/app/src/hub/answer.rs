@@ -106,7 +106,17 @@ fn with_retry(mut answer: Response, status: StatusCode, failure: &Failure) -> Re
 /// 503 with the time to come again.
 pub(super) fn unavailable(mut answer: Response) -> Response {
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+    answer.headers_mut().entry(RETRY_AFTER).or_insert(RETRY_AFTER_SECONDS.into());
+    answer
+}
+
+/// A failure that may be over later, as a problem document that says when to come again.
+pub(super) fn unavailable_problem(failure: &Failure) -> Response {
+    let asked = failure.retry_after.map_or(RETRY_AFTER_SECONDS, |after| after.as_secs().max(1));
+    let more = [("code".to_owned(), Value::from(failure.code.as_str()))].into_iter().collect();
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut answer = problem_with(status, public_detail(failure), more);
+    answer.headers_mut().insert(RETRY_AFTER, asked.into());
     answer
 }
 

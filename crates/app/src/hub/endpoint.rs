@@ -1,9 +1,7 @@
 //! `/[{vhost}/]endpoint/{q|x}/{name}`: make, delete, publish to, describe, and tokens.
 
 use axum::body::Body;
-use axum::http::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
-};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -169,12 +167,7 @@ pub(super) async fn describe(
     Ok(([(CONTENT_TYPE, HeaderValue::from_static("text/xml"))], xml).into_response())
 }
 
-async fn generate(
-    web: &Web,
-    parts: &Parts,
-    query: &Form,
-    resource: &Resource,
-) -> Result<Response, Denied> {
+async fn generate(web: &Web, parts: &Parts, query: &Form, resource: &Resource) -> Result<Response, Denied> {
     login::allowed(web, &parts.headers, Right::Write, resource).await?;
     let mode = match query.first("hub.intended_use") {
         Some("subscribe") => Mode::Subscribe,
@@ -246,7 +239,9 @@ async fn post(
     };
     Ok(match web.idempotency.begin(&user.name, key, print(parts, &body)) {
         Seen::Done(kept) => (kept.status, kept.headers, kept.body).into_response(),
-        Seen::UnderWay => answer::text(StatusCode::CONFLICT, "A request with this Idempotency-Key is under way"),
+        Seen::UnderWay => {
+            answer::text(StatusCode::CONFLICT, "A request with this Idempotency-Key is under way")
+        }
         Seen::Other => answer::text(
             StatusCode::UNPROCESSABLE_ENTITY,
             "This Idempotency-Key was used for another request",
@@ -284,7 +279,8 @@ pub(super) fn print(parts: &Parts, body: &[u8]) -> u128 {
 async fn deliver(web: &Web, parts: &Parts, body: Bytes, query: &Form, resource: &Resource) -> Response {
     let (settings, headers) = (web.hub.settings(), &parts.headers);
     let message_id = settings.set_message_id.as_ref().map(|_| publish::message_id(web.random()));
-    let correlation_id = settings.set_correlation_id.as_deref().and_then(|name| answer::header(headers, name));
+    let correlation_id =
+        settings.set_correlation_id.as_deref().and_then(|name| answer::header(headers, name));
     let said = Said {
         topic: query.first("hub.topic"),
         persist: query.first("hub.persistmsg"),
@@ -305,9 +301,10 @@ async fn deliver(web: &Web, parts: &Parts, body: Bytes, query: &Form, resource: 
     }
     let accepted = || {
         let mut answered = answer::empty(StatusCode::ACCEPTED);
-        for (name, value) in
-            [(&settings.set_message_id, &said.message_id), (&settings.set_correlation_id, &said.correlation_id)]
-        {
+        for (name, value) in [
+            (&settings.set_message_id, &said.message_id),
+            (&settings.set_correlation_id, &said.correlation_id),
+        ] {
             if let (Some(name), Some(value)) = (name, value)
                 && let Ok(name) = name.parse::<HeaderName>()
             {
@@ -332,10 +329,7 @@ async fn deliver(web: &Web, parts: &Parts, body: Bytes, query: &Form, resource: 
             ResourceKind::Queue | ResourceKind::Exchange => routes::not_found(),
         },
         Published::Unfit(failure) => answer::text_of(&failure),
-        Published::Later(failure) => {
-            tracing::warn!(failure = failure.line(), "a message was not published");
-            answer::unavailable(answer::text_of(&failure))
-        }
+        Published::Later(failure) => answer::unavailable(answer::text_of(&failure)),
     }
 }
 
@@ -353,7 +347,8 @@ fn log(
         Some(format!("{name}: {}", if secret { "***" } else { value.to_str().unwrap_or("(no text)") }))
     });
     let shown: Vec<String> = shown.collect();
-    let body = body.map(|body| String::from_utf8_lossy(&body[..body.len().min(LOGGED_BYTES_MAX)]).into_owned());
+    let body =
+        body.map(|body| String::from_utf8_lossy(&body[..body.len().min(LOGGED_BYTES_MAX)]).into_owned());
     tracing::info!(
         %resource, topic = said.topic, message_id = said.message_id, correlation_id = said.correlation_id,
         headers = ?shown, body, accepted = matches!(published, Published::Accepted), "published by HTTP"

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::alphabet::STANDARD as ALPHABET;
@@ -16,7 +16,7 @@ use warren_engine::pipeline::outside::Hidden;
 use super::Web;
 
 /// Both are needed for what concerns all subscriptions.
-const ADMIN_TAGS: [&str; 2] = ["administrator", "rabbithub_admin"];
+pub(super) const ADMIN_TAGS: [&str; 2] = ["administrator", "rabbithub_admin"];
 
 /// With or without padding: clients differ.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -154,7 +154,8 @@ impl Denied {
         let answer = match self {
             Denied::Unknown(failure) => unknown(failure, super::answer::text),
             Denied::Nobody | Denied::WrongLogin | Denied::Forbidden => {
-                let text = if status == StatusCode::FORBIDDEN { "Forbidden" } else { "Authentication required." };
+                let text =
+                    if status == StatusCode::FORBIDDEN { "Forbidden" } else { "Authentication required." };
                 super::answer::text(status, text)
             }
         };
@@ -184,7 +185,8 @@ fn unknown(failure: &Failure, answer: fn(StatusCode, String) -> Response) -> Res
 
 fn challenged(mut answer: Response, compat: bool) -> Response {
     if answer.status() == StatusCode::UNAUTHORIZED {
-        let realm = if compat { r#"Basic realm="rabbitmq""# } else { r#"Basic realm="warren", charset="UTF-8""# };
+        let realm =
+            if compat { r#"Basic realm="rabbitmq""# } else { r#"Basic realm="warren", charset="UTF-8""# };
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(realm));
     }
     answer

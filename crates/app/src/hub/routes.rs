@@ -13,12 +13,7 @@ use super::{Web, answer, endpoint, subscribe, subscriptions};
 /// Shows a description as a page, in a browser that still can.
 const STYLESHEET: &str = include_str!("application.xsl.xml");
 
-pub(super) async fn answer(
-    web: &Web,
-    parts: &Parts,
-    body: Body,
-    target: Result<Target, Astray>,
-) -> Response {
+pub(super) async fn answer(web: &Web, parts: &Parts, body: Body, target: Result<Target, Astray>) -> Response {
     let (resource, facet) = match target {
         Ok(Target::Resource { facet, resource, vhost_named }) => ((resource, vhost_named), facet),
         Ok(Target::Subscriptions) => return subscriptions::all(web, parts, body).await,
@@ -45,7 +40,8 @@ fn nowhere(web: &Web, parts: &Parts, astray: Astray) -> Response {
         }
         ("/", _) => wrong_method(web, "GET, HEAD"),
         ("/static/application.xsl.xml", _) if reads => {
-            ([(CONTENT_TYPE, HeaderValue::from_static("text/xsl; charset=utf-8"))], STYLESHEET).into_response()
+            ([(CONTENT_TYPE, HeaderValue::from_static("text/xsl; charset=utf-8"))], STYLESHEET)
+                .into_response()
         }
         (_, Astray::NotFound) => not_found(),
         (_, Astray::InvalidOperation) => fault(&Fault::InvalidOperation),

@@ -74,7 +74,44 @@ pub fn outbound(resource: &Resource, said: &Said<'_>, body: Bytes, compat: bool)
             Route::Exchange { exchange: resource.name.clone(), routing_key: topic }
         }
     };
+    check(&properties)?;
     Ok(Outbound { route, message: Message { body, properties } })
+}
+
+/// Headers by which RabbitMQ sends a message to more queues. Whoever may write to one queue could reach all with them.
+const ROUTING_HEADERS: [&str; 2] = ["CC", "BCC"];
+
+/// What a broker would close the channel for, with all that others have under way on it; and what leads past permissions.
+///
+/// # Errors
+/// A property that no request may have.
+pub fn check(properties: &Properties) -> Result<(), Unfit> {
+    if let Some(name) = ROUTING_HEADERS.iter().find(|name| properties.headers.get(name).is_some()) {
+        return Err(Unfit(format!(
+            "the header {name} is not taken; publish to each queue, or to an exchange"
+        )));
+    }
+    let Properties { expiration, .. } = properties;
+    if let Some(text) = expiration
+        && (text.is_empty() || text.len() > 10 || !text.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return Err(Unfit("expiration is no whole number of milliseconds".to_owned()));
+    }
+    let names = properties.headers.iter().map(|(name, _)| ("a header's name", Some(name)));
+    let shorts = [
+        ("content_type", properties.content_type.as_deref()),
+        ("content_encoding", properties.content_encoding.as_deref()),
+        ("correlation_id", properties.correlation_id.as_deref()),
+        ("reply_to", properties.reply_to.as_deref()),
+        ("message_id", properties.message_id.as_deref()),
+        ("type", properties.kind.as_deref()),
+        ("user_id", properties.user_id.as_deref()),
+        ("app_id", properties.app_id.as_deref()),
+    ];
+    for (name, text) in shorts.into_iter().chain(names) {
+        short(name, text)?;
+    }
+    Ok(())
 }
 
 fn persistent(text: Option<&str>, compat: bool) -> Result<bool, Unfit> {
@@ -209,6 +246,10 @@ mod tests {
         assert!(unfit(Said { topic: Some(&long), ..Said::default() }));
         assert!(unfit(Said { message_headers: Some("novalue"), ..Said::default() }));
         assert!(unfit(Said { message_headers: Some("=x"), ..Said::default() }));
+        assert!(unfit(Said { message_headers: Some("CC = other"), ..Said::default() }));
+        let expires =
+            |text: &str| check(&Properties { expiration: Some(text.to_owned()), ..Properties::default() });
+        assert!(expires("60000").is_ok() && expires("soon").is_err() && expires("").is_err());
     }
 
     #[test]
