@@ -19,8 +19,8 @@ use serde_json::json;
 use warren_engine::hub::params::Media;
 use warren_engine::hub::path;
 
-pub(super) use self::operations::{OPERATIONS, Op, Operation};
-use super::login::{self, Denied};
+pub(super) use self::operations::{OPERATIONS, Op};
+use super::login::Denied;
 use super::{BATCH_BYTES_MAX, Web, answer, body};
 
 /// Where all of it lies.
