@@ -12,3 +12,4 @@ mod baseline_world;
 mod messages;
 mod parking;
 mod state;
+mod subscriptions;
