@@ -1,0 +1,6 @@
+//! The hub as a process, while everything around it fails: nothing that was accepted is lost, and no subscription is forgotten.
+
+mod away;
+mod own_broker;
+mod soak;
+mod world;
