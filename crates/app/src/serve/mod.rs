@@ -3,6 +3,7 @@
 //! A trigger that cannot be built (a certificate that is missing, a state that another process uses) is a state that is shown
 //! and tried again; it never keeps another from running.
 
+pub mod listen;
 mod metrics;
 mod pages;
 
@@ -87,7 +88,7 @@ impl Server {
         }
         let ended = CancellationToken::new();
         let mut pages = JoinSet::new();
-        pages.spawn(pages::serve(listener, statuses.clone(), ended.clone()));
+        pages.spawn(listen::serve(listener, None, pages::router(statuses.clone()), ended.clone()));
         stop.cancelled().await;
         while running.join_next().await.is_some() {}
         consuming.close().await;

@@ -6,24 +6,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Map, json};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use warren_engine::consume::status::{State as TriggerState, Status};
 
 use super::{Statuses, metrics};
 
-/// Serves until it is told that all has ended.
-pub(super) async fn serve(listener: TcpListener, statuses: Statuses, ended: CancellationToken) {
-    let router = Router::new()
+/// The pages.
+pub(super) fn router(statuses: Statuses) -> Router {
+    Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(numbers))
-        .with_state(statuses);
-    let serving =
-        axum::serve(listener, router).with_graceful_shutdown(async move { ended.cancelled().await });
-    if let Err(error) = serving.await {
-        tracing::warn!(%error, "the pages are served no more");
-    }
+        .with_state(statuses)
 }
 
 /// 200 where every trigger consumes; 503 with the state of each where one does not.

@@ -1,5 +1,7 @@
 //! Calls to a receiver on loopback.
 
+mod callbacks;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -78,6 +80,9 @@ async fn serve(mut stream: TcpStream, heard: Arc<Mutex<Vec<String>>>, answer: Ar
         match answer(&head) {
             Some(bytes) => stream.write_all(&bytes).await.unwrap(),
             None => return,
+        }
+        if head.contains("/half") {
+            return; // what was said is all
         }
     }
 }

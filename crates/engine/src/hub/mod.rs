@@ -7,6 +7,9 @@
 //! | what somebody asks of a subscription | [`request`] |
 //! | a queue or an exchange of a virtual host | [`resource`] |
 //! | who hears of what, for how long, and how that goes | [`subscription`] |
+//! | paths and parameters of requests | [`path`], [`params`] |
+//! | what is published by HTTP, with all of AMQP's types | [`publish`], [`typed`] |
+//! | tokens; descriptions; export and import | [`token`]; [`describe`]; [`batch`] |
 //! | what the operator decides | [`settings`] |
 //! | the world: the topology, the users, the stored subscriptions | [`ports`] |
 //! | all subscriptions, and what is done to them | [`registry`] |
@@ -21,20 +24,36 @@
 //! | signatures | [`sign`] |
 //! | topics that are URLs | [`websub`] |
 
+pub mod batch;
 pub mod callback;
 pub mod chores;
+<<<<<<< HEAD
 pub mod delivering;
+=======
+pub mod describe;
+>>>>>>> hub-http
 pub mod lease;
+pub mod params;
+pub mod path;
 pub mod ports;
+<<<<<<< HEAD
 pub mod push;
+=======
+pub mod publish;
+>>>>>>> hub-http
 pub mod registry;
 pub mod request;
 pub mod resource;
 pub mod settings;
 pub mod sign;
 pub mod subscription;
+pub mod token;
 pub mod topology;
+<<<<<<< HEAD
 pub mod trouble;
+=======
+pub mod typed;
+>>>>>>> hub-http
 pub mod verify;
 pub mod websub;
 

@@ -9,6 +9,7 @@ mod outside;
 mod parking;
 mod rows;
 mod state;
+mod users;
 
 pub use baseline::MemoryBaseline;
 pub use broker::{Fault, MemoryBroker};
@@ -19,3 +20,4 @@ pub use outside::{Reply, Script, is_part};
 pub use parking::MemoryParking;
 pub use rows::MemorySource;
 pub use state::{FixedClock, MemoryLeases, MemoryRecords};
+pub use users::MemoryUsers;
