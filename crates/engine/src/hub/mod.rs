@@ -27,20 +27,14 @@
 pub mod batch;
 pub mod callback;
 pub mod chores;
-<<<<<<< HEAD
 pub mod delivering;
-=======
 pub mod describe;
->>>>>>> hub-http
 pub mod lease;
 pub mod params;
 pub mod path;
 pub mod ports;
-<<<<<<< HEAD
 pub mod push;
-=======
 pub mod publish;
->>>>>>> hub-http
 pub mod registry;
 pub mod request;
 pub mod resource;
@@ -49,11 +43,8 @@ pub mod sign;
 pub mod subscription;
 pub mod token;
 pub mod topology;
-<<<<<<< HEAD
 pub mod trouble;
-=======
 pub mod typed;
->>>>>>> hub-http
 pub mod verify;
 pub mod websub;
 
