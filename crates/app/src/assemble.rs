@@ -1,7 +1,5 @@
 //! From a checked configuration to running parts: the one place that builds connectors and stores.
 
-mod hub;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,8 +21,6 @@ use warren_store::state::{Retention, SqliteState, State, SystemClock};
 
 use crate::config::Project;
 use crate::config::consume::ProjectTrigger;
-
-pub use self::hub::OpenHub;
 
 /// A configuration with its state open.
 pub struct Assembly<'p> {

@@ -8,12 +8,3 @@ pub mod state;
 pub mod subscriptions;
 
 mod database;
-
-/// Fills with random bytes that nobody can guess.
-///
-/// # Panics
-/// The system has none to give, which no system that Warren runs on says once it has started.
-pub fn random(bytes: &mut [u8]) {
-    use ring::rand::SecureRandom;
-    ring::rand::SystemRandom::new().fill(bytes).expect("a running system gives random numbers");
-}

@@ -103,8 +103,6 @@ pub struct StateSettings {
     pub record_keep: Duration,
     /// The most disk the record of rows takes.
     pub record_size: ByteSize,
-    /// Whether the bodies of consumed messages are recorded.
-    pub record_bodies: bool,
     /// How long a stop waits for messages that are being handled.
     pub shutdown_grace: Duration,
 }
@@ -436,7 +434,6 @@ impl<'t> Reading<'t> {
             folder: raw.folder.map_or_else(|| self.root.join(".warren"), PathBuf::from),
             record_keep: raw.record.keep.map_or(RECORD_KEEP, |keep| keep.0),
             record_size: raw.record.size.map_or(RECORD_SIZE, |size| size.0),
-            record_bodies: raw.record.bodies.unwrap_or(true),
             shutdown_grace: raw.shutdown_grace.map_or(SHUTDOWN_GRACE, |grace| grace.0),
         }
     }

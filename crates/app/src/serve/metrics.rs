@@ -1,18 +1,12 @@
-//! Counters and histograms in Prometheus' text format. All names are declared here; labels come from the configuration, or are the short
-//! names of subscriptions.
+//! Counters and histograms in Prometheus' text format. All names are declared here; labels come from the configuration.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::consume::status::{BOUNDS_MS, Status};
 
-use super::Seen;
-use super::hub::{Open, Stage};
-
-/// 7 days.
-const SOON_MS: i64 = 7 * 86_400_000;
+use super::Statuses;
 
 const STATES: [&str; 6] = ["starting", "consuming", "waiting", "paused", "draining", "stopped"];
 
@@ -40,35 +34,19 @@ const NUMBERS: [Number; 6] = [
     }),
 ];
 
-/// All numbers of all triggers and subscriptions.
-pub(super) fn text(seen: &Seen) -> String {
+/// All numbers of all triggers.
+pub(super) fn text(statuses: &Statuses) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
-    write_all(&mut out, seen).ok();
-    if let Some(open) = seen.hub.as_ref().and_then(Stage::open) {
-        write_hub(&mut out, &open).ok();
-    }
+    write_all(&mut out, statuses).ok();
     out
 }
 
-/// A consumer with the label that names it.
-struct Labelled {
-    label: String,
-    status: Arc<Status>,
-}
-
-fn write_all(out: &mut String, seen: &Seen) -> std::fmt::Result {
-    let triggers = seen.triggers.iter();
-    let triggers: Vec<Labelled> = triggers
-        .map(|(name, status)| Labelled { label: format!("trigger=\"{name}\""), status: status.clone() })
-        .collect();
-    let of_hub = seen.hub.iter().flat_map(Stage::consumers);
-    let subscriptions: Vec<Labelled> =
-        of_hub.map(|(id, status)| Labelled { label: format!("subscription=\"{id}\""), status }).collect();
+fn write_all(out: &mut String, statuses: &Statuses) -> std::fmt::Result {
     for (name, kind, help, read) in NUMBERS {
         writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")?;
-        for Labelled { label, status } in triggers.iter().chain(&subscriptions) {
-            writeln!(out, "{name}{{{label}}} {}", read(status))?;
+        for (trigger, status) in statuses.iter() {
+            writeln!(out, "{name}{{trigger=\"{trigger}\"}} {}", read(status))?;
         }
     }
     let name = "warren_attempts_total";
@@ -76,65 +54,33 @@ fn write_all(out: &mut String, seen: &Seen) -> std::fmt::Result {
         out,
         "# HELP {name} Attempts that ended, by what became of the message.\n# TYPE {name} counter"
     )?;
-    for Labelled { label, status } in triggers.iter().chain(&subscriptions) {
+    for (trigger, status) in statuses.iter() {
         for ended in MessageStatus::ALL {
             let (word, count) = (ended.as_str(), status.ended(ended));
-            writeln!(out, "{name}{{{label},status=\"{word}\"}} {count}")?;
+            writeln!(out, "{name}{{trigger=\"{trigger}\",status=\"{word}\"}} {count}")?;
         }
     }
-    write_states(out, "warren_trigger_state", "trigger", &triggers)?;
-    if seen.hub.is_some() {
-        write_states(out, "warren_subscription_state", "consumer of the subscription", &subscriptions)?;
-    }
-    let name = "warren_handling_seconds";
-    writeln!(out, "# HELP {name} How long messages took to be handled.\n# TYPE {name} histogram")?;
-    for Labelled { label, status } in triggers.iter().chain(&subscriptions) {
-        let counts = status.duration.cumulative();
-        let all = counts.last().copied().unwrap_or(0);
-        if all == 0 && label.starts_with("subscription") {
-            continue; // there may be many that are idle
-        }
-        for (bound, count) in BOUNDS_MS.iter().zip(&counts) {
-            let bound = *bound as f64 / 1000.0;
-            writeln!(out, "{name}_bucket{{{label},le=\"{bound}\"}} {count}")?;
-        }
-        writeln!(out, "{name}_bucket{{{label},le=\"+Inf\"}} {all}")?;
-        writeln!(out, "{name}_sum{{{label}}} {}", status.duration.sum_seconds())?;
-        writeln!(out, "{name}_count{{{label}}} {all}")?;
-    }
-    Ok(())
-}
-
-fn write_states(out: &mut String, name: &str, what: &str, all: &[Labelled]) -> std::fmt::Result {
-    writeln!(out, "# HELP {name} 1 for the state that the {what} is in.\n# TYPE {name} gauge")?;
-    for Labelled { label, status } in all {
+    let name = "warren_trigger_state";
+    writeln!(out, "# HELP {name} 1 for the state that the trigger is in.\n# TYPE {name} gauge")?;
+    for (trigger, status) in statuses.iter() {
         let now = status.state();
         for state in STATES {
             let is = u8::from(now.as_str() == state);
-            writeln!(out, "{name}{{{label},state=\"{state}\"}} {is}")?;
+            writeln!(out, "{name}{{trigger=\"{trigger}\",state=\"{state}\"}} {is}")?;
         }
     }
-    Ok(())
-}
-
-/// What is seen of the hub as a whole.
-fn write_hub(out: &mut String, open: &Open) -> std::fmt::Result {
-    let mut gauge = |name: &str, help: &str, samples: &[(&str, usize)]| {
-        writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge")?;
-        for (labels, value) in samples {
-            writeln!(out, "{name}{labels} {value}")?;
+    let name = "warren_handling_seconds";
+    writeln!(out, "# HELP {name} How long messages took to be handled.\n# TYPE {name} histogram")?;
+    for (trigger, status) in statuses.iter() {
+        let counts = status.duration.cumulative();
+        for (bound, count) in BOUNDS_MS.iter().zip(&counts) {
+            let bound = *bound as f64 / 1000.0;
+            writeln!(out, "{name}_bucket{{trigger=\"{trigger}\",le=\"{bound}\"}} {count}")?;
         }
-        Ok(())
-    };
-    let all = open.hub.all();
-    let active = all.iter().filter(|subscription| subscription.is_active()).count();
-    let states = [("{state=\"active\"}", active), ("{state=\"inactive\"}", all.len() - active)];
-    gauge("warren_subscriptions", "Subscriptions that are known.", &states)?;
-    let soon = open.hub.ports().clock.now_ms().saturating_add(SOON_MS);
-    let ending = open.hub.expiring_before(soon);
-    let ending = ending.iter().filter(|subscription| subscription.is_active()).count();
-    let help = "Active subscriptions whose lease ends within 7 days.";
-    gauge("warren_subscriptions_expiring", help, &[("", ending)])?;
-    let help = "What waits to be done: verifications, denials, fetches, queues to be tidied up.";
-    gauge("warren_hub_chores", help, &[("", open.hub.chores())])
+        let all = counts.last().copied().unwrap_or(0);
+        writeln!(out, "{name}_bucket{{trigger=\"{trigger}\",le=\"+Inf\"}} {all}")?;
+        writeln!(out, "{name}_sum{{trigger=\"{trigger}\"}} {}", status.duration.sum_seconds())?;
+        writeln!(out, "{name}_count{{trigger=\"{trigger}\"}} {all}")?;
+    }
+    Ok(())
 }

@@ -3,7 +3,6 @@
 //! A trigger that cannot be built (a certificate that is missing, a state that another process uses) is a state that is shown
 //! and tried again; it never keeps another from running.
 
-mod hub;
 pub mod listen;
 mod metrics;
 mod pages;
@@ -15,9 +14,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use warren_connectors::kit::tls::server_config;
 use warren_engine::codes;
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::consume::status::Status;
@@ -26,7 +23,6 @@ use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::Leases;
 use warren_store::state::State;
 
-use self::hub::{HubKeeper, Stage};
 use crate::assemble::{self, Consuming};
 use crate::config::Project;
 
@@ -36,21 +32,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// What can be seen of all triggers, by name.
 pub type Statuses = Arc<BTreeMap<String, Arc<Status>>>;
 
-/// What can be seen from outside.
-#[derive(Clone)]
-struct Seen {
-    triggers: Statuses,
-    /// The hub, where the configuration has one.
-    hub: Option<Stage>,
-}
-
 /// All that a configuration says should run.
 pub struct Server {
     project: Arc<Project>,
     consuming: Arc<Consuming>,
     state: Arc<dyn State>,
     statuses: Statuses,
-    tls: Option<Arc<ServerConfig>>,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -63,7 +50,6 @@ impl Server {
     pub async fn open(project: Project, listen: SocketAddr) -> Result<Server, Failure> {
         let consuming = Arc::new(Consuming::open(&project)?);
         let state = assemble::state(&project)?;
-        let tls = project.listen_tls.as_ref().map(|tls| server_config(&tls.cert, &tls.key)).transpose()?;
         let cannot = |error: std::io::Error| {
             Failure::new(FailureKind::Refused, codes::INVALID_VALUE, format!("listen on {listen}"))
                 .detail(error.to_string())
@@ -73,7 +59,7 @@ impl Server {
         let address = listener.local_addr().map_err(cannot)?;
         let statuses = project.triggers.keys().map(|name| (name.clone(), Arc::default())).collect();
         let (project, statuses) = (Arc::new(project), Arc::new(statuses));
-        Ok(Server { project, consuming, state, statuses, tls, listener, address })
+        Ok(Server { project, consuming, state, statuses, listener, address })
     }
 
     /// Where it listens.
@@ -86,14 +72,9 @@ impl Server {
         self.statuses.len() as u64
     }
 
-    /// Whether there is a hub.
-    pub fn has_hub(&self) -> bool {
-        self.project.hub.is_some()
-    }
-
     /// Runs until it is told to stop; yields how many messages were handed back because they did not end in time.
     pub async fn run(self, stop: CancellationToken) -> u64 {
-        let Server { project, consuming, state, statuses, tls, listener, .. } = self;
+        let Server { project, consuming, state, statuses, listener, .. } = self;
         let mut running = JoinSet::new();
         for (name, status) in statuses.iter() {
             let keeper = Keeper {
@@ -105,22 +86,9 @@ impl Server {
             };
             running.spawn(keeper.run(stop.clone()));
         }
-        let stage = project.hub.clone().map(|section| {
-            let stage = Stage::new();
-            let keeper = HubKeeper {
-                project: project.clone(),
-                section,
-                consuming: consuming.clone(),
-                state: state.clone(),
-                stage: stage.clone(),
-            };
-            running.spawn(keeper.run(stop.clone()));
-            stage
-        });
-        let seen = Seen { triggers: statuses.clone(), hub: stage };
         let ended = CancellationToken::new();
         let mut pages = JoinSet::new();
-        pages.spawn(listen::serve(listener, tls, pages::router(&seen), ended.clone()));
+        pages.spawn(listen::serve(listener, None, pages::router(statuses.clone()), ended.clone()));
         stop.cancelled().await;
         while running.join_next().await.is_some() {}
         consuming.close().await;
