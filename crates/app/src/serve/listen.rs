@@ -166,7 +166,7 @@ where
         tokio::select! {
             result = poll_fn(|context| connection.poll_without_shutdown(context)) => break result,
             () = ended.cancelled(), if !ending => {
-                Pin::new(&mut connection).graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
                 ending = true;
             }
         }
