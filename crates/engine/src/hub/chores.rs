@@ -329,9 +329,10 @@ impl Chores {
             };
             if let Tried::Again(why) = &tried {
                 let (chore, tries) = (taken.name.as_str(), pending.tries);
-                match pause {
-                    Some(pause) => tracing::info!(chore, tries, why, again_in = ?pause, "tried"),
-                    None => tracing::warn!(chore, tries, why, "given up"),
+                if let Some(pause) = pause {
+                    tracing::info!(chore, tries, why, again_in = ?pause, "tried");
+                } else {
+                    tracing::warn!(chore, tries, why, "given up");
                 }
             }
             if let Some(pause) = pause {

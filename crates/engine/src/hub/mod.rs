@@ -18,24 +18,32 @@
 //! | what is granted, and when it ends | [`lease`] |
 //! | the queue of a subscription | [`topology`] |
 //! | what is done later, and again until it works | [`chores`] |
+//! | a consumer for each active subscription | [`delivering`] |
+//! | the handler that posts a message to a callback | [`push`] |
+//! | what a failed delivery means | [`trouble`] |
+//! | signatures | [`sign`] |
 //! | topics that are URLs | [`websub`] |
 
 pub mod batch;
 pub mod callback;
 pub mod chores;
+pub mod delivering;
 pub mod describe;
 pub mod lease;
 pub mod params;
 pub mod path;
 pub mod ports;
+pub mod push;
 pub mod publish;
 pub mod registry;
 pub mod request;
 pub mod resource;
 pub mod settings;
+pub mod sign;
 pub mod subscription;
 pub mod token;
 pub mod topology;
+pub mod trouble;
 pub mod typed;
 pub mod verify;
 pub mod websub;

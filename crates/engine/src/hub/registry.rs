@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::callback;
 use super::chores::{self, Chore, Chores};
@@ -31,6 +32,9 @@ const TURNS: usize = 64;
 /// How much of an error is kept with a subscription, in bytes.
 const ERROR_BYTES_MAX: usize = 1024;
 
+/// Fills with random bytes that nobody can guess.
+pub type Random = dyn Fn(&mut [u8]) + Send + Sync;
+
 /// With whom a hub works.
 #[derive(Clone)]
 pub struct HubPorts {
@@ -43,7 +47,7 @@ pub struct HubPorts {
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// Fills with random bytes that nobody can guess.
-    pub random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    pub random: Arc<Random>,
 }
 
 /// A hub: its subscriptions, with what is done to them.
@@ -58,6 +62,8 @@ pub struct Hub {
     changed: watch::Sender<u64>,
     /// Told when there is something to do for [`Hub::run`].
     wake: Notify,
+    /// Told when the process stops.
+    stopping: CancellationToken,
 }
 
 /// The subscriptions, and when something happens to their leases.
@@ -86,8 +92,8 @@ impl Hub {
         let chores = Chores::open(&*ports.store, now).await?;
         let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
         let (changed, wake) = (watch::Sender::new(0), Notify::new());
-        let (held, dirty) = (Mutex::new(held), Mutex::default());
-        Ok(Arc::new(Hub { settings, ports, held, chores, dirty, turns, changed, wake }))
+        let (held, dirty, stopping) = (Mutex::new(held), Mutex::default(), CancellationToken::new());
+        Ok(Arc::new(Hub { settings, ports, held, chores, dirty, turns, changed, wake, stopping }))
     }
 
     /// What the operator decided.
@@ -261,6 +267,21 @@ impl Hub {
         held.by_id.values().filter(|entry| follows(&entry.subscription)).count()
     }
 
+    /// Says that the process stops: deliveries that wait for another try are handed back.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Whether the process stops.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// Returns once the process stops.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
+    }
+
     // How it is done.
 
     async fn is_there(&self, key: &SubscriptionKey) -> Result<(), Refusal> {
@@ -293,7 +314,7 @@ impl Hub {
             basic_auth: request.basic_auth.as_ref(),
         };
         let challenge = verify::challenge(&*self.ports.random);
-        let guard = callback::guard(&self.settings.allow_callbacks, &request.key.callback);
+        let guard = callback::guard(&self.settings.allow_callbacks);
         let asked = verify::ask(&*self.ports.http, guard, &question, &challenge).await;
         asked.map_err(Refusal::NotVerified)
     }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
 use super::callback;
+use super::registry::Random;
 use super::request::{Mode, NotVerified};
 use super::subscription::SubscriptionKey;
 use crate::codes;
@@ -15,7 +16,9 @@ use crate::failure::{Failure, FailureKind};
 use crate::pipeline::outside::{AddressGuard, CallOptions, Hidden, HttpRequest};
 use crate::ports::HttpCaller;
 
-/// How long a callback has to answer, connecting included. The HTTP client gives up a connection that is not made in 5 s before that.
+/// How long connecting to a callback may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a callback has to answer, connecting included.
 pub const TIMEOUT: Duration = Duration::from_secs(15);
 /// The most that is read of an answer. A challenge is far shorter.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -38,7 +41,7 @@ pub struct Question<'q> {
 }
 
 /// 32 random bytes as text that stays as it is in a URL.
-pub fn challenge(random: &(dyn Fn(&mut [u8]) + Send + Sync)) -> String {
+pub fn challenge(random: &Random) -> String {
     let mut bytes = [0; 32];
     random(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)
@@ -62,7 +65,7 @@ pub async fn ask(
         body: Bytes::new(),
         guard: Some(guard),
         answer_bytes_max: ANSWER_BYTES_MAX,
-        options: CallOptions::default(),
+        options: options(),
     };
     let answer = match tokio::time::timeout(TIMEOUT, http.call(&request)).await {
         Ok(Ok(answer)) => answer,
@@ -95,12 +98,21 @@ pub async fn deny(
         body: Bytes::new(),
         guard: Some(guard),
         answer_bytes_max: ANSWER_BYTES_MAX,
-        options: CallOptions::default(),
+        options: options(),
     };
     match tokio::time::timeout(TIMEOUT, http.call(&request)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(failure)) => Err(failure),
         Err(_) => Err(late(&key.callback)),
+    }
+}
+
+fn options() -> CallOptions {
+    CallOptions {
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        timeout: Some(TIMEOUT),
+        cut_answer: true,
+        again_if_stale: true,
     }
 }
 

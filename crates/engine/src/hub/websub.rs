@@ -7,6 +7,7 @@ use url::Url;
 use super::callback;
 use super::resource::Resource;
 use super::settings::{HubSettings, WebsubSettings};
+use super::sign;
 use super::subscription::SubscriptionKey;
 
 /// The durable topic exchange through which the contents of foreign topics go.
@@ -103,12 +104,7 @@ fn named(rest: &str) -> Option<(Resource, String)> {
 
 /// A URL as a routing key: anybody may choose URLs, so nobody must find two with one print.
 pub fn print(url: &str) -> String {
-    let digest = Sha256::digest(url.as_bytes());
-    digest[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
-        text.extend(char::from_digit(u32::from(byte >> 4), 16));
-        text.extend(char::from_digit(u32::from(byte & 15), 16));
-        text
-    })
+    sign::hex(&Sha256::digest(url.as_bytes())[..16])
 }
 
 #[cfg(test)]

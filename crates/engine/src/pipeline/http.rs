@@ -159,7 +159,7 @@ fn refused(what: &str, answer: &HttpAnswer) -> Trouble {
 }
 
 /// `Retry-After`: seconds, or a date, which counts from the answer's own `Date`.
-fn retry_after(answer: &HttpAnswer) -> Option<Duration> {
+pub(crate) fn retry_after(answer: &HttpAnswer) -> Option<Duration> {
     let value = answer.header("retry-after")?.trim();
     let pause = if let Ok(seconds) = value.parse::<u64>() {
         Duration::from_secs(seconds)

@@ -180,7 +180,7 @@ impl Hub {
 
     /// Tells a callback that it will hear nothing of a topic (WebSub, section 5.2).
     async fn deny(&self, key: &SubscriptionKey, reason: &str) -> Tried {
-        let guard = callback::guard(&self.settings.allow_callbacks, &key.callback);
+        let guard = callback::guard(&self.settings.allow_callbacks);
         match verify::deny(&*self.ports.http, guard, key, reason).await {
             Ok(()) => Tried::Over,
             Err(failure) => Tried::Again(failure.to_string()),

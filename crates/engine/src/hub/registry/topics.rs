@@ -11,6 +11,8 @@ use crate::codes;
 use crate::failure::{Failure, FailureKind};
 use crate::hub::callback;
 use crate::hub::chores::Tried;
+use crate::hub::sign;
+use crate::hub::verify;
 use crate::hub::websub;
 use crate::message::{Message, Outbound, Properties, Receipt, Route};
 use crate::pipeline::outside::{CallOptions, HttpAnswer, HttpRequest};
@@ -119,9 +121,14 @@ impl Hub {
             headers,
             authorization: None,
             body: Bytes::new(),
-            guard: Some(callback::guard(&self.settings.allow_callbacks, url)),
+            guard: Some(callback::guard(&self.settings.allow_callbacks)),
             answer_bytes_max: self.settings.body_bytes_max,
-            options: CallOptions::default(),
+            options: CallOptions {
+                connect_timeout: Some(verify::CONNECT_TIMEOUT),
+                timeout: Some(self.settings.request_timeout),
+                cut_answer: false,
+                again_if_stale: true,
+            },
         }
     }
 }
@@ -133,7 +140,7 @@ fn new(known: &Known, answer: HttpAnswer) -> Fetched {
     digest.update(content_type.as_deref().unwrap_or_default());
     digest.update([0]);
     digest.update(&answer.body);
-    let print = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let print = sign::hex(&digest.finalize());
     if print == known.print {
         return Fetched::Unchanged;
     }
