@@ -48,8 +48,9 @@ async fn a_message_has_every_property_and_typed_headers() {
     assert_eq!(sent, properties);
     assert_eq!(message.properties.headers.get("b"), Some(&HeaderValue::U8(255)));
     assert_eq!(message.properties.headers.get("n"), Some(&HeaderValue::I64(1)));
-    let reply = publish(&world, &json!({"queue": "q", "json": {"a": 1.50}})).await;
-    assert_eq!(reply.status, 202);
+    let whole = Ask::new("POST", "/api/v1/publish")
+        .body("application/json", r#"{"queue": "q", "json": {"a": 1.50}}"#);
+    assert_eq!(world.boss(whole).await.status, 202);
     let message = world.estate.host("/").queues.messages("q").remove(1);
     assert_eq!(&message.body[..], br#"{"a":1.50}"#);
     assert_eq!(message.properties.content_type.as_deref(), Some("application/json"));

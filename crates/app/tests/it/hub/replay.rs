@@ -336,7 +336,7 @@ async fn line_22_tokens_and_the_shortcut() {
         let world = World::start(compat).await;
         world.queues(&["foo"]);
         world.estate.host("/").declare_exchange("fx", "topic");
-        let token = |use_: &'static str| async {
+        let token = async |use_: &str| {
             let target =
                 format!("/endpoint/q/foo?hub.mode=generate_token&hub.intended_use={use_}&rabbithub.data=d");
             let reply = world.boss(Ask::new("GET", &target)).await;

@@ -22,7 +22,6 @@ pub struct Heard {
     pub path: String,
     pub query: String,
     pub headers: HeaderMap,
-    pub body: Vec<u8>,
 }
 
 impl Heard {
@@ -119,7 +118,6 @@ async fn answer(
         path: uri.path().to_owned(),
         query: query.unwrap_or_default(),
         headers,
-        body: body.to_vec(),
     };
     let challenge = heard.parameter("hub.challenge");
     shared.heard.lock().unwrap().push(heard);

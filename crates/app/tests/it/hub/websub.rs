@@ -7,6 +7,16 @@ use super::client::{Ask, Reply};
 use super::subscriber::Subscriber;
 use super::world::{World, escaped};
 
+/// A hub that serves the subscriber's own topic.
+async fn world(subscriber: &Subscriber) -> World {
+    World::with(false, |settings| {
+        if let Some(websub) = &mut settings.websub {
+            websub.topics = vec![subscriber.url("/topic")];
+        }
+    })
+    .await
+}
+
 /// A request to the hub, as the tests make it: the standard's parameters and what is added.
 async fn ask(world: &World, subscriber: &Subscriber, mode: &str, path: &str, more: &str) -> Reply {
     let body = format!(
@@ -46,7 +56,7 @@ fn waiting(world: &World, subscriber: &Subscriber, path: &str) -> Vec<warren_eng
 }
 
 async fn handed_out(world: &World, subscriber: &Subscriber, path: &str, count: usize) {
-    warren_testkit::wait_until_async("the topic is handed out", super::client::PATIENCE, async || {
+    warren_testkit::wait::wait_until_async("the topic is handed out", super::client::PATIENCE, async || {
         waiting(world, subscriber, path).len() >= count
     })
     .await;
@@ -55,7 +65,7 @@ async fn handed_out(world: &World, subscriber: &Subscriber, path: &str, count: u
 #[tokio::test]
 async fn tests_100_to_104_subscribe_publish_renew_and_end() {
     let subscriber = Subscriber::start().await;
-    let world = World::start(false).await;
+    let world = world(&subscriber).await;
     subscribed(&world, &subscriber, "/100", "").await;
     subscribed(&world, &subscriber, "/101", "&hub.secret=abcdefghijklmnopqrst").await;
     subscribed(&world, &subscriber, "/102", "&foo=bar&hub.foo=hub.bar").await;
@@ -79,7 +89,7 @@ async fn tests_100_to_104_subscribe_publish_renew_and_end() {
     let asked = subscriber.hears(Method::GET, "/100", 2).await.pop().unwrap();
     assert_eq!(asked.parameter("hub.mode").as_deref(), Some("unsubscribe"));
     let key = websub::key(world.hub.settings(), &subscriber.url("/topic"), &subscriber.url("/100"));
-    warren_testkit::wait_until_async("it has ended", super::client::PATIENCE, async || {
+    warren_testkit::wait::wait_until_async("it has ended", super::client::PATIENCE, async || {
         !world.hub.get(&key).unwrap().is_active()
     })
     .await;
@@ -91,7 +101,7 @@ async fn tests_100_to_104_subscribe_publish_renew_and_end() {
 #[tokio::test]
 async fn tests_105_and_106_text_and_json_stay_as_they_are() {
     let subscriber = Subscriber::start().await;
-    let world = World::start(false).await;
+    let world = world(&subscriber).await;
     subscribed(&world, &subscriber, "/105", "").await;
     for (number, (kind, body)) in
         [("text/plain", "plain ✓ text\r\n"), ("application/json", "{\"a\": 1.0 }")].into_iter().enumerate()
@@ -110,7 +120,7 @@ async fn tests_105_and_106_text_and_json_stay_as_they_are() {
 #[tokio::test]
 async fn requests_that_are_none_are_told_so_in_plain_text() {
     let subscriber = Subscriber::start().await;
-    let world = World::start(false).await;
+    let world = world(&subscriber).await;
     let post = |body: &str| {
         let ask = Ask::new("POST", "/hub").form(body);
         async { world.send(ask).await }
@@ -154,7 +164,7 @@ async fn requests_that_are_none_are_told_so_in_plain_text() {
 #[tokio::test]
 async fn a_topic_that_is_not_served_is_denied_to_the_callback() {
     let subscriber = Subscriber::start().await;
-    let world = World::start(false).await;
+    let world = world(&subscriber).await;
     let body = format!(
         "hub.mode=subscribe&hub.topic={}&hub.callback={}",
         escaped("https://elsewhere.example/feed"),
@@ -169,7 +179,7 @@ async fn a_topic_that_is_not_served_is_denied_to_the_callback() {
 #[tokio::test]
 async fn a_failed_verification_leaves_the_subscription_as_it_was() {
     let subscriber = Subscriber::start().await;
-    let world = World::start(false).await;
+    let world = world(&subscriber).await;
     subscribed(&world, &subscriber, "/cb", "&hub.lease_seconds=1000").await;
     let before = world.hub.all();
     // Nobody can know when an answer is not acted upon; asked at once, the refusal is the answer.
@@ -184,7 +194,7 @@ async fn a_failed_verification_leaves_the_subscription_as_it_was() {
 #[tokio::test]
 async fn a_topic_of_our_own_says_where_its_hub_is() {
     let subscriber = Subscriber::start().await;
-    let world = World::start(false).await;
+    let world = world(&subscriber).await;
     world.estate.host("/").declare_exchange("news", "topic");
     let own = format!("http://{}/topics/%2F/news/a%2E%23", world.address);
     for method in ["GET", "HEAD"] {

@@ -25,7 +25,6 @@ pub struct World {
     pub hub: Arc<Hub>,
     pub estate: Arc<MemoryEstate>,
     pub users: Arc<MemoryUsers>,
-    pub store: Arc<MemorySubscriptions>,
     _tasks: JoinSet<()>,
     _stop: DropGuard,
 }
@@ -74,10 +73,10 @@ impl World {
         });
         change(&mut settings);
         let estate = Arc::new(MemoryEstate::with_vhosts(["/", "V"]));
-        let (users, store) = (Arc::new(users()), Arc::<MemorySubscriptions>::default());
+        let users = Arc::new(users());
         let ports = HubPorts {
             estate: estate.clone(),
-            store: store.clone(),
+            store: Arc::<MemorySubscriptions>::default(),
             http: warren_connectors::http::caller(&TlsSettings::default()).unwrap(),
             clock: Arc::new(SystemClock) as Arc<dyn Clock>,
             random: Arc::new(fill),
@@ -88,7 +87,7 @@ impl World {
         tasks.spawn(hub.clone().run(stop.clone()));
         let routes = router(hub.clone(), users.clone(), Scheme::Http);
         tasks.spawn(listen::serve(listener, None, routes, stop.clone()));
-        World { address, hub, estate, users, store, _tasks: tasks, _stop: stop.drop_guard() }
+        World { address, hub, estate, users, _tasks: tasks, _stop: stop.drop_guard() }
     }
 
     /// Sends a request as it is.
