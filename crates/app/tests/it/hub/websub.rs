@@ -187,7 +187,7 @@ async fn a_failed_verification_leaves_the_subscription_as_it_was() {
     assert_eq!(reply.status, 409, "{reply:?}");
     assert_eq!(world.hub.all(), before);
     // A secret may change with a renewal, and vanish with another.
-    subscribed(&world, &subscriber, "/cb", "&hub.secret=new&hub.verify=sync").await;
+    subscribed(&world, &subscriber, "/cb", "&hub.secret=new").await;
     assert!(world.hub.all()[0].secret.is_some());
 }
 
