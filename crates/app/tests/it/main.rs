@@ -5,6 +5,7 @@
 mod broker;
 mod clear;
 mod config;
+mod hub;
 mod kill;
 mod pika;
 mod pipeline;
