@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 pub mod explain;
+mod hub;
 mod init;
 mod messages;
 mod pipeline;
@@ -69,6 +70,7 @@ enum Command {
     Replay(replay::Args),
     Queues(queues::Args),
     Serve(serve::Args),
+    Hub(hub::Args),
     Pipeline(pipeline::Args),
     Schema(schema::Args),
     Demo(demo::Args),
@@ -167,6 +169,7 @@ async fn run(args: Args) -> Exit {
         Command::Replay(args) => replay::run(&context, &args).await,
         Command::Queues(args) => queues::run(&context, &args).await,
         Command::Serve(args) => serve::run(&context, &args).await,
+        Command::Hub(args) => hub::run(&context, &args),
         Command::Pipeline(args) => pipeline::run(&context, &args).await,
         Command::Schema(args) => Ok(schema::run(&args)),
         Command::Demo(args) => demo::run(&context, &args).await,

@@ -257,7 +257,11 @@ impl HubReader<'_> {
             log_http_post_request: raw.log_http_post_request.unwrap_or(false),
             log_maxtps_delay: raw.log_maxtps_delay.unwrap_or(false),
             log_subscription_expiration_days: raw.log_subscription_expiration,
-            max_in_flight: raw.max_in_flight.unwrap_or(if compat { 1 } else { defaults.max_in_flight }),
+            max_in_flight: raw.max_in_flight.unwrap_or(defaults.max_in_flight),
+            dead_letter_queue: raw
+                .dead_letter_queue
+                .clone()
+                .unwrap_or_else(|| defaults.dead_letter_queue.clone()),
             allow_callbacks: raw.allow_callbacks.clone(),
             body_bytes_max: raw
                 .max_body

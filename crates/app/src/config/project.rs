@@ -105,6 +105,8 @@ pub struct StateSettings {
     pub record_size: ByteSize,
     /// How long a stop waits for messages that are being handled.
     pub shutdown_grace: Duration,
+    /// Whether the bodies of messages are kept in the record.
+    pub record_bodies: bool,
 }
 
 /// Reads a configuration: a file, or all `*.yaml` and `*.yml` of a folder, with the variables of the process.
@@ -435,6 +437,7 @@ impl<'t> Reading<'t> {
             record_keep: raw.record.keep.map_or(RECORD_KEEP, |keep| keep.0),
             record_size: raw.record.size.map_or(RECORD_SIZE, |size| size.0),
             shutdown_grace: raw.shutdown_grace.map_or(SHUTDOWN_GRACE, |grace| grace.0),
+            record_bodies: raw.record.bodies.unwrap_or(true),
         }
     }
 

@@ -18,6 +18,8 @@ use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::hub::ports::User;
 use warren_engine::pipeline::outside::Hidden;
 
+use super::random;
+
 /// How long a right password counts without being checked again; so long may a user go on whose password was changed.
 const RIGHT_FOR: Duration = Duration::from_secs(30);
 /// How long a wrong one counts as wrong; so long waits a user whose password was just set.
@@ -58,8 +60,7 @@ impl Logins {
     /// The system has no random numbers.
     pub(crate) fn new() -> Result<Logins, Failure> {
         let mut key = [0; 32];
-        let random = rustls::crypto::ring::default_provider().secure_random;
-        random.fill(&mut key).map_err(|_| Failure::internal("make a random key"))?;
+        random::fill(&mut key)?;
         let key = Hmac::new_from_slice(&key).map_err(|_| Failure::internal("use a key of 32 bytes"))?;
         let state = State { known: HashMap::new(), waiting: 0, budget: (FAILURES_MAX, Instant::now()) };
         Ok(Logins { key, checks: Semaphore::new(AT_ONCE_MAX), state: Mutex::new(state) })

@@ -15,6 +15,7 @@ use warren_engine::pipeline::outside::Hidden;
 
 use super::logins::Logins;
 use super::permission::{Pattern, Rights};
+use super::random;
 use super::setting::Secret;
 
 /// What RabbitMQ calls the default exchange where permissions are matched.
@@ -139,8 +140,7 @@ pub fn hash_password(password: &str) -> Result<String, Failure> {
     use argon2::PasswordHasher;
     use argon2::password_hash::SaltString;
     let mut salt = [0; 16];
-    let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut salt).map_err(|_| Failure::internal("make a random salt"))?;
+    random::fill(&mut salt)?;
     let salt = SaltString::encode_b64(&salt).map_err(|_| Failure::internal("encode a salt of 16 bytes"))?;
     let hash = Argon2::default()
         .hash_password(password.as_bytes(), &salt)

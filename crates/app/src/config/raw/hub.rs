@@ -39,6 +39,10 @@ pub struct RawHub {
     /// `compat: rabbithub` 1. Only 1 keeps the order of the queue.
     #[schemars(range(min = 1, max = 1000))]
     pub max_in_flight: Option<u16>,
+    /// The queue for messages that are given up, in the virtual host they came from; it is made when it is needed. Default:
+    /// `warren.hub.dead`. With `compat: rabbithub` only for WebSub: a message that RabbitHub rejected goes where its queue's own
+    /// settings say.
+    pub dead_letter_queue: Option<String>,
     /// The largest body of a request; a larger one is answered with 413. Default: `1MiB`.
     pub max_body: Option<Size>,
     /// The W3C WebSub hub at `/hub`. Default: off.
