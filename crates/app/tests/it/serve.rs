@@ -3,5 +3,5 @@
 mod checks;
 mod dying;
 mod messages;
-mod served;
+pub mod served;
 mod waiting;
