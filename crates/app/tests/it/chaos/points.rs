@@ -98,12 +98,7 @@ fn killed(outcome: &str, point: Point, keys: &str, expected: &End) {
     let ordering = if point == Point::BeforeHandler { "ordering: queue\n" } else { "" };
     let served = served(&vhost, &gate, &receiver, &format!("{ordering}{keys}"));
     let publish = |body: &str| {
-        assert!(vhost.publish(
-            "",
-            "in",
-            body.as_bytes(),
-            &json!({"message_id": body, "delivery_mode": 2})
-        ));
+        assert!(vhost.publish("", "in", body.as_bytes(), &json!({"message_id": body, "delivery_mode": 2})));
     };
 
     let mut serving = served.consume();

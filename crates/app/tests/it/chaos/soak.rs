@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use warren_connectors::kit::setting::Secret;
 use warren_connectors::rabbitmq::{Config, Rabbit};
+use warren_engine::consume::retry::delay_queue;
 use warren_engine::message::{Message, Outbound, Properties, Receipt, Route};
 use warren_engine::ports::Broker as _;
 use warren_testkit::rabbit::{Broker, Vhost};
@@ -25,6 +26,8 @@ use crate::program::{Program, Running};
 const CONCURRENCY: u64 = 32;
 /// Tries within one attempt: the first, and those in place.
 const TRIES: u64 = 2;
+/// The pauses between attempts.
+const DELAYS_MS: [u64; 7] = [100, 200, 500, 500, 1000, 1000, 1000];
 /// Each fiftieth message is refused for good.
 const REFUSED: usize = 50;
 
@@ -66,22 +69,27 @@ fn receiver(seed: u64, log: &Log) -> Receiver {
 fn program(folder: &TempDir, vhost: &Vhost, receiver: &Receiver) -> Program {
     let (url, management, receiver) = (vhost.url(), vhost.management().url(), receiver.url());
     let config = format!(
-        "brokers:\n  mq: {{type: rabbitmq, url: \"{url}\", management_url: \"{management}\"}}\n\
+        "brokers:\n  mq: {{type: rabbitmq, url: \"{url}\", management_url: \"{management}\", publish_timeout: 3s}}\n\
          http: {{listen: \"127.0.0.1:0\"}}\n\
          state: {{folder: state, shutdown_grace: 10s, record: {{bodies: false, size: 10GiB}}}}\n\
          triggers:\n  orders:\n    from: mq\n    queue: in\n    dead_letter: {{queue: dead}}\n    concurrency: {CONCURRENCY}\n\
-         \x20   max_timeout: 5s\n    retry: {{in_place: [20ms], delays: [100ms, 200ms, 500ms, 500ms, 1s, 1s, 1s]}}\n\
+         \x20   max_timeout: 5s\n    retry: {{in_place: [20ms], delays: {DELAYS_MS:?}}}\n\
          \x20   pipeline:\n      - http:\n          url: \"{receiver}/take\"\n          timeout: 1s\n\
          \x20         body: '{{id: .properties.messageId, attempt: .envelope.attempt}}'\n"
     );
     Program::configured(folder.path(), &config)
 }
 
-/// Publishes all of them; what is not confirmed is published again.
+/// Publishes all of them; what is not confirmed is published again. The delay queues are made before: RabbitMQ (3.10) forgets how to
+/// start a quorum queue that was made within a moment before it was killed, and all that it had confirmed in it.
 fn publish(vhost: &Vhost, messages: usize) -> BTreeSet<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { url: Some(Secret::new(&vhost.url())), ..Config::default() };
     let rabbit = Rabbit::new("rabbit", &config).unwrap();
+    let delays = DELAYS_MS.map(Duration::from_millis);
+    for delay in delays {
+        runtime.block_on(rabbit.declare_delay_queue(&delay_queue("in", &delays, delay))).unwrap();
+    }
     let outbound = |id: &str| {
         let mut properties = Properties::default();
         properties.message_id = Some(id.to_owned());
@@ -183,7 +191,11 @@ fn nothing_is_lost_and_every_request_is_explained() {
                 serving = program.start(&["serve"]);
             }
             Event::Restart => {
-                if random.bool() { broker.kill() } else { broker.stop() }
+                if random.bool() {
+                    broker.kill()
+                } else {
+                    broker.stop()
+                }
                 broker.start_again();
             }
         }
@@ -233,10 +245,8 @@ fn account(storm: &Storm, sent: &BTreeSet<String>, dead: &BTreeMap<String, Strin
         let done = account.seen.values().flatten().filter(|kind| **kind == Kind::Done).count() as u64;
         done.saturating_sub(1)
     });
-    let (unknown, invented) = (
-        ledger.sum(super::ledger::Account::unknown),
-        ledger.sum(super::ledger::Account::invented),
-    );
+    let (unknown, invented) =
+        (ledger.sum(super::ledger::Account::unknown), ledger.sum(super::ledger::Account::invented));
     println!(
         "{} messages, {requests} requests, {} killed, {} restarted",
         sent.len(),
