@@ -4,4 +4,5 @@ mod checks;
 mod dying;
 mod messages;
 pub mod served;
+mod sqs;
 mod waiting;
