@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use warren_connectors::kit::setting::Secret;
 use warren_connectors::rabbitmq::{Config, Rabbit};
-use warren_engine::consume::retry::delay_queue;
 use warren_engine::message::{Message, Outbound, Properties, Receipt, Route};
 use warren_engine::ports::Broker as _;
 use warren_testkit::rabbit::{Broker, Vhost};
@@ -80,16 +79,11 @@ fn program(folder: &TempDir, vhost: &Vhost, receiver: &Receiver) -> Program {
     Program::configured(folder.path(), &config)
 }
 
-/// Publishes all of them; what is not confirmed is published again. The delay queues are made before: RabbitMQ (3.10) forgets how to
-/// start a quorum queue that was made within a moment before it was killed, and all that it had confirmed in it.
+/// Publishes all of them; what is not confirmed is published again.
 fn publish(vhost: &Vhost, messages: usize) -> BTreeSet<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { url: Some(Secret::new(&vhost.url())), ..Config::default() };
     let rabbit = Rabbit::new("rabbit", &config).unwrap();
-    let delays = DELAYS_MS.map(Duration::from_millis);
-    for delay in delays {
-        runtime.block_on(rabbit.declare_delay_queue(&delay_queue("in", &delays, delay))).unwrap();
-    }
     let outbound = |id: &str| {
         let mut properties = Properties::default();
         properties.message_id = Some(id.to_owned());
