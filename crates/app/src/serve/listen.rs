@@ -40,8 +40,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// The most headers.
-const HEADERS_MAX: usize = 200;
+/// What is buffered of a connection, in bytes.
+const BUFFER_BYTES_MAX: usize = 128 << 10;
 /// What is read of a request after its answer, in bytes and time.
 const LINGER_BYTES_MAX: usize = 32 << 20;
 const LINGER_MAX: Duration = Duration::from_secs(5);
@@ -156,8 +156,8 @@ where
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX)
         // A client may close its half once it has asked.
         .half_close(true)
         .serve_connection(TokioIo::new(io), service);
@@ -166,7 +166,7 @@ where
         tokio::select! {
             result = poll_fn(|context| connection.poll_without_shutdown(context)) => break result,
             () = ended.cancelled(), if !ending => {
-                Pin::new(&mut connection).graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
                 ending = true;
             }
         }

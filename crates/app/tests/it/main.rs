@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::format_push_string, reason = "these are tests, their helpers too")]
 
 mod broker;
+mod chaos;
 mod clear;
 mod config;
 mod hub_faults;
+mod hub;
 mod kill;
 mod pika;
 mod pipeline;

@@ -224,6 +224,7 @@ async fn version_one_is_read() {
 #[tokio::test]
 #[ignore = "writes the golden file of a new version"]
 async fn write_golden() {
+    use std::fmt::Write as _;
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("hub.key"), GOLDEN_KEY).unwrap();
     let store = open(folder.path());
@@ -238,7 +239,7 @@ async fn write_golden() {
     let mut tables = tables.query([]).unwrap();
     while let Some(table) = tables.next().unwrap() {
         let (name, made): (String, String) = (table.get(0).unwrap(), table.get(1).unwrap());
-        sql.push_str(&format!("{made};\n"));
+        writeln!(sql, "{made};").unwrap();
         let columns = if name == "kept" { "name, value, NULL" } else { "id, subscription, secrets" };
         let mut rows = connection
             .prepare(&format!(
@@ -255,7 +256,7 @@ async fn write_golden() {
         while let Some(row) = rows.next().unwrap() {
             let mut values: Vec<String> = (0..3).map(|at| row.get(at).unwrap()).collect();
             values.truncate(if name == "kept" { 2 } else { 3 });
-            sql.push_str(&format!("INSERT INTO {name} VALUES ({});\n", values.join(", ")));
+            writeln!(sql, "INSERT INTO {name} VALUES ({});", values.join(", ")).unwrap();
         }
     }
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden/hub-v1.sql");

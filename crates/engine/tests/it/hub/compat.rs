@@ -25,6 +25,7 @@ fn rejected(world: &World) -> usize {
     events.iter().filter(rejected).count()
 }
 
+#[allow(clippy::fn_params_excessive_bools, reason = "a row of a table")]
 /// One row and one kind of failure: what becomes of the first of three messages, and of the subscription.
 async fn row(
     limits: Option<(u64, u64)>,
