@@ -265,7 +265,8 @@ pub async fn hub(project: &Project, consuming: &Consuming) -> Result<HubParts, F
         delivering: DeliveringPorts {
             records: consuming.records.clone(),
             parking: consuming.parking.clone(),
-            in_flight: Arc::new(FileInFlight::open(&folder.join("inflight"), "hub")?),
+            // `folder_name` gives no trigger this name.
+            in_flight: Arc::new(FileInFlight::open(&folder.join("inflight"), "%hub")?),
             dice: Arc::new(fastrand::f64),
         },
     })

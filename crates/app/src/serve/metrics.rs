@@ -9,6 +9,8 @@ use warren_engine::consume::status::{BOUNDS_MS, Status};
 use super::Statuses;
 use super::hub::Open;
 
+/// 7 days.
+const SOON_MS: i64 = 7 * 86_400_000;
 const STATES: [&str; 6] = ["starting", "consuming", "waiting", "paused", "draining", "stopped"];
 
 /// One number of a trigger: name, kind, help, and how it is read.
@@ -69,6 +71,17 @@ fn write_hub(out: &mut String, open: &Open) -> std::fmt::Result {
     writeln!(out, "# HELP {name} Subscriptions.\n# TYPE {name} gauge")?;
     writeln!(out, "{name}{{state=\"active\"}} {active}")?;
     writeln!(out, "{name}{{state=\"inactive\"}} {}", all.len() - active)?;
+    let soon = open.hub.ports().clock.now_ms().saturating_add(SOON_MS);
+    let ending = open.hub.expiring_before(soon);
+    let ending = ending.iter().filter(|subscription| subscription.is_active()).count();
+    let name = "warren_hub_subscriptions_expiring";
+    writeln!(
+        out,
+        "# HELP {name} Active subscriptions whose lease ends within 7 days.\n# TYPE {name} gauge\n{name} {ending}"
+    )?;
+    let name = "warren_hub_chores";
+    let help = "Verifications, denials, fetches and tidying up that are not over.";
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {}", open.hub.chores())?;
     let statuses = open.delivering.statuses();
     let name = "warren_hub_consumers";
     writeln!(out, "# HELP {name} Consumers of subscriptions, by their state.\n# TYPE {name} gauge")?;
