@@ -127,8 +127,8 @@ impl Web {
             return base.trim_end_matches('/').to_owned();
         }
         let scheme = settings.canonical_scheme.as_deref().unwrap_or(self.scheme);
-        let host =
-            answer::header(&parts.headers, HOST).or_else(|| parts.uri.authority().map(|host| host.as_str()));
+        let host = answer::header(&parts.headers, HOST)
+            .or_else(|| parts.uri.authority().map(axum::http::uri::Authority::as_str));
         let host = host.or(settings.canonical_host.as_deref()).unwrap_or("localhost");
         format!("{scheme}://{host}")
     }
