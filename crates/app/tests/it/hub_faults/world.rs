@@ -71,6 +71,11 @@ impl World {
         World::new(&format!("{{type: rabbitmq, url: \"{url}\"}}"), &users)
     }
 
+    /// What `warren check` says; it must end with this exit code.
+    pub fn check(&self, code: i32) -> Value {
+        self.program.documents(&["check"], code).pop().unwrap()
+    }
+
     /// Starts it, and waits until its routes answer.
     pub fn start(&self) -> Hub {
         let mut running = self.program.start(&["serve"]);
