@@ -242,9 +242,8 @@ async fn the_brokers_permissions_count() {
     assert_eq!(hub.said("PUT", "/endpoint/q/other").await.0, 201);
     let user = format!("{}-part", hub.vhost.name());
     add_user(&hub.vhost, &user, "", ["^mine-made$", "^mine-1$", "^other$"]);
-    let as_user = |method: &str, target: &str| {
-        let ask = Ask::new(method, &hub.path(target)).login(&user, "secret");
-        async { ask.send(hub.address).await.status }
+    let as_user = async |method: &str, target: &str| {
+        Ask::new(method, &hub.path(target)).login(&user, "secret").send(hub.address).await.status
     };
     assert_eq!(as_user("PUT", "/endpoint/q/mine-made").await, 201);
     assert_eq!(as_user("PUT", "/endpoint/q/yours").await, 403);
