@@ -371,7 +371,7 @@ impl HubReader<'_> {
             exchanges: raw
                 .exchanges
                 .iter()
-                .map(|entry| (vhost(&entry.vhost), entry.exchange.clone()))
+                .map(|entry| (vhost(&entry.vhost), entry.name.clone()))
                 .collect(),
             vhost: vhost(&raw.vhost),
         }
