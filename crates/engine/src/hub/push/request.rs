@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::delivery::Job;
 use crate::hub::callback;
+use crate::hub::publish::{QUEUE_TOPIC, write_headers};
 use crate::hub::settings::HubSettings;
 use crate::hub::sign;
 use crate::hub::subscription::{Protocol, Subscription};
@@ -64,8 +65,8 @@ pub fn made(told: &Told<'_>) -> HttpRequest {
             }
             set("x-amqp-queue", &came.queue);
             set("x-amqp-exchange", &came.exchange);
-            if !properties.headers.is_empty() {
-                set("x-rabbithub-msg_header", &listed(&properties.headers));
+            if properties.headers.iter().any(|(name, _)| name != QUEUE_TOPIC) {
+                set("x-rabbithub-msg_header", &write_headers(&properties.headers));
             }
         }
         Protocol::Websub => {
@@ -119,6 +120,12 @@ fn came(job: &Job, again: bool) -> Came {
         redelivered: envelope.redelivered || again,
         count: None,
     };
+    // The topic that was given when it was published straight to the queue.
+    if came.exchange.is_empty()
+        && let Some(topic) = job.message.properties.headers.get(QUEUE_TOPIC)
+    {
+        came.routing_key = text(topic);
+    }
     let Some(death) = rejected(&job.message.properties.headers) else { return came };
     came.redelivered = true;
     came.count = death.get("count").map(text);
@@ -148,16 +155,6 @@ fn rejected(headers: &Headers) -> Option<&Headers> {
         }
         _ => None,
     })
-}
-
-/// The headers as RabbitHub lists them: `k = v, k = v`, without the record of deaths.
-fn listed(headers: &Headers) -> String {
-    let mut list = String::new();
-    for (name, value) in headers.iter().filter(|(name, _)| *name != "x-death") {
-        let comma = if list.is_empty() { "" } else { ", " };
-        write!(list, "{comma}{name} = {}", text(value)).ok(); // writing to a String does not fail
-    }
-    list
 }
 
 /// A value as text: a string as it is, anything else as JSON.
@@ -296,6 +293,17 @@ mod tests {
         assert_eq!(request.url, "http://h/cb?own=1");
         assert_eq!(header(&request, "content-type"), Some("application/octet-stream"));
         assert_eq!(header(&request, "x-id"), None);
+        assert_eq!(header(&request, "x-rabbithub-msg_header"), None);
+    }
+
+    #[test]
+    fn the_topic_of_what_was_published_to_a_queue_is_told() {
+        let mut job = job(table(&[(QUEUE_TOPIC, words("blue"))]));
+        job.envelope.exchange = String::new();
+        job.envelope.routing_key = "orders".into();
+        let request = request(&HubSettings::new(true), &subscription(Protocol::Rabbithub), &job);
+        assert!(request.url.ends_with("hub.topic=blue"), "{}", request.url);
+        assert_eq!(header(&request, "x-amqp-routing-key"), Some("blue"));
         assert_eq!(header(&request, "x-rabbithub-msg_header"), None);
     }
 
