@@ -65,8 +65,7 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
     publishing(args, &side, &hub).await?;
     delivering(args, &side, &hub).await?;
     side.delete_queue(QUEUE).await?;
-    idling(args, &side, &hub).await?;
-    hub.stop().await?;
+    idling(args, &side, hub).await?;
     side.close().await;
     Ok(())
 }
@@ -242,7 +241,7 @@ async fn fill(args: &Args, side: &Rabbit) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn idling(args: &Args, side: &Rabbit, hub: &Served) -> Result<(), Fault> {
+async fn idling(args: &Args, side: &Rabbit, hub: Served) -> Result<(), Fault> {
     let receiver = Receiver::start().await?;
     let (_, without) = hub.cost();
     let began = Instant::now();
@@ -265,6 +264,8 @@ async fn idling(args: &Args, side: &Rabbit, hub: &Served) -> Result<(), Fault> {
         took.as_secs_f64(),
         (after - before) / IDLE_FOR.as_secs_f64() * 100.0
     );
+    // Before its queues go: it would tell of each.
+    hub.stop().await?;
     for name in &names {
         side.delete_queue(name).await?;
     }
