@@ -85,7 +85,7 @@ impl Rabbit {
             publisher: Publisher::new(slot("publishing"), target.clone()),
             side: slot("consuming"),
             target,
-            tls: tls.clone(),
+            tls,
         }
     }
 
