@@ -56,7 +56,7 @@ async fn hole_2_redirects_are_not_followed() {
     let body = format!("{FORM}{}", escaped(&subscriber.url("/redirects")));
     let reply = world.boss(Ask::new("POST", "/subscribe/q/foo").form(&body)).await;
     assert_eq!(reply.said(), (400, "Request verification failed: {request_status,302}".to_owned()));
-    assert!(subscriber.of(Method::GET, "/agrees").is_empty());
+    assert!(subscriber.of(&Method::GET, "/agrees").is_empty());
 }
 
 #[tokio::test]
