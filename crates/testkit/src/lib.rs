@@ -8,6 +8,7 @@
 //!   ([`rabbit::Broker`]), and the management API, to set up and to look
 //! - [`pg`], [`mysql`]: a database for a test
 //! - [`sqs`]: a server like SQS, with an account for a test; and a scriptable one that fails as told
+//! - [`receiver`]: an HTTP server that fails as told
 //! - [`wait`]: until a named state holds
 //! - [`python`]: scripts with `pika`, to see messages as somebody else's client does
 //! - [`tls`]: the certificates of the run
@@ -20,6 +21,7 @@ pub mod pg;
 mod place;
 pub mod python;
 pub mod rabbit;
+pub mod receiver;
 mod server;
 pub mod sqs;
 pub mod tls;

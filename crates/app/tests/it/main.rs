@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::format_push_string, reason = "these are tests, their helpers too")]
 
 mod broker;
+mod chaos;
 mod clear;
 mod config;
 mod hub;

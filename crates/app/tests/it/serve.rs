@@ -3,5 +3,6 @@
 mod checks;
 mod dying;
 mod messages;
-mod served;
+pub mod served;
+mod sqs;
 mod waiting;

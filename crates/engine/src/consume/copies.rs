@@ -224,7 +224,12 @@ pub fn dead_letter_copy(received: &Received, reason: &Reason, attempts: u32, now
             origin.set("headers", HeaderValue::Table(kept));
         }
     }
-    let mut text = |name: &str, value: &str| headers.set(name, HeaderValue::Text(value.to_owned()));
+    // SQS takes neither an empty value nor a control character: with one a dead letter would never be taken.
+    let mut text = |name: &str, value: &str| {
+        if !value.is_empty() {
+            headers.set(name, HeaderValue::Text(printable(value)));
+        }
+    };
     text("x-warren-reason", short(&reason.text));
     text("x-warren-class", reason.class.as_str());
     text("x-warren-queue", &job.envelope.queue);
@@ -279,6 +284,12 @@ pub fn within(mut message: Message, headers_max: Option<usize>) -> Message {
     }
     message.properties.headers = headers;
     message
+}
+
+/// A text without what XML 1.0, and so SQS, has no character for.
+fn printable(text: &str) -> String {
+    let fits = |c: char| c >= ' ' && c != '\u{fffe}' && c != '\u{ffff}' || matches!(c, '\t' | '\n' | '\r');
+    text.chars().map(|c| if fits(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// The first 2 KiB of a text.
@@ -403,6 +414,17 @@ mod tests {
             assert_eq!(received.job.envelope.exchange, "events");
             assert_eq!(received.job.envelope.routing_key, "order.made");
         }
+    }
+
+    #[test]
+    fn a_dead_letter_says_nothing_that_a_broker_would_not_take() {
+        let mut job = job(Properties::default());
+        job.envelope.exchange = String::new();
+        let reason = Reason { class: Class::Rejected, text: "a\u{0}b\u{16}c\n".into(), failure: None };
+        let dead = dead_letter_copy(&receive(job, 1000), &reason, 1, 2000);
+        let headers = &dead.properties.headers;
+        assert_eq!(headers.get("x-warren-exchange"), None);
+        assert_eq!(headers.get("x-warren-reason"), Some(&HeaderValue::Text("a\u{fffd}b\u{fffd}c\n".into())));
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //! and will wait no longer.
 
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::codes;
 use crate::delivery::{Settlement, Unsettled};
 use crate::failure::{Failure, FailureKind};
 use crate::message::{Outbound, Receipt, Route};
@@ -23,6 +25,8 @@ use super::work::{Item, Shared};
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 /// The longest.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// The times in a row that a delay queue may leave a copy without an answer; then messages wait here instead.
+const SILENCES_MAX: u32 = 2;
 
 /// How settling ended.
 #[derive(Debug)]
@@ -201,8 +205,21 @@ async fn by_delay_queue(shared: &Shared, item: &Item, after: Duration) -> Result
     let mut copy = copies::retry_copy(&item.received, item.attempts(), Route::Queue(queue.name.clone()));
     copy.message.properties.expiration = Some(after.as_millis().to_string());
     let declare = || async { shared.ports.broker.declare_delay_queue(&queue).await };
-    confirmed(shared, item, declare, copy).await?;
-    Ok(true)
+    // A quorum queue that was made just before its broker died may be there and never confirm again. What waits for it would
+    // keep its place for ever, so it is parked; the copy may be there as well.
+    let silences = AtomicU32::new(0);
+    let gives_up = |failure: &Failure| {
+        let silent = failure.code == codes::PUBLISH_TIMEOUT;
+        let known = matches!(shared.status.mechanism(), Some(Mechanism::Parking { instead: Some(_) }));
+        !explicit && silent && (known || silences.fetch_add(1, Relaxed) + 1 >= SILENCES_MAX)
+    };
+    match confirmed_unless(shared, item, declare, copy, gives_up).await? {
+        Ok(()) => Ok(true),
+        Err(silent) => {
+            shared.status.retries_by(Mechanism::Parking { instead: Some(silent) });
+            Ok(false)
+        }
+    }
 }
 
 async fn park(shared: &Shared, item: &Item, after: Duration) -> Result<(), Cut> {
@@ -260,17 +277,34 @@ where
     P: Fn() -> F,
     F: Future<Output = Result<(), Failure>>,
 {
+    // Never given up, so there is no failure.
+    confirmed_unless(shared, item, prepare, copy, |_| false).await.map(|_| ())
+}
+
+/// As [`confirmed`], unless a failure is one to give up at.
+async fn confirmed_unless<P, F>(
+    shared: &Shared,
+    item: &Item,
+    prepare: P,
+    copy: Outbound,
+    gives_up: impl Fn(&Failure) -> bool,
+) -> Result<Result<(), Failure>, Cut>
+where
+    P: Fn() -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
     let copy = [copy];
     again(shared, item.unsettled.as_ref(), || async {
         let receipts = shared.ports.broker.publish(&copy).await;
         match receipts.into_iter().next() {
-            Some(Receipt::Accepted(_)) => Ok(()),
+            Some(Receipt::Accepted(_)) => Ok(Ok(())),
             Some(Receipt::Refused(failure)) => {
                 if matches!(failure.kind, FailureKind::NotFound | FailureKind::Unroutable) {
                     prepare().await?;
                 }
                 Err(failure)
             }
+            Some(Receipt::Unknown(failure)) if gives_up(&failure) => Ok(Err(failure)),
             Some(Receipt::Unknown(failure)) => Err(failure),
             None => Err(Failure::internal("publish a copy").detail("the broker gave no receipt")),
         }

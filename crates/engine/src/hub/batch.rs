@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::params::{self, Fault, Fields, JsonFault, Manner, Written, lenient};
 use super::request::{ImportEntry, SubscribeRequest};
 use super::resource::{Resource, ResourceKind};
-use super::subscription::{HaMode, Protocol, Signing, Subscription, SubscriptionState, WhyInactive};
+use super::subscription::{Contact, HaMode, Protocol, Signing, Subscription, SubscriptionState, WhyInactive};
 use super::typed;
 
 /// What stands in the place of a secret.
@@ -154,15 +154,12 @@ pub fn rows(bytes: &[u8]) -> Result<Vec<Row>, JsonFault> {
     let mut rows: Vec<Row> = Vec::with_capacity(entries.len());
     let mut places = BTreeMap::new();
     for row in entries.iter().map(row) {
-        match &row.entry {
-            Ok(entry) => match places.get(&entry.request.key) {
-                Some(&place) => rows[place] = row,
-                None => {
-                    places.insert(entry.request.key.clone(), rows.len());
-                    rows.push(row);
-                }
-            },
-            Err(_) => rows.push(row),
+        let key = row.entry.as_ref().ok().map(|entry| entry.request.key.clone());
+        if let Some(&place) = key.as_ref().and_then(|key| places.get(key)) {
+            rows[place] = row;
+        } else {
+            key.map(|key| places.insert(key, rows.len()));
+            rows.push(row);
         }
     }
     Ok(rows)
@@ -203,7 +200,7 @@ fn read(members: &Map<String, Value>, keeps: &mut Keeps) -> Result<ImportEntry, 
     }
     // RabbitHub dropped a contact without a name.
     if fields.contact.app_name.is_empty() {
-        fields.contact = Default::default();
+        fields.contact = Contact::default();
     }
     let manner = if websub { Manner::Websub } else { Manner::Own };
     let request = params::request(&resource, fields, manner, Written::Json).map_err(said)?;

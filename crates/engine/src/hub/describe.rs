@@ -140,7 +140,9 @@ pub fn xml(facet: Facet, resource: &Resource, nature: &Nature) -> String {
     xml.open("facet", &[("name", facet.as_str())]);
     xml.leaf("description", about);
     xml.open("actions", &[]);
-    actions.iter().for_each(|action| xml.action(action));
+    for action in actions {
+        xml.action(action);
+    }
     xml.close("actions");
     xml.close("facet");
     xml.close("facets");

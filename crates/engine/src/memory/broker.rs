@@ -32,6 +32,8 @@ pub enum Fault {
     LostConfirm,
     /// The connection is lost with it, and the broker does not have it; nobody knows.
     LostMessage,
+    /// The broker has it, and says nothing in the time that it is given.
+    Silence,
 }
 
 /// Queues in memory; those whose name ends in `.fifo` keep the order of groups and take no message twice, as SQS does. Publishing to a queue that does not exist is refused, as RabbitMQ does with `mandatory`.
@@ -215,6 +217,14 @@ impl Inner {
             Some(Fault::LostMessage) => Receipt::Unknown(lost()),
             Some(Fault::LostConfirm) => match self.route(outbound) {
                 Receipt::Accepted(_) => Receipt::Unknown(lost()),
+                refused => refused,
+            },
+            Some(Fault::Silence) => match self.route(outbound) {
+                Receipt::Accepted(_) => Receipt::Unknown(Failure::new(
+                    FailureKind::Timeout,
+                    codes::PUBLISH_TIMEOUT,
+                    format!("publish to {}", outbound.route),
+                )),
                 refused => refused,
             },
             None => self.route(outbound),

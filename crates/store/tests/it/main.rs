@@ -9,6 +9,7 @@ mod baseline_doubts;
 mod baseline_golden;
 mod baseline_model;
 mod baseline_world;
+mod consume_golden;
 mod messages;
 mod parking;
 mod state;

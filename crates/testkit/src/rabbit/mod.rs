@@ -2,12 +2,14 @@
 //! stops, kills or starves it.
 
 mod broker;
+mod gate;
 mod management;
 mod vhost;
 
 use crate::place::variable;
 
 pub use broker::Broker;
+pub use gate::{Gate, Point};
 pub use management::Management;
 pub use vhost::{Received, User, Vhost};
 

@@ -49,13 +49,19 @@ impl Served {
     }
 
     pub fn with(broker: &str, keys: &str) -> Served {
+        Served::with_pipeline(broker, keys, PIPELINE)
+    }
+
+    /// With another pipeline `work`.
+    pub fn with_pipeline(broker: &str, keys: &str, pipeline: &str) -> Served {
         let folder = tempfile::tempdir().unwrap();
         let dead_letter = if keys.contains("dead_letter") { "" } else { "    dead_letter: {queue: dead}\n" };
+        let queue = if keys.contains("queue: in.fifo") { "" } else { "    queue: in\n" };
         let keys: Vec<String> = keys.lines().map(|line| format!("    {line}\n")).collect();
         let keys = keys.concat();
         let config = format!(
             "brokers:\n  mq: {broker}\nhttp: {{listen: \"127.0.0.1:0\"}}\nstate: {{folder: state, shutdown_grace: 5s}}\n\
-             triggers:\n  orders:\n    from: mq\n    queue: in\n    pipeline: work\n{dead_letter}{keys}{PIPELINE}"
+             triggers:\n  orders:\n    from: mq\n{queue}    pipeline: work\n{dead_letter}{keys}{pipeline}"
         );
         Served { program: Program::configured(folder.path(), &config), _folder: folder }
     }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::hub::subscription::{Contact, DeliveryErrors, SubscriptionKey};
+use crate::hub::subscription::{DeliveryErrors, SubscriptionKey};
 use crate::message::HeaderValue;
 use crate::pipeline::outside::Hidden;
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::delivery::Job;
 use crate::hub::callback;
+use crate::hub::publish::{self, QUEUE_TOPIC};
 use crate::hub::settings::HubSettings;
 use crate::hub::sign;
 use crate::hub::subscription::{Protocol, Subscription};
@@ -65,7 +66,7 @@ pub fn made(told: &Told<'_>) -> HttpRequest {
             set("x-amqp-queue", &came.queue);
             set("x-amqp-exchange", &came.exchange);
             if !properties.headers.is_empty() {
-                set("x-rabbithub-msg_header", &listed(&properties.headers));
+                set("x-rabbithub-msg_header", &publish::write_headers(&properties.headers));
             }
         }
         Protocol::Websub => {
@@ -119,6 +120,11 @@ fn came(job: &Job, again: bool) -> Came {
         redelivered: envelope.redelivered || again,
         count: None,
     };
+    // Published straight to the queue: the routing key is the queue's name, and what the publisher said stands here.
+    if let Some(topic) = job.message.properties.headers.get(QUEUE_TOPIC).filter(|_| came.exchange.is_empty())
+    {
+        came.routing_key = text(topic);
+    }
     let Some(death) = rejected(&job.message.properties.headers) else { return came };
     came.redelivered = true;
     came.count = death.get("count").map(text);
@@ -148,16 +154,6 @@ fn rejected(headers: &Headers) -> Option<&Headers> {
         }
         _ => None,
     })
-}
-
-/// The headers as RabbitHub lists them: `k = v, k = v`, without the record of deaths.
-fn listed(headers: &Headers) -> String {
-    let mut list = String::new();
-    for (name, value) in headers.iter().filter(|(name, _)| *name != "x-death") {
-        let comma = if list.is_empty() { "" } else { ", " };
-        write!(list, "{comma}{name} = {}", text(value)).ok(); // writing to a String does not fail
-    }
-    list
 }
 
 /// A value as text: a string as it is, anything else as JSON.

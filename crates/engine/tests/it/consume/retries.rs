@@ -5,6 +5,7 @@ use std::time::Duration;
 use warren_engine::consume::plan::RetryMode;
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::delivery::Settlement;
+use warren_engine::memory::Fault;
 
 use super::world::{Act, World};
 
@@ -46,6 +47,35 @@ async fn by_the_parking_lot_where_they_may_not() {
     assert_eq!(mechanism.as_str(), "parking");
     assert!(format!("{mechanism:?}").contains("access-refused"), "and it says why");
     assert_eq!(world.settled("m"), [Settlement::Ack]);
+}
+
+/// A delay queue that takes copies and never confirms one must not hold a trigger for ever. What it has may come as well.
+#[tokio::test(start_paused = true)]
+async fn by_the_parking_lot_where_a_delay_queue_falls_silent() {
+    let mut world = World::new();
+    world.otherwise(Act::FailsTimes(1));
+    world.publish(["m"]).await;
+    world.broker.script([Some(Fault::Silence); 2]);
+    world.start();
+    world.until("a success", |world| world.calls().len() >= 2).await;
+    world.until_settled().await;
+    let mechanism = world.status.mechanism().unwrap();
+    assert_eq!(mechanism.as_str(), "parking");
+    assert!(format!("{mechanism:?}").contains("publish-timeout"), "and it says why");
+    assert_eq!(world.settled("m").last(), Some(&Settlement::Ack));
+    assert_eq!(world.depth("dead"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_delay_queues_are_asked_for_a_silent_one_is_waited_for() {
+    let mut world = World::new().with(|plan| plan.retry.mode = RetryMode::DelayQueues);
+    world.otherwise(Act::FailsTimes(1));
+    world.publish(["m"]).await;
+    world.broker.script([Some(Fault::Silence); 3]);
+    world.start();
+    world.until("a success", |world| world.calls().len() >= 2).await;
+    world.until_settled().await;
+    assert_eq!(world.status.mechanism().unwrap().as_str(), "delay_queues");
 }
 
 #[tokio::test(start_paused = true)]

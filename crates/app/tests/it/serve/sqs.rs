@@ -1,0 +1,162 @@
+//! Triggers on SQS: the document with its typed attributes, visibility as the way to wait, dead letters.
+
+use serde_json::{Value, json};
+use warren_testkit::sqs::{self, Account, REGION};
+use warren_testkit::wait_until;
+
+use super::served::{SOON, Served};
+
+const PIPELINE: &str = r#"
+pipelines:
+  work:
+    - choose:
+        - when: '.body | startswith("bad")'
+          steps: [{fail: {reason: it is bad, as: reject}}]
+        - when: '.body | startswith("again")'
+          steps: [{fail: {reason: not now, as: retry}}]
+        - when: '(.body | startswith("once")) and .envelope.attempt == 1'
+          steps: [{fail: {reason: not now, as: retry}}]
+        - otherwise:
+            - publish: {to: mq, queue: out, body: .}
+"#;
+
+fn served(account: &Account, keys: &str) -> Served {
+    let (id, secret, token) = account.key();
+    let broker = format!(
+        "{{type: sqs, region: {REGION}, endpoint_url: \"{}\", access_key: {{id: \"{id}\", secret: \"{secret}\", session_token: \"{token}\"}}}}",
+        sqs::url()
+    );
+    Served::with_pipeline(&broker, keys, PIPELINE)
+}
+
+fn account() -> Account {
+    let account = sqs::account();
+    for queue in ["in", "out", "dead"] {
+        account.queue(queue, &[]);
+    }
+    account
+}
+
+fn send(account: &Account, body: &str, attributes: &Value) -> String {
+    let message =
+        json!({"QueueUrl": account.queue_url("in"), "MessageBody": body, "MessageAttributes": attributes});
+    account.ask("SendMessage", &message)["MessageId"].as_str().unwrap().to_owned()
+}
+
+/// 1. Attributes are headers of their type, what SQS says is in the envelope. 2. What fails once waits by visibility, and keeps its
+/// count. 3. All is deleted from the queue.
+#[test]
+fn a_message_of_sqs_is_the_document_with_its_attributes() {
+    let account = account();
+    let served = served(&account, "retry: {delays: [1s, 1s]}");
+    let serving = served.consume();
+    let attributes = json!({
+        "text": {"DataType": "String", "StringValue": "a"},
+        "whole": {"DataType": "Number", "StringValue": "42"},
+        "part": {"DataType": "Number", "StringValue": "2.50"},
+        "bytes": {"DataType": "Binary", "BinaryValue": "AP8="},
+    });
+    let id = send(&account, "good", &attributes);
+    send(&account, "once", &json!({}));
+    let out = account.drain("out", 2, SOON);
+    let documents: Vec<Value> =
+        out.iter().map(|message| serde_json::from_str(message["Body"].as_str().unwrap()).unwrap()).collect();
+    let of = |body: &str| documents.iter().find(|document| document["body"] == body).unwrap();
+    let good = of("good"); // 1.
+    assert_eq!(
+        good["headers"],
+        json!({
+            "text": "a", "whole": 42, "part": "2.50", "bytes": "AP8=",
+            // A number that is not whole keeps its digits, and what it was beside it.
+            "AWS.MessageAttributeTypes": {"part": "Number"},
+        })
+    );
+    assert_eq!(good["properties"]["messageId"], json!(id), "{good:#}");
+    let envelope = &good["envelope"];
+    assert_eq!((&envelope["queue"], &envelope["attempt"]), (&json!("in"), &json!(1)), "{good:#}");
+    assert!(envelope["SentTimestamp"].is_string(), "{good:#}");
+    assert_eq!(of("once")["envelope"]["attempt"], 2); // 2.
+    assert_eq!(served.statuses("once"), ["retried", "ok"]);
+    assert_eq!(serving.trigger()["retries_by"], "visibility");
+    wait_until("the queue is empty", SOON, || account.depth("in") == 0); // 3.
+    assert_eq!(serving.stop().code, Some(0));
+}
+
+#[test]
+fn what_is_given_up_goes_to_the_dead_letters_with_its_reason() {
+    let account = account();
+    let served = served(&account, "retry: {delays: [1s]}");
+    let serving = served.consume();
+    let tenant = json!({"tenant": {"DataType": "Number", "StringValue": "7"}});
+    send(&account, "bad", &tenant);
+    send(&account, "again", &tenant);
+    let dead = account.drain("dead", 2, SOON);
+    for (body, class, attempts) in [("bad", "rejected", 1), ("again", "exhausted", 2)] {
+        let letter = dead.iter().find(|letter| letter["Body"] == body).unwrap();
+        let attributes = &letter["MessageAttributes"];
+        let text = |name: &str| attributes[name]["StringValue"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(text("x-warren-class"), class, "{letter:#}");
+        assert_eq!(text("x-warren-attempts"), attempts.to_string(), "{letter:#}");
+        assert_eq!(
+            (text("tenant").as_str(), attributes["tenant"]["DataType"].as_str()),
+            ("7", Some("Number")),
+            "{letter:#}"
+        );
+    }
+    assert_eq!(served.statuses("again"), ["retried", "dead_lettered"]);
+    wait_until("the queue is empty", SOON, || account.depth("in") == 0);
+    assert_eq!(serving.stop().code, Some(0));
+}
+
+/// The queue's own redrive takes what is rejected to the broker: after `maxReceiveCount` receipts it is moved there by SQS.
+#[test]
+fn dead_letters_of_the_broker_are_its_redrive() {
+    let account = sqs::account();
+    account.queue("out", &[]);
+    account.queue("dead", &[]);
+    let redrive =
+        json!({"deadLetterTargetArn": account.queue_arn("dead"), "maxReceiveCount": "2"}).to_string();
+    account.queue("in", &[("RedrivePolicy", &redrive), ("VisibilityTimeout", "1")]);
+    let served = served(&account, "dead_letter: broker\nmax_timeout: 30s");
+    let serving = served.consume();
+    send(&account, "bad", &json!({}));
+    send(&account, "good", &json!({}));
+    let dead = account.drain("dead", 1, SOON);
+    assert_eq!(dead[0]["Body"], "bad");
+    assert_eq!(account.drain("out", 1, SOON).len(), 1);
+    assert!(served.statuses("bad").iter().all(|status| status == "rejected"), "{:?}", served.statuses("bad"));
+    assert_eq!(serving.stop().code, Some(0));
+}
+
+/// A fifo queue: a message that is tried again holds up its group and no other.
+#[test]
+fn a_group_of_a_fifo_queue_keeps_its_order() {
+    let account = account();
+    account.queue("in.fifo", &[("ContentBasedDeduplication", "true")]);
+    let served = served(&account, "retry: {delays: [1s]}\nqueue: in.fifo");
+    let serving = served.consume();
+    for (body, group) in [("once a1", "a"), ("a2", "a"), ("b1", "b")] {
+        let message =
+            json!({"QueueUrl": account.queue_url("in.fifo"), "MessageBody": body, "MessageGroupId": group});
+        account.ask("SendMessage", &message);
+    }
+    let out = account.drain("out", 3, SOON);
+    let bodies: Vec<String> = out
+        .iter()
+        .map(|message| {
+            let document: Value = serde_json::from_str(message["Body"].as_str().unwrap()).unwrap();
+            document["body"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(bodies.len(), 3, "{bodies:?}");
+    let started: Vec<String> = served
+        .attempts()
+        .into_iter()
+        .rev()
+        .filter(|attempt| attempt["status"] == "ok")
+        .map(|attempt| attempt["body"].as_str().unwrap().to_owned())
+        .collect();
+    let place = |body: &str| started.iter().position(|other| other == body).unwrap();
+    assert!(place("once a1") < place("a2"), "{started:?}");
+    assert_eq!(serving.stop().code, Some(0));
+}

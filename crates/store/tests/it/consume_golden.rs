@@ -1,0 +1,80 @@
+//! What consuming keeps, as version 1 wrote it: the record of messages and the journal of messages in flight. It is read for ever.
+
+use std::path::{Path, PathBuf};
+
+use warren_engine::codes;
+use warren_engine::consume::record::{MessageRunId, MessageStatus};
+use warren_engine::message::HeaderValue;
+use warren_engine::ports::InFlight;
+use warren_store::in_flight::FileInFlight;
+use warren_store::messages::{MessageFilter, find};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden").join(name)
+}
+
+#[tokio::test]
+async fn version_one_of_the_record_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("messages.db")).unwrap();
+    connection.execute_batch(include_str!("golden/messages-v1.sql")).unwrap();
+    drop(connection);
+    let filter = MessageFilter { oldest_first: true, ..MessageFilter::default() };
+    let found = find(folder.path(), filter).await.unwrap();
+    let [first, second] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((first.id, first.message.as_str(), first.attempt), (MessageRunId(1), "m1", 1));
+    assert_eq!((first.status, first.next_at), (MessageStatus::Retried, Some(1_767_225_610_000)));
+    let error = first.error.as_ref().unwrap();
+    assert_eq!(
+        (error.code.as_str(), error.status, error.answer.as_deref()),
+        ("broker-unreachable", Some(503), Some("busy"))
+    );
+    let steps: Vec<(&str, Option<&str>, u64)> =
+        first.steps.iter().map(|step| (step.path.as_str(), step.id.as_deref(), step.took_us)).collect();
+    assert_eq!(steps, [("1.http", Some("call"), 5), ("2.map", None, 1)]);
+    assert_eq!(first.properties.headers.get("tenant"), Some(&HeaderValue::U16(7)));
+    assert_eq!(first.properties.headers.get("bytes"), Some(&HeaderValue::Bytes(vec![0, 255])));
+    assert_eq!((first.envelope.delivery_count, first.envelope.exchange.as_str()), (Some(3), "events"));
+    assert_eq!((first.body.as_deref(), first.body_bytes), (Some(&b"body"[..]), 4));
+    assert_eq!((second.status, second.class.as_deref()), (MessageStatus::DeadLettered, Some("exhausted")));
+    assert_eq!((second.body.as_deref(), second.body_bytes), (None, 9));
+    assert_eq!(second.steps, []);
+}
+
+#[tokio::test]
+async fn a_newer_record_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("messages.db")).unwrap();
+    connection.execute_batch(include_str!("golden/messages-v1.sql")).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let failure = find(folder.path(), MessageFilter::default()).await.unwrap_err();
+    assert_eq!(failure.code, codes::STATE_TOO_NEW);
+}
+
+#[test]
+#[ignore = "makes the files that the next one reads"]
+fn make_version_1_of_the_journal() {
+    let folder = golden("inflight-v1");
+    let first = FileInFlight::open(&folder, "orders").unwrap();
+    let _died = first.enter(7).unwrap();
+    first.unstarted(9);
+    drop(first);
+    let second = FileInFlight::open(&folder, "orders").unwrap();
+    let (_died, _died_too) = (second.enter(7).unwrap(), second.enter(u128::MAX - 1).unwrap());
+    let done = second.enter(8).unwrap();
+    second.leave(done);
+}
+
+/// 7 died twice, the second time together with another; 8 ended; 9 was handed back without having been started.
+#[test]
+fn version_1_of_the_journal_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["orders.slots", "orders.suspects"] {
+        std::fs::copy(golden("inflight-v1").join(name), folder.path().join(name)).unwrap();
+    }
+    let journal = FileInFlight::open(folder.path(), "orders").unwrap();
+    let crashes = [7, u128::MAX - 1, 8, 9].map(|print| journal.crashes(print));
+    assert_eq!(crashes, [2, 1, 0, 0]);
+    assert!(journal.take_unstarted(9) && !journal.take_unstarted(8));
+}
