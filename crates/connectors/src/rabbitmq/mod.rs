@@ -48,7 +48,7 @@ pub use self::estate::estate;
 use self::lines::Lines;
 use self::publisher::Publisher;
 pub use self::topology::{QueueState, Taken};
-pub use self::users::users;
+pub use self::users::{check_hub, users};
 pub use self::wire::method::{Binding, ExchangeSpec, QueueSpec};
 use crate::kit::tls::TlsSettings;
 
