@@ -256,19 +256,20 @@ fn fixed_routes(sync: &str, plan: &SyncPlan) -> Vec<(String, Route)> {
 
 fn tell(project: &Project, findings: &[Finding], offline: bool) {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count() as u64;
-    let mut parts = format!(
-        "{}, {}, {}, {}",
-        counted(project.sources.len() as u64, "source"),
-        counted(project.models.len() as u64, "model"),
-        counted(project.brokers.len() as u64, "broker"),
-        counted(project.syncs.len() as u64, "sync"),
-    );
-    if !project.triggers.is_empty() {
-        parts = format!("{parts}, {}", counted(project.triggers.len() as u64, "trigger"));
-    }
+    let counts = [
+        (project.sources.len(), "source"),
+        (project.models.len(), "model"),
+        (project.brokers.len(), "broker"),
+        (project.syncs.len(), "sync"),
+        (project.pipelines.len(), "pipeline"),
+        (project.triggers.len(), "trigger"),
+    ];
+    let there = counts.iter().filter(|(count, _)| *count > 0);
+    let mut parts: Vec<String> = there.map(|(count, name)| counted(*count as u64, name)).collect();
     if project.hub.is_some() {
-        parts.push_str(", the hub");
+        parts.push("the hub".to_owned());
     }
+    let parts = if parts.is_empty() { "an empty configuration".to_owned() } else { parts.join(", ") };
     if errors > 0 {
         note(&format!("{} found in {parts}", counted(errors, "error")));
     } else if offline {

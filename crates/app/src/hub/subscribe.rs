@@ -9,6 +9,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::hub::callback;
 use warren_engine::hub::params::{self, Fault, Fields, Form, Manner, Media, Separators, Written};
 use warren_engine::hub::path::Facet;
 use warren_engine::hub::ports::{HubBinding, Right, User};
@@ -99,6 +100,7 @@ async fn is_missing(web: &Web, resource: &Resource) -> bool {
 
 async fn ask(web: &Web, request: SubscribeRequest) -> Response {
     let mode = request.mode;
+    let names_address = callback::names_address(&request.key.callback);
     let ha_mode = match mode {
         Mode::Subscribe => request.ha_mode.unwrap_or(web.hub.settings().ha_mode),
         Mode::Unsubscribe => web.hub.settings().ha_mode,
@@ -113,7 +115,7 @@ async fn ask(web: &Web, request: SubscribeRequest) -> Response {
             }
             answered
         }
-        Err(refusal) => refused(&refusal),
+        Err(refusal) => refused(&refusal, names_address),
     }
 }
 
@@ -137,12 +139,21 @@ fn busy() -> Failure {
         .remedy("leave `hub.verify=sync` out, or come again later")
 }
 
+const ADDRESS_NOT_ALLOWED: &str = "Request verification failed: the callback's address is not a public one, and this hub's \
+     `allow_callbacks` does not name it";
+
 fn no_such_resource() -> Response {
     answer::text(StatusCode::NOT_FOUND, "queue or exchange not found")
 }
 
-fn refused(refusal: &Refusal) -> Response {
+/// `names_address`: the callback's host is an address, so that nothing is betrayed by saying that it is not allowed.
+fn refused(refusal: &Refusal, names_address: bool) -> Response {
     match refusal {
+        Refusal::NotVerified(NotVerified::Unreachable(failure))
+            if names_address && failure.code == codes::ADDRESS_REFUSED =>
+        {
+            answer::text(StatusCode::BAD_REQUEST, ADDRESS_NOT_ALLOWED)
+        }
         Refusal::NoSuchResource => no_such_resource(),
         Refusal::NoSuchSubscription => answer::empty(StatusCode::NOT_FOUND),
         Refusal::BadCallback(_) | Refusal::NotVerified(_) => {

@@ -1,6 +1,6 @@
 //! URLs that others give us and we call: which will do, what is appended to them, where they may lead, and how they are shown.
 
-use url::{Url, form_urlencoded};
+use url::{Host, Url, form_urlencoded};
 
 use super::subscription::Protocol;
 use crate::pipeline::outside::AddressGuard;
@@ -68,6 +68,11 @@ pub fn with_parameters<'p>(url: &str, parameters: impl IntoIterator<Item = (&'p 
 /// A URL as it is requested.
 pub fn without_fragment(url: &str) -> &str {
     url.split_once('#').map_or(url, |(before, _)| before)
+}
+
+/// Whether the host of a URL is an address and no name.
+pub fn names_address(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_))))
 }
 
 /// Where a URL may lead: public addresses, and what the settings allow besides.

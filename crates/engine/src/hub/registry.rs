@@ -16,7 +16,7 @@ use super::callback;
 use super::chores::{self, Chore, Chores};
 use super::lease;
 use super::ports::{Estate, Subscriptions};
-use super::request::{Answered, ImportEntry, Mode, Refusal, SubscribeRequest, Verify};
+use super::request::{Answered, ImportEntry, Mode, NotVerified, Refusal, SubscribeRequest, Verify};
 use super::settings::HubSettings;
 use super::subscription::{
     Protocol, Subscription, SubscriptionId, SubscriptionKey, SubscriptionState, WhyInactive,
@@ -24,6 +24,7 @@ use super::subscription::{
 use super::topology::{self, Rest};
 use super::verify::{self, Question};
 use super::websub;
+use crate::codes;
 use crate::failure::{Failure, FailureKind};
 use crate::ports::{Clock, HttpCaller};
 
@@ -316,7 +317,16 @@ impl Hub {
         let challenge = verify::challenge(&*self.ports.random);
         let guard = callback::guard(&self.settings.allow_callbacks);
         let asked = verify::ask(&*self.ports.http, guard, &question, &challenge).await;
-        asked.map_err(Refusal::NotVerified)
+        asked.map_err(|not_verified| {
+            let (mode, callback) = (request.mode.as_str(), callback::shown(&request.key.callback));
+            match &not_verified {
+                NotVerified::Unreachable(failure) if failure.code == codes::ADDRESS_REFUSED => {
+                    tracing::warn!(mode, callback, failure = failure.line(), "a callback may not be called");
+                }
+                other => tracing::info!(mode, callback, why = ?other, "a callback did not agree"),
+            }
+            Refusal::NotVerified(not_verified)
+        })
     }
 
     /// Does what was asked, the callback having agreed.

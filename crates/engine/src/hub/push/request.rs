@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::delivery::Job;
 use crate::hub::callback;
-use crate::hub::publish::{self, QUEUE_TOPIC};
+use crate::hub::publish::{QUEUE_TOPIC, write_headers};
 use crate::hub::settings::HubSettings;
 use crate::hub::sign;
 use crate::hub::subscription::{Protocol, Subscription};
@@ -65,8 +65,8 @@ pub fn made(told: &Told<'_>) -> HttpRequest {
             }
             set("x-amqp-queue", &came.queue);
             set("x-amqp-exchange", &came.exchange);
-            if !properties.headers.is_empty() {
-                set("x-rabbithub-msg_header", &publish::write_headers(&properties.headers));
+            if properties.headers.iter().any(|(name, _)| name != QUEUE_TOPIC) {
+                set("x-rabbithub-msg_header", &write_headers(&properties.headers));
             }
         }
         Protocol::Websub => {
@@ -120,8 +120,9 @@ fn came(job: &Job, again: bool) -> Came {
         redelivered: envelope.redelivered || again,
         count: None,
     };
-    // Published straight to the queue: the routing key is the queue's name, and what the publisher said stands here.
-    if let Some(topic) = job.message.properties.headers.get(QUEUE_TOPIC).filter(|_| came.exchange.is_empty())
+    // The topic that was given when it was published straight to the queue.
+    if came.exchange.is_empty()
+        && let Some(topic) = job.message.properties.headers.get(QUEUE_TOPIC)
     {
         came.routing_key = text(topic);
     }
@@ -292,6 +293,17 @@ mod tests {
         assert_eq!(request.url, "http://h/cb?own=1");
         assert_eq!(header(&request, "content-type"), Some("application/octet-stream"));
         assert_eq!(header(&request, "x-id"), None);
+        assert_eq!(header(&request, "x-rabbithub-msg_header"), None);
+    }
+
+    #[test]
+    fn the_topic_of_what_was_published_to_a_queue_is_told() {
+        let mut job = job(table(&[(QUEUE_TOPIC, words("blue"))]));
+        job.envelope.exchange = String::new();
+        job.envelope.routing_key = "orders".into();
+        let request = request(&HubSettings::new(true), &subscription(Protocol::Rabbithub), &job);
+        assert!(request.url.ends_with("hub.topic=blue"), "{}", request.url);
+        assert_eq!(header(&request, "x-amqp-routing-key"), Some("blue"));
         assert_eq!(header(&request, "x-rabbithub-msg_header"), None);
     }
 
