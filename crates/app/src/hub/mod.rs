@@ -48,6 +48,8 @@ const SUBSCRIBE_BYTES_MAX: usize = 64 << 10;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 /// So many callbacks are asked at once while somebody waits for the answer; each takes up to 15 s.
 const VERIFYING_MAX: usize = 64;
+/// And so many for those who have not logged in.
+const STRANGERS_MAX: usize = 16;
 
 /// What all requests share.
 struct Web {
@@ -59,6 +61,7 @@ struct Web {
     idempotency: Idempotency,
     tokens: OnceCell<TokenKey>,
     verifying: Semaphore,
+    strangers: Semaphore,
 }
 
 /// How the listener is reached.
@@ -83,6 +86,7 @@ pub fn router(hub: Arc<Hub>, users: Arc<dyn Users>, scheme: Scheme) -> Router {
         idempotency: Idempotency::default(),
         tokens: OnceCell::new(),
         verifying: Semaphore::new(VERIFYING_MAX),
+        strangers: Semaphore::new(STRANGERS_MAX),
     };
     Router::new().fallback(any).with_state(Arc::new(web))
 }
@@ -127,8 +131,8 @@ impl Web {
             return base.trim_end_matches('/').to_owned();
         }
         let scheme = settings.canonical_scheme.as_deref().unwrap_or(self.scheme);
-        let host =
-            answer::header(&parts.headers, HOST).or_else(|| parts.uri.authority().map(|host| host.as_str()));
+        let host = answer::header(&parts.headers, HOST)
+            .or_else(|| parts.uri.authority().map(axum::http::uri::Authority::as_str));
         let host = host.or(settings.canonical_host.as_deref()).unwrap_or("localhost");
         format!("{scheme}://{host}")
     }

@@ -8,14 +8,14 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 use warren_engine::codes;
-use warren_engine::failure::FailureKind;
+use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::hub::callback;
 use warren_engine::hub::params::{self, Fault, Fields, Form, Manner, Media, Separators, Written};
 use warren_engine::hub::path::Facet;
 use warren_engine::hub::ports::{HubBinding, Right, User};
 use warren_engine::hub::request::{Answered, Mode, NotVerified, Refusal, SubscribeRequest, Verify};
 use warren_engine::hub::resource::{Resource, ResourceKind};
-use warren_engine::hub::subscription::HaMode;
+use warren_engine::hub::subscription::{HaMode, Protocol};
 use warren_engine::hub::token::Claim;
 use warren_engine::message::Headers;
 
@@ -119,14 +119,24 @@ async fn ask(web: &Web, request: SubscribeRequest) -> Response {
     }
 }
 
-/// Subscribes, with a bound on how many callbacks are waited for at once.
+/// Subscribes, with a bound on how many callbacks are waited for at once. Strangers have one of their own, and do not wait for their turn:
+/// they can keep nobody else from being served.
 pub(super) async fn subscribed(web: &Web, request: SubscribeRequest) -> Result<Answered, Refusal> {
-    let _permit = match request.verify {
+    let _permit = match (request.verify, request.protocol) {
+        (Verify::Async, _) => None,
         // Closed by nobody.
-        Verify::Sync => web.verifying.acquire().await.ok(),
-        Verify::Async => None,
+        (Verify::Sync, Protocol::Rabbithub) => web.verifying.acquire().await.ok(),
+        (Verify::Sync, Protocol::Websub) => match web.strangers.try_acquire() {
+            Ok(permit) => Some(permit),
+            Err(_) => return Err(Refusal::Failed(busy())),
+        },
     };
     web.hub.subscribe(request).await
+}
+
+fn busy() -> Failure {
+    Failure::new(FailureKind::Throttled, codes::HUB_BUSY, "ask the callback at once")
+        .remedy("leave `hub.verify=sync` out, or come again later")
 }
 
 const ADDRESS_NOT_ALLOWED: &str = "Request verification failed: the callback's address is not a public one, and this hub's \

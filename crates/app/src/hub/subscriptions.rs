@@ -70,13 +70,13 @@ async fn list(web: &Web, parts: &Parts) -> Result<Response, Denied> {
     let query = query(parts);
     let subscriptions = match query.first("hub.expires") {
         None => web.hub.all(),
-        Some(days) => match days.trim().parse::<i64>() {
-            Ok(days) => web.hub.expiring_before(web.now_ms().saturating_add(days.saturating_mul(DAY_MS))),
-            Err(_) => {
+        Some(days) => {
+            let Ok(days) = days.trim().parse::<i64>() else {
                 let fault = Fault::Bad("hub.expires", "it is no number of days".to_owned());
                 return Ok(routes::fault(&fault));
-            }
-        },
+            };
+            web.hub.expiring_before(web.now_ms().saturating_add(days.saturating_mul(DAY_MS)))
+        }
     };
     Ok(exported(&subscriptions, &query))
 }

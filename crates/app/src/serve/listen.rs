@@ -174,9 +174,11 @@ where
     let rest = connection.into_parts();
     let mut io = rest.io.into_inner();
     if let Err(error) = result {
-        match unanswered(&error, !rest.read_buf.is_empty(), begun.load(Ordering::Relaxed)) {
-            Some((status, text)) => say(&mut io, status, text).await,
-            None => tracing::debug!(%error, "a connection ended with an error"),
+        let some_read = !rest.read_buf.is_empty();
+        if let Some((status, text)) = unanswered(&error, some_read, begun.load(Ordering::Relaxed)) {
+            say(&mut io, status, text).await;
+        } else {
+            tracing::debug!(%error, "a connection ended with an error");
         }
     }
     linger(&mut io).await;

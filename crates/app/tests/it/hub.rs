@@ -5,6 +5,7 @@ mod client;
 mod fuzz;
 mod holes;
 mod limits;
+mod real;
 mod replay;
 mod subscriber;
 mod walk;

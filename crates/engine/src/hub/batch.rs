@@ -155,12 +155,11 @@ pub fn rows(bytes: &[u8]) -> Result<Vec<Row>, JsonFault> {
     let mut places = BTreeMap::new();
     for row in entries.iter().map(row) {
         let key = row.entry.as_ref().ok().map(|entry| entry.request.key.clone());
-        match key.as_ref().and_then(|key| places.get(key)) {
-            Some(&place) => rows[place] = row,
-            None => {
-                key.map(|key| places.insert(key, rows.len()));
-                rows.push(row);
-            }
+        if let Some(&place) = key.as_ref().and_then(|key| places.get(key)) {
+            rows[place] = row;
+        } else {
+            key.map(|key| places.insert(key, rows.len()));
+            rows.push(row);
         }
     }
     Ok(rows)

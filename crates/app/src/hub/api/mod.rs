@@ -95,7 +95,7 @@ async fn perform(web: &Web, parts: &Parts, body: Body, op: Op, names: &[String])
         Op::Export => subscriptions::export(web, parts).await,
         Op::Import => subscriptions::import(web, parts, body).await,
         Op::Errors => subscriptions::errors(web, parts).await,
-        Op::Topics => resources::topics(web, parts).await,
+        Op::Topics => Ok(resources::topics(web, parts)),
         Op::GetQueue => resources::get(web, parts, &resources::queue(name(0), name(1))).await,
         Op::PutQueue => resources::put(web, parts, body, &resources::queue(name(0), name(1))).await,
         Op::DeleteQueue => resources::delete(web, parts, &resources::queue(name(0), name(1))).await,

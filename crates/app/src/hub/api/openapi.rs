@@ -86,7 +86,7 @@ fn parameters(operation: &Operation) -> Value {
 }
 
 /// An object of these members.
-fn object(required: &[&str], properties: Value) -> Value {
+fn object(required: &[&str], properties: &Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
@@ -105,11 +105,11 @@ fn schemas() -> Value {
     });
     let contact = object(
         &["app_name"],
-        json!({ "app_name": text, "contact_name": text, "phone": text, "email": text, "description": text }),
+        &json!({ "app_name": text, "contact_name": text, "phone": text, "email": text, "description": text }),
     );
     let properties = object(
         &[],
-        json!({
+        &json!({
             "content_type": text, "content_encoding": text, "persistent": { "type": "boolean", "default": true },
             "priority": { "type": "integer", "minimum": 0, "maximum": 255 }, "correlation_id": text, "reply_to": text,
             "expiration": { "type": "string", "pattern": "^[0-9]{1,10}$" }, "message_id": text, "timestamp": number,
@@ -136,32 +136,32 @@ fn schemas() -> Value {
                 "code": { "type": "string", "description": "names a page of docs/errors" },
             },
         },
-        "Health": object(&["status"], json!({ "status": { "const": "ok" } })),
-        "Publish": object(&[], json!({
+        "Health": object(&["status"], &json!({ "status": { "const": "ok" } })),
+        "Publish": object(&[], &json!({
             "vhost": { "type": "string", "default": "/" }, "queue": text, "exchange": text, "routing_key": text,
             "body": text, "body_base64": text, "json": {}, "properties": properties, "headers": typed,
         })),
-        "Published": object(&["status"], json!({ "status": { "const": "accepted" }, "message_id": or_null(&text) })),
-        "Subscribe": object(&["callback"], json!({
+        "Published": object(&["status"], &json!({ "status": { "const": "accepted" }, "message_id": or_null(&text) })),
+        "Subscribe": object(&["callback"], &json!({
             "vhost": { "type": "string", "default": "/" }, "queue": text, "exchange": text, "topic": text,
             "callback": { "type": "string", "format": "uri" }, "verify": { "enum": ["sync", "async"], "default": "async" },
             "verify_token": text, "lease_seconds": number, "max_tps": number, "max_in_flight": number,
             "secret": { "type": "string", "maxLength": 199 }, "signing": signing, "contact": contact, "arguments": typed,
-            "basic_auth": object(&["username", "password"], json!({ "username": text, "password": text })),
+            "basic_auth": object(&["username", "password"], &json!({ "username": text, "password": text })),
         })),
-        "Accepted": object(&["id", "state"], json!({ "id": text, "state": { "const": "pending" } })),
-        "Subscription": object(&["id", "vhost", "topic", "callback", "state"], shown),
-        "Page": object(&["subscriptions", "next"], json!({
+        "Accepted": object(&["id", "state"], &json!({ "id": text, "state": { "const": "pending" } })),
+        "Subscription": object(&["id", "vhost", "topic", "callback", "state"], &shown),
+        "Page": object(&["subscriptions", "next"], &json!({
             "subscriptions": list(json!({ "$ref": "#/components/schemas/Subscription" })), "next": or_null(&text),
         })),
-        "Patch": object(&["state"], json!({ "state": { "enum": ["active", "inactive"] } })),
-        "Export": object(&["subscriptions"], json!({ "subscriptions": list(free.clone()) })),
-        "ImportResults": object(&["results"], json!({ "results": list(free.clone()) })),
-        "Errors": object(&["errors"], json!({ "errors": list(free.clone()) })),
-        "Topics": object(&["hub", "exchanges", "foreign"], json!({
+        "Patch": object(&["state"], &json!({ "state": { "enum": ["active", "inactive"] } })),
+        "Export": object(&["subscriptions"], &json!({ "subscriptions": list(free.clone()) })),
+        "ImportResults": object(&["results"], &json!({ "results": list(free.clone()) })),
+        "Errors": object(&["errors"], &json!({ "errors": list(free.clone()) })),
+        "Topics": object(&["hub", "exchanges", "foreign"], &json!({
             "hub": or_null(&text), "exchanges": list(free.clone()), "foreign": list(text.clone()),
         })),
-        "Resource": object(&["vhost", "name"], json!({ "vhost": text, "name": text, "type": or_null(&text) })),
-        "Exchange": object(&["type"], json!({ "type": text })),
+        "Resource": object(&["vhost", "name"], &json!({ "vhost": text, "name": text, "type": or_null(&text) })),
+        "Exchange": object(&["type"], &json!({ "type": text })),
     })
 }

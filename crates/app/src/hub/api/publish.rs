@@ -65,13 +65,13 @@ pub(super) fn default_vhost() -> String {
 
 /// The queue or the exchange of a request that names one of them.
 pub(super) fn resource(
-    vhost: String,
+    vhost: &str,
     queue: Option<String>,
     exchange: Option<String>,
 ) -> Result<Resource, Refused> {
     match (queue, exchange) {
-        (Some(name), None) => Ok(Resource::queue(&vhost, &name)),
-        (None, Some(name)) => Ok(Resource::exchange(&vhost, &name)),
+        (Some(name), None) => Ok(Resource::queue(vhost, &name)),
+        (None, Some(name)) => Ok(Resource::exchange(vhost, &name)),
         _ => Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "name either a `queue` or an `exchange`")),
     }
 }
@@ -79,7 +79,7 @@ pub(super) fn resource(
 pub(super) async fn publish(web: &Web, parts: &Parts, body: Body) -> Answered {
     let user = login::login(web, &parts.headers).await?;
     let (asked, bytes) = read::<Publish>(web, parts, body).await?;
-    let resource = resource(asked.vhost.clone(), asked.queue.clone(), asked.exchange.clone())?;
+    let resource = resource(&asked.vhost, asked.queue.clone(), asked.exchange.clone())?;
     let (right, key) = (Right::Write, asked.routing_key.as_str());
     login::may_with_key(&web.users, &user, right, &resource, key).await?;
     let own_id = asked.properties.user_id.as_ref().is_none_or(|id| *id == user.name);

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 use warren_engine::failure::FailureKind;
@@ -28,15 +29,15 @@ struct Exchange {
 }
 
 /// The topics that are open to all.
-pub(super) async fn topics(web: &Web, parts: &Parts) -> Answered {
+pub(super) fn topics(web: &Web, parts: &Parts) -> Response {
     let (settings, base) = (web.hub.settings(), web.base(parts));
     let Some(websub) = &settings.websub else {
-        return Ok(answer::json(StatusCode::OK, json!({ "hub": null, "exchanges": [], "foreign": [] })));
+        return answer::json(StatusCode::OK, json!({ "hub": null, "exchanges": [], "foreign": [] }));
     };
     let exchanges: Vec<_> =
         websub.exchanges.iter().map(|(vhost, name)| json!({ "vhost": vhost, "exchange": name })).collect();
     let answered = json!({ "hub": format!("{base}/hub"), "exchanges": exchanges, "foreign": websub.topics });
-    Ok(answer::json(StatusCode::OK, answered))
+    answer::json(StatusCode::OK, answered)
 }
 
 pub(super) async fn get(web: &Web, parts: &Parts, resource: &Resource) -> Answered {

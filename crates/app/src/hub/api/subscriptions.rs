@@ -181,7 +181,7 @@ pub(super) async fn list(web: &Web, parts: &Parts) -> Answered {
 pub(super) async fn subscribe(web: &Web, parts: &Parts, body: Body) -> Answered {
     let user = login::login(web, &parts.headers).await?;
     let (asked, _) = read::<Subscribe>(web, parts, body).await?;
-    let resource = resource(asked.vhost, asked.queue, asked.exchange)?;
+    let resource = resource(&asked.vhost, asked.queue, asked.exchange)?;
     // A queue has no topics: the label may be left out.
     let topic = asked.topic.or_else(|| (resource.kind == ResourceKind::Queue).then(|| resource.name.clone()));
     let key = topic.as_deref().unwrap_or_default();

@@ -8,11 +8,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use warren_app::hub::{Scheme, router};
 use warren_app::serve::listen;
+use warren_connectors::kit::setting::Secret;
+use warren_connectors::kit::tls::{TlsSettings, server_config};
 use warren_engine::failure::Failure;
 use warren_engine::hub::ports::{Right, User, Users};
 use warren_engine::hub::resource::Resource;
 use warren_engine::memory::Fault;
-use warren_engine::pipeline::outside::Hidden;
+use warren_engine::pipeline::outside::{CallOptions, Hidden, HttpRequest};
+use warren_testkit::tls;
 
 use super::client::{Ask, Reply, raw};
 use super::world::World;
@@ -111,6 +114,41 @@ async fn trouble_with_the_broker_says_when_to_come_again() {
         let reply = world.boss(Ask::new("GET", "/endpoint/q/foo")).await;
         assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
     }
+}
+
+#[tokio::test]
+async fn it_is_the_same_over_tls() {
+    let world = World::with(false, |settings| settings.public_url = None).await;
+    let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    let key = Secret::new(path(tls::server_key()));
+    let config = server_config(&path(tls::server_certificate()), &key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let routes = router(world.hub.clone(), world.users.clone(), Scheme::Https);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(listen::serve(listener, Some(config), routes, stop.clone()));
+    let settings = TlsSettings { ca: Some(path(tls::ca())), ..TlsSettings::default() };
+    let answered = warren_connectors::http::caller(&settings)
+        .unwrap()
+        .call(&HttpRequest {
+            method: "PUT".to_owned(),
+            url: format!("https://{address}/endpoint/q/new"),
+            headers: Vec::new(),
+            authorization: Some(Hidden("Basic Ym9zczpzZWNyZXQ=".to_owned())),
+            body: bytes::Bytes::new(),
+            guard: None,
+            answer_bytes_max: 1000,
+            options: CallOptions::default(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(answered.status, 201);
+    assert_eq!(answered.header("location"), Some(format!("https://{address}/endpoint/q/new").as_str()));
+    // What speaks no TLS gets no answer that it could read, and the listener lives.
+    raw(address, b"GET / HTTP/1.1\r\n\r\n", true).await;
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
 }
 
 /// Users that a bug makes panic.

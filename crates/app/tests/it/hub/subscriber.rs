@@ -22,6 +22,7 @@ pub struct Heard {
     pub path: String,
     pub query: String,
     pub headers: HeaderMap,
+    pub body: Vec<u8>,
 }
 
 impl Heard {
@@ -118,6 +119,7 @@ async fn answer(
         path: uri.path().to_owned(),
         query: query.unwrap_or_default(),
         headers,
+        body: body.to_vec(),
     };
     let challenge = heard.parameter("hub.challenge");
     shared.heard.lock().unwrap().push(heard);
