@@ -23,6 +23,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::finding::Finding;
 use warren_engine::hub::ports::{Estate, Users};
 use warren_engine::ports::{Broker, Source, SqlExecutor};
 
@@ -205,6 +206,17 @@ impl BrokerConfig {
             .remedy("name the hub's users under `hub.users`; `warren hub hash-password` makes their hashes")),
             #[cfg(feature = "sqs")]
             BrokerConfig::Sqs(_) => Err(no_hub(name, self.kind())),
+        }
+    }
+
+    /// Looks for what a hub in front of the broker would miss later, beside what [`Broker::check`] finds; `own_users`: who may do what
+    /// is not the broker's to say. Changes nothing.
+    pub async fn check_hub(&self, name: &str, own_users: bool) -> Vec<Finding> {
+        match self {
+            BrokerConfig::Rabbitmq(config) => rabbitmq::check_hub(name, config, own_users).await,
+            BrokerConfig::Embedded(_) => Vec::new(),
+            #[cfg(feature = "sqs")]
+            BrokerConfig::Sqs(_) => vec![Finding::from_failure(name, &no_hub(name, self.kind()))],
         }
     }
 }

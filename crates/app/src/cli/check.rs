@@ -47,6 +47,7 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         }
         brokers(&project, &mut findings).await;
         triggers(context, &project, &mut findings).await;
+        hub(&project, &mut findings).await;
     }
     if context.style == Style::Json {
         let list: Vec<_> = findings.iter().map(|finding| finding_json(&project, finding)).collect();
@@ -161,6 +162,36 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
             found.into_iter().map(|finding| Finding { subject: format!("triggers.{name}.queue"), ..finding }),
         );
         broker.close().await;
+    }
+}
+
+/// The hub: its store, its users, and what its login may. That the broker can be reached was told with the brokers.
+async fn hub(project: &Project, findings: &mut Vec<Finding>) {
+    let Some(hub) = &project.hub else { return };
+    let Some(config) = project.brokers.get(&hub.broker) else { return };
+    let broker = format!("brokers.{}", hub.broker);
+    if findings.iter().any(|finding| finding.severity == Severity::Error && finding.subject == broker) {
+        return; // nothing of it can be asked
+    }
+    let found = config.check_hub(&hub.broker, hub.users.is_some()).await;
+    let fatal = found.iter().any(|finding| finding.severity == Severity::Error);
+    findings.extend(found.into_iter().map(|finding| Finding { subject: "hub.broker".to_owned(), ..finding }));
+    let Some(name) = hub.settings.default_username.as_ref().filter(|_| !fatal) else { return };
+    let known = match assemble::hub_users(hub, config) {
+        Ok(users) => users.named(name).await,
+        Err(failure) => Err(failure),
+    };
+    match known {
+        Ok(Some(_)) => {}
+        Ok(None) => findings.push(
+            Finding::error(
+                warren_engine::codes::UNKNOWN_NAME,
+                "hub.default_username",
+                format!("the broker has no user `{name}`"),
+            )
+            .remedy("name one that it has, or leave out `default_username`"),
+        ),
+        Err(failure) => findings.push(Finding::from_failure("hub.default_username", &failure)),
     }
 }
 

@@ -7,6 +7,7 @@ mod chaos;
 mod clear;
 mod config;
 mod hub;
+mod hub_faults;
 mod kill;
 mod pika;
 mod pipeline;

@@ -11,13 +11,14 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use warren_engine::codes;
 use warren_engine::failure::Failure;
+use warren_engine::finding::{Finding, Severity};
 use warren_engine::hub::ports::{Right, User, Users};
 use warren_engine::hub::resource::Resource;
 use warren_engine::pipeline::outside::Hidden;
 
 use super::config::{Config, Login, Protocol, Target};
 use super::connection::Connection;
-use super::management::Api;
+use super::management::{Api, Permission};
 use crate::kit::logins::Logins;
 use crate::kit::permission::{Pattern, Rights};
 use crate::kit::setting::Secret;
@@ -55,6 +56,57 @@ pub fn users(name: &str, config: &Config) -> Result<Arc<dyn Users>, Failure> {
         logins: Logins::new()?,
         rights: Mutex::default(),
     }))
+}
+
+/// Looks for what a hub would miss later: the broker, the management API, and rights of the hub's own login in its vhost. Changes
+/// nothing.
+pub async fn check_hub(name: &str, config: &Config, own_users: bool) -> Vec<Finding> {
+    let target = match config.target() {
+        Ok(target) => target,
+        Err(failure) => return vec![Finding::from_failure(name, &failure)],
+    };
+    let tls = config.tls.clone().unwrap_or_default();
+    let Login::Plain { username, .. } = &target.login else { return Vec::new() };
+    let Ok(api) = Api::new(&target, &tls) else { return Vec::new() };
+    match api.permission(username).await {
+        Ok(Some(permission)) => may_not(name, &target, username, &permission),
+        Ok(None) => Vec::from([no_right(name, &target, username, "anything", "")]),
+        // Its own rights are all that is to be known, and the broker says so itself when one is missing.
+        Err(failure) if own_users => {
+            let finding = Finding::from_failure(name, &failure);
+            vec![Finding { severity: Severity::Warning, ..finding }]
+        }
+        Err(failure) => {
+            let remedy = "give `management_url` the login of a user with the tag `administrator`, or name the hub's users under \
+                          `hub.users`";
+            vec![Finding { remedy: Some(remedy.to_owned()), ..Finding::from_failure(name, &failure) }]
+        }
+    }
+}
+
+/// What the hub does with its own queues, and may not.
+fn may_not(name: &str, target: &Target, username: &str, permission: &Permission) -> Vec<Finding> {
+    // A queue for each subscription to an exchange, and what is given up.
+    const OURS: &str = "warren.hub.dead";
+    [
+        ("configure", &permission.configure, OURS),
+        ("read", &permission.read, OURS),
+        ("write", &permission.write, OURS),
+        ("write", &permission.write, DEFAULT_EXCHANGE),
+    ]
+    .into_iter()
+    .filter(|(_, pattern, of)| !Pattern::new(pattern).matches(of).unwrap_or(true))
+    .map(|(right, pattern, of)| no_right(name, target, username, &format!("{right} `{of}`"), pattern))
+    .collect()
+}
+
+fn no_right(name: &str, target: &Target, username: &str, what: &str, pattern: &str) -> Finding {
+    let vhost = &target.vhost;
+    Finding::warning(codes::ACCESS_REFUSED, name, format!("the hub's login `{username}` may not {what}"))
+        .detail(format!("its permission in vhost `{vhost}` is `{pattern}`"))
+        .remedy(format!(
+            "give it the permission in each vhost that is used, such as `rabbitmqctl set_permissions -p {vhost} {username} '.*' '.*' '.*'`"
+        ))
 }
 
 struct OfBroker {
