@@ -138,6 +138,7 @@ fn busy() -> Failure {
     Failure::new(FailureKind::Throttled, codes::HUB_BUSY, "ask the callback at once")
         .remedy("leave `hub.verify=sync` out, or come again later")
 }
+
 const ADDRESS_NOT_ALLOWED: &str = "Request verification failed: the callback's address is not a public one, and this hub's \
      `allow_callbacks` does not name it";
 

@@ -214,6 +214,18 @@ struct Pending {
     generation: u64,
     /// When it is due; `None`: it is being done.
     due_ms: Option<i64>,
+    /// Which generation is being done.
+    doing: Option<u64>,
+}
+
+impl Pending {
+    /// Whether it begins now, or once what is being done is over.
+    fn is_to_begin(&self, now_ms: i64) -> bool {
+        match self.due_ms {
+            Some(at) => at <= now_ms,
+            None => self.doing.is_some_and(|doing| doing != self.generation),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -259,8 +271,8 @@ impl Chores {
                 return Err(Failure::new(FailureKind::Throttled, codes::HUB_BUSY, what)
                     .detail(format!("{PENDING_MAX} wait already")));
             }
-            // What is due and the same already need not be written again.
-            if held.is_some_and(|held| held.chore == chore && held.due_ms.is_some_and(|at| at <= now_ms)) {
+            // What is to be done anyway, and is the same, need not be written again: anybody may ask for it.
+            if held.is_some_and(|held| held.chore == chore && held.is_to_begin(now_ms)) {
                 return Ok(());
             }
         }
@@ -297,7 +309,7 @@ impl Chores {
         }
         inner.due.pop_first();
         let pending = inner.pending.get_mut(&name)?;
-        pending.due_ms = None;
+        (pending.due_ms, pending.doing) = (None, Some(pending.generation));
         pending.tries += 1;
         Some(Taken { name, chore: pending.chore.clone(), generation: pending.generation })
     }
@@ -316,6 +328,7 @@ impl Chores {
         {
             let mut inner = self.lock();
             let Some(pending) = inner.pending.get_mut(&taken.name) else { return Ok(()) };
+            pending.doing = None;
             if pending.generation != taken.generation {
                 // Somebody asked anew meanwhile.
                 (pending.due_ms, pending.tries) = (Some(now_ms), 0);
@@ -364,20 +377,16 @@ impl Inner {
     fn add(&mut self, chore: Chore, begun_at_ms: i64, due_ms: i64) {
         let name = chore.name();
         self.generations += 1;
-        let running = match self.pending.get(&name) {
-            None => false,
-            Some(held) => {
-                if let Some(at) = held.due_ms {
-                    self.due.remove(&(at, name.clone()));
-                }
-                held.due_ms.is_none()
-            }
-        };
-        let due_ms = (!running).then_some(due_ms);
+        let held = self.pending.get(&name);
+        if let Some(at) = held.and_then(|held| held.due_ms) {
+            self.due.remove(&(at, name.clone()));
+        }
+        let doing = held.and_then(|held| held.doing);
+        let due_ms = doing.is_none().then_some(due_ms);
         if let Some(at) = due_ms {
             self.due.insert((at, name.clone()));
         }
-        let pending = Pending { chore, begun_at_ms, tries: 0, generation: self.generations, due_ms };
+        let pending = Pending { chore, begun_at_ms, tries: 0, generation: self.generations, due_ms, doing };
         self.pending.insert(name, pending);
     }
 }
@@ -400,9 +409,12 @@ mod tests {
         }
         let first = chores.take(0).unwrap();
         assert!(chores.take(0).is_none(), "one under way");
+        chores.add(&store, fetch("a"), 1).await.unwrap();
+        store.full(true); // what waits already is not written again
         for _ in 0..3 {
             chores.add(&store, fetch("a"), 1).await.unwrap();
         }
+        store.full(false);
         assert!(chores.take(1).is_none(), "the next waits for it");
         chores.done(&store, first, Tried::Over, 2).await.unwrap();
         let second = chores.take(2).unwrap();

@@ -152,6 +152,22 @@ async fn errors_count_within_their_window_alone_and_outlive_the_process() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_away_for_a_day_gets_all_in_order() {
+    let mut world = World::with(settings(None, true, false)).await;
+    let request = to_queue("http://bad/");
+    world.web.posted("bad", Act::Down);
+    world.subscribe(request.clone()).await;
+    let bodies: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+    world.publish("q", bodies.clone()).await;
+    passes(Duration::from_secs(12 * 3600)).await;
+    world.restart().await;
+    passes(Duration::from_secs(12 * 3600)).await;
+    world.web.posted("bad", Act::Well);
+    world.until_taken("bad", 10).await;
+    assert_eq!((world.web.taken("bad"), rejected(&world)), (bodies, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_message_is_in_flight_unless_more_are_asked_for() {
     let world = World::compat().await;
     world.web.posted("slow", Act::Hangs);
