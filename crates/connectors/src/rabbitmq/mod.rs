@@ -92,7 +92,7 @@ impl Rabbit {
             side,
             lines,
             target,
-            tls: tls.clone(),
+            tls,
         }
     }
 
