@@ -6,6 +6,8 @@
 mod amqp;
 mod figures;
 mod floor;
+mod hub;
+mod hub_wire;
 mod sqs;
 mod sync;
 
@@ -27,6 +29,8 @@ struct Args {
 enum Bench {
     /// Our RabbitMQ client alone: publishing with receipts and consuming, beside a bare client.
     Amqp(amqp::Args),
+    /// The hub: publishing and delivering by HTTP, and idle subscriptions.
+    Hub(hub::Args),
     /// Publishing to SQS, beside a bare loop over AWS's own client.
     Sqs(sqs::Args),
     /// A table in PostgreSQL to a queue of RabbitMQ: nothing changed, 1 % changed, backfill.
@@ -42,6 +46,7 @@ fn main() {
     let result = match runtime {
         Ok(runtime) => match bench {
             Bench::Amqp(args) => runtime.block_on(amqp::run(&args)),
+            Bench::Hub(args) => runtime.block_on(hub::run(&args)),
             Bench::Sqs(args) => runtime.block_on(sqs::run(&args)),
             Bench::Sync(args) => runtime.block_on(sync::run(&args)),
         },

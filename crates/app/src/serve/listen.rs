@@ -45,6 +45,10 @@ const BUFFER_BYTES_MAX: usize = 128 << 10;
 /// What is read of a request after its answer, in bytes and time.
 const LINGER_BYTES_MAX: usize = 32 << 20;
 const LINGER_MAX: Duration = Duration::from_secs(5);
+/// The same at the end of the process: idle clients are not waited for.
+const LINGER_AT_END: Duration = Duration::from_millis(500);
+/// How long requests that are under way have at the end of the process.
+const ENDING_MAX: Duration = Duration::from_secs(35);
 /// After an error of `accept` (mostly: too many open files).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -94,7 +98,10 @@ pub async fn serve(
             }
         });
     }
-    while connections.join_next().await.is_some() {}
+    let rest = async { while connections.join_next().await.is_some() {} };
+    if timeout(ENDING_MAX, rest).await.is_err() {
+        tracing::warn!("connections were cut: their requests did not end in time");
+    }
 }
 
 /// How many connections each address has.
@@ -135,7 +142,7 @@ impl Drop for Place {
 
 async fn turn_away(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
     say(&mut stream, "503 Service Unavailable", "Too many connections from this address").await;
-    linger(&mut stream).await;
+    linger(&mut stream, LINGER_MAX).await;
 }
 
 /// Answers all requests of a connection.
@@ -181,7 +188,7 @@ where
             tracing::debug!(%error, "a connection ended with an error");
         }
     }
-    linger(&mut io).await;
+    linger(&mut io, if ending { LINGER_AT_END } else { LINGER_MAX }).await;
 }
 
 /// What hyper says nothing to. `some_read`: part of a request came.
@@ -210,7 +217,7 @@ async fn say<I: AsyncWrite + Unpin>(io: &mut I, status: &str, text: &str) {
 }
 
 /// Ends a connection so that the answer arrives: what the client still sends is read, for a while.
-async fn linger<I: AsyncRead + AsyncWrite + Unpin>(io: &mut I) {
+async fn linger<I: AsyncRead + AsyncWrite + Unpin>(io: &mut I, longest: Duration) {
     let rest = async {
         if io.shutdown().await.is_err() {
             return;
@@ -224,5 +231,5 @@ async fn linger<I: AsyncRead + AsyncWrite + Unpin>(io: &mut I) {
             }
         }
     };
-    timeout(LINGER_MAX, rest).await.ok(); // then it ends anyhow
+    timeout(longest, rest).await.ok(); // then it ends anyhow
 }

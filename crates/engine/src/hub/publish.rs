@@ -160,8 +160,8 @@ pub fn read_headers(text: &str, compat: bool) -> Result<Headers, Unfit> {
     Ok(headers)
 }
 
-/// The other way: headers as such a text, without `x-death` and what Warren put there. A value that is no text stands as JSON has it.
-/// What may not stand in an HTTP header is for the caller to replace.
+/// The other way: headers as such a text, without `x-death` and what Warren put there. A value that is no text stands as
+/// JSON has it.
 pub fn write_headers(headers: &Headers) -> String {
     let items =
         headers.iter().filter(|(name, _)| *name != "x-death" && *name != QUEUE_TOPIC).map(|(name, value)| {
@@ -274,8 +274,9 @@ mod tests {
             ("n", HeaderValue::I32(-1)),
             ("list", HeaderValue::Array(vec![HeaderValue::Bool(true), HeaderValue::Void])),
             ("raw", HeaderValue::Bytes(vec![0xff])),
+            ("lines", HeaderValue::Text("a\r\nX: y".to_owned())),
         ]);
-        assert_eq!(write_headers(&mixed), "n = -1, list = [true,null], raw = /w==");
+        assert_eq!(write_headers(&mixed), "n = -1, list = [true,null], raw = /w==, lines = a\r\nX: y");
     }
 
     #[test]

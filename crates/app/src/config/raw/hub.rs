@@ -56,7 +56,7 @@ pub struct RawHub {
     pub canonical_scheme: Option<String>,
     /// The host of `Location` for a request without a `Host`, where `public_url` is not set. Default: `localhost`.
     pub canonical_host: Option<String>,
-    /// Nothing: descriptions name no style sheet any more. It is read so that a RabbitHub configuration can be taken over.
+    /// Nothing: the style sheet of descriptions is at `/static/`. It is read so that a RabbitHub configuration can be taken over.
     pub canonical_basepath: Option<String>,
     /// The key of verification tokens; the same on all hubs that are to take each other's. Default: one is made and kept in the state.
     pub instance_key: Option<Secret>,
@@ -174,8 +174,8 @@ pub struct RawWebsub {
 pub struct RawTopicExchange {
     /// The virtual host. Default: `/`.
     pub vhost: Option<String>,
-    /// The exchange.
-    pub exchange: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// `none`, `all` or a number.

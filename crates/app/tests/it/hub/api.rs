@@ -154,7 +154,7 @@ async fn a_subscription_from_beginning_to_end() {
     ] {
         assert_eq!(shown[name], value, "{name} of {shown}");
     }
-    let asked = &subscriber.of(Method::GET, "/agrees")[0];
+    let asked = &subscriber.of(&Method::GET, "/agrees")[0];
     assert_eq!(asked.header("authorization"), Some("Basic dTpw"));
     let binding = world.estate.host("/").bindings().remove(0);
     assert_eq!(

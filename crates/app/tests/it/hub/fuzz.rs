@@ -259,7 +259,8 @@ async fn lane(address: SocketAddr, seed: u64, count: usize) {
 
 async fn run(count: usize) {
     let seed = std::env::var("WARREN_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-    let world = Arc::new(World::with(seed % 2 == 0, |settings| settings.allow_callbacks.clear()).await);
+    let world =
+        Arc::new(World::with(seed.is_multiple_of(2), |settings| settings.allow_callbacks.clear()).await);
     world.bound("fx", "foo").await;
     let mut lanes = JoinSet::new();
     for lane_number in 0..LANES {

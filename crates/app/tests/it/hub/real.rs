@@ -127,14 +127,14 @@ async fn replay(compat: bool) {
     let other = hub.said("PUT", "/endpoint/x/fx?amqp.exchange_type=fanout").await.0;
     assert_eq!(other, if compat { 204 } else { 409 });
     // 7 to 13
-    let foo = "/subscribe/q/foo";
+    let queue = "/subscribe/q/foo";
     let seven = form(&subscriber, "/seven", "foo", "&hub.verify=sync&hub.lease_seconds=60000");
-    is(&hub.subscribe(foo, &seven).await, 204, "");
-    let asked = subscriber.of(Method::GET, "/seven").remove(0);
+    is(&hub.subscribe(queue, &seven).await, 204, "");
+    let asked = subscriber.of(&Method::GET, "/seven").remove(0);
     assert_eq!(asked.parameter("hub.lease_seconds").as_deref(), Some("60000"));
     let refused = form(&subscriber, "/refuses", "foo", "&hub.verify=sync");
-    is(&hub.subscribe(foo, &refused).await, 400, "Request verification failed: {request_status,404}");
-    let nine = hub.subscribe(foo, &form(&subscriber, "/refuses", "foo", "")).await;
+    is(&hub.subscribe(queue, &refused).await, 400, "Request verification failed: {request_status,404}");
+    let nine = hub.subscribe(queue, &form(&subscriber, "/refuses", "foo", "")).await;
     if compat {
         is(&nine, 400, "Missing required parameter");
     } else {
@@ -142,8 +142,8 @@ async fn replay(compat: bool) {
     }
     let none = form(&subscriber, "/eleven", "foo", "&hub.verify=sync");
     is(&hub.subscribe("/subscribe/q/none", &none).await, 404, "queue or exchange not found");
-    is(&hub.subscribe(foo, "hub.mode=banana").await, 400, "Invalid operation");
-    let junk = Ask::new("POST", &hub.path(foo)).body("application/json", "{junk");
+    is(&hub.subscribe(queue, "hub.mode=banana").await, 400, "Invalid operation");
+    let junk = Ask::new("POST", &hub.path(queue)).body("application/json", "{junk");
     is(&hub.boss(junk).await.said(), 400, "invalid json");
     // 14 and 15: through an exchange to a callback
     let blue = json!({"hub": {"callback": subscriber.url("/blue"), "topic": "#", "mode": "subscribe", "verify": "sync",
@@ -186,8 +186,8 @@ async fn replay(compat: bool) {
     assert_eq!(lonely.status, if compat { 202 } else { 422 });
     // 16
     let ends = seven.replace("hub.mode=subscribe", "hub.mode=unsubscribe");
-    is(&hub.subscribe(foo, &ends).await, 204, "");
-    is(&hub.subscribe(foo, &ends.replace("seven", "unknown")).await, 404, "");
+    is(&hub.subscribe(queue, &ends).await, 204, "");
+    is(&hub.subscribe(queue, &ends.replace("seven", "unknown")).await, 404, "");
     // 17 to 19
     let list = hub.boss(Ask::new("GET", "/subscriptions")).await.json();
     let seventh = list["subscriptions"]

@@ -80,7 +80,7 @@ async fn lines_7_to_13_subscribing() {
         let path = format!("/seven-{compat}");
         let reply = post(form(&subscriber, &path, "foo", "&hub.verify=sync&hub.lease_seconds=60000")).await;
         assert_eq!(reply.said(), (204, String::new()));
-        let asked = subscriber.of(Method::GET, &path);
+        let asked = subscriber.of(&Method::GET, &path);
         let [asked] = &asked[..] else { panic!("{asked:?}") };
         for (name, value) in [("hub.mode", "subscribe"), ("hub.topic", "foo"), ("hub.lease_seconds", "60000")]
         {
@@ -97,7 +97,7 @@ async fn lines_7_to_13_subscribing() {
         let reply = post(form(&subscriber, &path, "foo", "")).await;
         if compat {
             assert_eq!(reply.said(), (400, "Missing required parameter".to_owned()));
-            assert!(subscriber.of(Method::GET, &path).is_empty());
+            assert!(subscriber.of(&Method::GET, &path).is_empty());
         } else {
             assert_eq!(reply.status, 202);
             subscriber.hears(Method::GET, &path, 1).await;
@@ -106,7 +106,7 @@ async fn lines_7_to_13_subscribing() {
         let path = format!("/ten-{compat}");
         let reply = post(form(&subscriber, &path, "foo", "&hub.verify=sync&hub.verify=async")).await;
         assert_eq!(reply.status, 204);
-        assert_eq!(subscriber.of(Method::GET, &path).len(), 1);
+        assert_eq!(subscriber.of(&Method::GET, &path).len(), 1);
         let path = format!("/ten-later-{compat}");
         let reply = post(form(&subscriber, &path, "foo", "&hub.verify=weird,async")).await;
         assert_eq!(reply.said(), (202, String::new()));
@@ -115,7 +115,7 @@ async fn lines_7_to_13_subscribing() {
         let ask = Ask::new("POST", "/subscribe/q/none");
         let reply = world.boss(ask.form(&form(&subscriber, "/eleven", "foo", "&hub.verify=sync"))).await;
         assert_eq!(reply.said(), (404, "queue or exchange not found".to_owned()));
-        assert!(subscriber.of(Method::GET, "/eleven").is_empty());
+        assert!(subscriber.of(&Method::GET, "/eleven").is_empty());
         // What is missing is said after what is not there.
         let reply = world.boss(Ask::new("POST", "/subscribe/q/none").form("hub.mode=subscribe")).await;
         assert_eq!(reply.status, 404);
@@ -126,7 +126,7 @@ async fn lines_7_to_13_subscribing() {
         let body = json!({"hub": {"callback": subscriber.url(&path), "topic": "f&o+o", "mode": "subscribe", "verify": "sync"}});
         let reply = world.boss(Ask::new("POST", "/subscribe/q/foo").json(&body)).await;
         assert_eq!(reply.said(), (204, String::new()));
-        let asked = subscriber.of(Method::GET, &format!("/thirteen-{compat}"));
+        let asked = subscriber.of(&Method::GET, &format!("/thirteen-{compat}"));
         assert_eq!(asked[0].parameter("hub.topic").as_deref(), Some("f&o+o"));
         assert!(asked[0].query.starts_with("a=1&b=2&"), "the callback's own query stays");
         let junk = Ask::new("POST", "/subscribe/q/foo").body("application/json", "{junk");
@@ -224,7 +224,7 @@ async fn lines_16_to_19_unsubscribing_and_listing() {
         let ends = body.replace("hub.mode=subscribe", "hub.mode=unsubscribe");
         assert_eq!(subscribed("/subscribe/q/foo", ends.clone()).await, (204, String::new()));
         let modes: Vec<_> = subscriber
-            .of(Method::GET, "/sixteen")
+            .of(&Method::GET, "/sixteen")
             .iter()
             .map(|heard| heard.parameter("hub.mode").unwrap())
             .collect();
@@ -297,8 +297,8 @@ async fn line_20_batches() {
         assert_eq!(states, expected);
         assert!(results[1]["lease_expiry_time_microsec"].as_i64().unwrap() > 0);
         assert_eq!(results[2]["lease_expiry_time_microsec"], 0);
-        assert_eq!(subscriber.of(Method::GET, &off).len(), 0);
-        assert_eq!(subscriber.of(Method::GET, &on).len(), 1);
+        assert_eq!(subscriber.of(&Method::GET, &off).len(), 0);
+        assert_eq!(subscriber.of(&Method::GET, &on).len(), 1);
         let all = world.hub.all();
         assert_eq!(all.len(), 2);
         assert!(all.iter().any(|one| one.state == SubscriptionState::Active && one.max_tps == 3));
@@ -326,7 +326,7 @@ async fn line_21_removing() {
         let expected = if compat { 400 } else { 404 };
         assert_eq!((status, text.as_str()), (expected, "Subscription not found please validate parameters"));
         assert_eq!(world.said("DELETE", "/V/subscribe/q/q1?hub.topic=t").await.0, 400);
-        assert_eq!(subscriber.of(Method::GET, &format!("/removed-{compat}")).len(), 1, "not asked again");
+        assert_eq!(subscriber.of(&Method::GET, &format!("/removed-{compat}")).len(), 1, "not asked again");
     }
 }
 

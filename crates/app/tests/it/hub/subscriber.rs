@@ -79,8 +79,8 @@ impl Subscriber {
     }
 
     /// The requests with this method to a path.
-    pub fn of(&self, method: Method, path: &str) -> Vec<Heard> {
-        self.heard().into_iter().filter(|heard| heard.method == method && heard.path == path).collect()
+    pub fn of(&self, method: &Method, path: &str) -> Vec<Heard> {
+        self.heard().into_iter().filter(|heard| heard.method == *method && heard.path == path).collect()
     }
 
     /// Waits until so many with this method to a path were heard, and yields them.
@@ -89,7 +89,7 @@ impl Subscriber {
         let waits = async {
             loop {
                 changes.borrow_and_update();
-                let heard = self.of(method.clone(), path);
+                let heard = self.of(&method, path);
                 if heard.len() >= count {
                     return heard;
                 }

@@ -1,10 +1,10 @@
-//! `/hub`: the steps of the websub.rocks hub tests (100 to 106) that lie on this side of delivery, and what they leave out.
+//! `/hub`: the websub.rocks hub tests (100 to 106), step by step, and what they leave out.
 
 use axum::http::Method;
 use warren_engine::hub::websub;
 
 use super::client::{Ask, Reply};
-use super::subscriber::Subscriber;
+use super::subscriber::{Heard, Subscriber};
 use super::world::{World, escaped};
 
 /// A hub that serves the subscriber's own topic.
@@ -29,7 +29,7 @@ async fn ask(world: &World, subscriber: &Subscriber, mode: &str, path: &str, mor
 
 /// Step 1 and 2: 202, and the question to the callback.
 async fn subscribed(world: &World, subscriber: &Subscriber, path: &str, more: &str) {
-    let before = subscriber.of(Method::GET, path).len();
+    let before = subscriber.of(&Method::GET, path).len();
     let mut changes = world.hub.changes();
     changes.borrow_and_update();
     let reply = ask(world, subscriber, "subscribe", path, more).await;
@@ -47,43 +47,47 @@ async fn ping(world: &World, subscriber: &Subscriber, name: &str) -> u16 {
     world.send(Ask::new("POST", "/hub").form(&body)).await.status
 }
 
-/// What waits for a callback.
-fn waiting(world: &World, subscriber: &Subscriber, path: &str) -> Vec<warren_engine::message::Message> {
-    let settings = world.hub.settings();
-    let key = websub::key(settings, &subscriber.url("/topic"), &subscriber.url(path));
-    let subscription = world.hub.get(&key).expect("the subscription");
-    world.estate.host("/").queues.messages(subscription.queue())
+/// Step 4, in the order in which websub.rocks checks.
+fn check(
+    world: &World,
+    subscriber: &Subscriber,
+    told: &Heard,
+    kind: &str,
+    body: &str,
+    signature: Option<&str>,
+) {
+    assert_eq!(String::from_utf8_lossy(&told.body), body);
+    assert_eq!(told.header("content-type"), Some(kind));
+    let link = told.header("link").unwrap();
+    assert!(link.contains(&format!("<http://{}/hub>; rel=\"hub\"", world.address)), "{link}");
+    assert!(link.contains(&format!("<{}>; rel=\"self\"", subscriber.url("/topic"))), "{link}");
+    assert_eq!(told.header("x-hub-signature"), signature);
+    assert_eq!(told.query, "", "the callback as it is");
 }
 
-async fn handed_out(world: &World, subscriber: &Subscriber, path: &str, count: usize) {
-    warren_testkit::wait::wait_until_async("the topic is handed out", super::client::PATIENCE, async || {
-        waiting(world, subscriber, path).len() >= count
-    })
-    .await;
-}
+const HTML: &str = "text/html; charset=UTF-8";
+/// HMAC-SHA256 of `<p>one</p>` with the secret of test 101, made by another program.
+const SIGNED: &str = "sha256=9f2e91874320c8bdeba1a8c83b04836ffe194004be506897d4491eed555eb6b4";
 
 #[tokio::test]
 async fn tests_100_to_104_subscribe_publish_renew_and_end() {
     let subscriber = Subscriber::start().await;
-    let world = world(&subscriber).await;
+    let mut world = world(&subscriber).await;
+    world.deliver();
     subscribed(&world, &subscriber, "/100", "").await;
     subscribed(&world, &subscriber, "/101", "&hub.secret=abcdefghijklmnopqrst").await;
     subscribed(&world, &subscriber, "/102", "&foo=bar&hub.foo=hub.bar").await;
-    // 103
     subscribed(&world, &subscriber, "/103", "").await;
-    subscribed(&world, &subscriber, "/103", "").await;
-    assert_eq!(world.hub.all().len(), 4);
     for name in ["hub.topic", "hub.url"] {
         assert_eq!(ping(&world, &subscriber, name).await, 204);
     }
     for path in ["/100", "/101", "/102", "/103"] {
-        handed_out(&world, &subscriber, path, 1).await;
-        let messages = waiting(&world, &subscriber, path);
-        assert_eq!(messages.len(), 1, "{path}: once, though it was pinged twice and is the same");
-        assert_eq!(&messages[0].body[..], b"<p>one</p>");
-        assert_eq!(messages[0].properties.content_type.as_deref(), Some("text/html; charset=UTF-8"));
+        let told = subscriber.hears(Method::POST, path, 1).await.remove(0);
+        check(&world, &subscriber, &told, HTML, "<p>one</p>", (path == "/101").then_some(SIGNED));
     }
-    // 104
+    // 103: once more, and then exactly one. 104: ended, and then none.
+    subscribed(&world, &subscriber, "/103", "").await;
+    assert_eq!(world.hub.all().len(), 4);
     let reply = ask(&world, &subscriber, "unsubscribe", "/100", "").await;
     assert_eq!(reply.status, 202);
     let asked = subscriber.hears(Method::GET, "/100", 2).await.pop().unwrap();
@@ -93,27 +97,31 @@ async fn tests_100_to_104_subscribe_publish_renew_and_end() {
         !world.hub.get(&key).unwrap().is_active()
     })
     .await;
-    subscriber.says("text/html; charset=UTF-8", "<p>two</p>");
-    assert_eq!(ping(&world, &subscriber, "hub.topic").await, 204);
-    handed_out(&world, &subscriber, "/103", 2).await;
+    for (number, body) in ["<p>two</p>", "<p>three</p>"].into_iter().enumerate() {
+        subscriber.says(HTML, body);
+        assert_eq!(ping(&world, &subscriber, "hub.topic").await, 204);
+        for path in ["/101", "/102", "/103"] {
+            let told = subscriber.hears(Method::POST, path, number + 2).await;
+            assert_eq!(told.len(), number + 2, "{path}: once each, though the first was pinged twice");
+            assert_eq!(told[number + 1].body, body.as_bytes());
+        }
+    }
+    // By now the second would have come.
+    assert_eq!(subscriber.of(&Method::POST, "/100").len(), 1);
 }
 
 #[tokio::test]
 async fn tests_105_and_106_text_and_json_stay_as_they_are() {
     let subscriber = Subscriber::start().await;
-    let world = world(&subscriber).await;
+    let mut world = world(&subscriber).await;
+    world.deliver();
     subscribed(&world, &subscriber, "/105", "").await;
-    for (number, (kind, body)) in
-        [("text/plain", "plain ✓ text\r\n"), ("application/json", "{\"a\": 1.0 }")].into_iter().enumerate()
-    {
+    let contents = [("text/plain", "plain ✓ text\r\n"), ("application/json", "{\"a\": 1.0 }")];
+    for (number, (kind, body)) in contents.into_iter().enumerate() {
         subscriber.says(kind, body);
         assert_eq!(ping(&world, &subscriber, "hub.topic").await, 204);
-        handed_out(&world, &subscriber, "/105", number + 1).await;
-        let message = waiting(&world, &subscriber, "/105").pop().unwrap();
-        assert_eq!(
-            (&message.body[..], message.properties.content_type.as_deref()),
-            (body.as_bytes(), Some(kind))
-        );
+        let told = subscriber.hears(Method::POST, "/105", number + 1).await.pop().unwrap();
+        check(&world, &subscriber, &told, kind, body, None);
     }
 }
 

@@ -10,14 +10,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use warren_app::hub::{Scheme, router};
 use warren_app::serve::listen;
 use warren_connectors::kit::tls::TlsSettings;
+use warren_engine::hub::delivering::{Delivering, DeliveringPorts};
 use warren_engine::hub::ports::Right;
 use warren_engine::hub::settings::{HubSettings, WebsubSettings};
 use warren_engine::hub::{Hub, HubPorts};
-use warren_engine::memory::{MemoryEstate, MemorySubscriptions, MemoryUsers};
+use warren_engine::memory::{
+    MemoryEstate, MemoryInFlight, MemoryMessageRecords, MemoryParking, MemorySubscriptions, MemoryUsers,
+};
 use warren_engine::ports::Clock;
 use warren_store::state::SystemClock;
 
-use super::client::{Ask, Reply};
+use super::client::{Ask, PATIENCE, Reply};
 
 /// A hub and all around it.
 pub struct World {
@@ -25,14 +28,17 @@ pub struct World {
     pub hub: Arc<Hub>,
     pub estate: Arc<MemoryEstate>,
     pub users: Arc<MemoryUsers>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    token: CancellationToken,
     _stop: DropGuard,
 }
 
 mod rand_bytes {
     /// Good enough for tests.
     pub fn fill(bytes: &mut [u8]) {
-        bytes.iter_mut().for_each(|byte| *byte = fastrand::u8(..));
+        for byte in bytes {
+            *byte = fastrand::u8(..);
+        }
     }
 }
 
@@ -87,7 +93,19 @@ impl World {
         tasks.spawn(hub.clone().run(stop.clone()));
         let routes = router(hub.clone(), users.clone(), Scheme::Http);
         tasks.spawn(listen::serve(listener, None, routes, stop.clone()));
-        World { address, hub, estate, users, _tasks: tasks, _stop: stop.drop_guard() }
+        World { address, hub, estate, users, tasks, token: stop.clone(), _stop: stop.drop_guard() }
+    }
+
+    /// Delivers from now on what waits for callbacks.
+    pub fn deliver(&mut self) {
+        let ports = DeliveringPorts {
+            records: Arc::<MemoryMessageRecords>::default(),
+            parking: Arc::<MemoryParking>::default(),
+            in_flight: Arc::<MemoryInFlight>::default(),
+            dice: Arc::new(|| 0.5),
+        };
+        let delivering = Delivering::new(self.hub.clone(), ports, PATIENCE, true);
+        self.tasks.spawn(delivering.run(self.token.clone()));
     }
 
     /// Sends a request as it is.
@@ -108,7 +126,9 @@ impl World {
     /// Makes queues in `/`.
     pub fn queues(&self, names: &[&str]) {
         let host = self.estate.host("/");
-        names.iter().for_each(|name| host.queues.declare(name));
+        for name in names {
+            host.queues.declare(name);
+        }
     }
 
     /// Makes an exchange in `/`, and a queue that gets all of it.
