@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use warren_engine::consume::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
+use warren_engine::consume::retry::delay_queue;
 use warren_engine::finding::{Finding, Severity};
 use warren_engine::message::Route;
 use warren_engine::model::Schema;
@@ -114,6 +115,14 @@ async fn brokers(project: &Project, findings: &mut Vec<Finding>) {
             }
         }
     }
+    for (name, trigger) in &project.triggers {
+        for (broker, route) in trigger.pipeline.routes() {
+            let routes = routes.entry(broker).or_default();
+            if routes.iter().all(|(_, other)| *other != route) {
+                routes.push((format!("triggers.{name}.pipeline"), route));
+            }
+        }
+    }
     for (name, routes) in routes {
         let broker = match assemble::broker(project, name) {
             Ok(broker) => broker,
@@ -138,6 +147,7 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
     for (name, trigger) in &project.triggers {
         let Ok(broker) = assemble::broker(project, &trigger.broker) else { continue }; // told with the brokers
         let plan = &trigger.plan;
+        let kind = project.brokers.get(&trigger.broker).map_or("", warren_connectors::BrokerConfig::kind);
         let wanted = Wanted {
             queue: plan.queue.clone(),
             attempts_max: plan.retry.delays.len() as u32 + 1,
@@ -148,10 +158,12 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
                 DeadLetter::Queue(queue) => Some(queue.clone()),
                 DeadLetter::Broker | DeadLetter::Drop => None,
             },
-            delay_queues: plan.retry.mode.makes_queues(&plan.ordering),
+            delay_queues: match plan.retry.mode.makes_queues(&plan.ordering) && kind != "sqs" {
+                true => delay_queues(plan),
+                false => Vec::new(),
+            },
         };
         let found = broker.check_consumer(&wanted).await;
-        let kind = project.brokers.get(&trigger.broker).map_or("", warren_connectors::BrokerConfig::kind);
         let no_queues = found.iter().any(|finding| finding.severity == Severity::Note);
         context.say(&format!(
             "trigger {name}: messages are tried again by {}",
@@ -162,6 +174,12 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
         );
         broker.close().await;
     }
+}
+
+/// The names of the delay queues of a trigger.
+fn delay_queues(plan: &ConsumePlan) -> Vec<String> {
+    let delays = &plan.retry.delays;
+    delays.iter().map(|delay| delay_queue(&plan.queue, delays, *delay).name).collect()
 }
 
 /// Which way a trigger's messages are tried again, and why.

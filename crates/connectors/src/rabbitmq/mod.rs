@@ -24,6 +24,7 @@ mod failures;
 mod management;
 mod publisher;
 mod queues;
+mod rights;
 mod topology;
 mod wire;
 
