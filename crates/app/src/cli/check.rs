@@ -33,22 +33,7 @@ pub struct Args {
 
 pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let project = context.project()?;
-    let mut findings = Vec::new();
-    if !args.offline {
-        if let Err(failure) = assemble::state(&project) {
-            findings.push(Finding::from_failure("state", &failure));
-        }
-        let schemas = schemas(&project, &mut findings).await;
-        for sync in project.syncs.values() {
-            if let Some(schema) = schemas.get(&sync.plan.model.name)
-                && let Err(unbound) = bind::bind(&sync.plan, schema)
-            {
-                findings.extend(unbound);
-            }
-        }
-        brokers(&project, &mut findings).await;
-        triggers(context, &project, &mut findings).await;
-    }
+    let findings = if args.offline { Vec::new() } else { gather(context, &project).await };
     if context.style == Style::Json {
         let list: Vec<_> = findings.iter().map(|finding| finding_json(&project, finding)).collect();
         line(&json!({ "findings": list }).to_string());
@@ -67,6 +52,25 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         (true, true) => Exit::Usage,
         (true, false) => Exit::Failed,
     })
+}
+
+/// All that can be found by connecting.
+pub(super) async fn gather(context: &Context, project: &Project) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(failure) = assemble::state(project) {
+        findings.push(Finding::from_failure("state", &failure));
+    }
+    let schemas = schemas(project, &mut findings).await;
+    for sync in project.syncs.values() {
+        if let Some(schema) = schemas.get(&sync.plan.model.name)
+            && let Err(unbound) = bind::bind(&sync.plan, schema)
+        {
+            findings.extend(unbound);
+        }
+    }
+    brokers(project, &mut findings).await;
+    triggers(context, project, &mut findings).await;
+    findings
 }
 
 /// The columns of each model that some sync uses.
@@ -262,7 +266,7 @@ fn tell(project: &Project, findings: &[Finding], offline: bool) {
     }
 }
 
-fn finding_json(project: &Project, finding: &Finding) -> serde_json::Value {
+pub(super) fn finding_json(project: &Project, finding: &Finding) -> serde_json::Value {
     let place = project.place(&finding.subject);
     json!({
         "severity": finding.severity, "code": finding.code.as_str(), "subject": finding.subject,
