@@ -39,6 +39,22 @@ const TEXT_BYTES_MAX: usize = 1024;
 
 type Print = [u8; 32];
 
+/// What is known of a name with a password.
+#[derive(Clone)]
+enum Known {
+    Right(User),
+    Wrong,
+}
+
+impl Known {
+    fn user(self) -> Option<User> {
+        match self {
+            Known::Right(user) => Some(user),
+            Known::Wrong => None,
+        }
+    }
+}
+
 /// The logins of one list of users.
 pub(crate) struct Logins {
     key: Hmac<Sha256>,
@@ -47,7 +63,7 @@ pub(crate) struct Logins {
 }
 
 struct State {
-    known: HashMap<Print, (Instant, Option<User>)>,
+    known: HashMap<Print, (Instant, Known)>,
     waiting: usize,
     /// Failures that may still happen, and when that was counted.
     budget: (f64, Instant),
@@ -85,18 +101,18 @@ impl Logins {
             return Ok(None);
         }
         let print = self.print(name, password);
-        if let Some(answer) = self.known(&print) {
-            return Ok(answer);
+        if let Some(known) = self.known(&print) {
+            return Ok(known.user());
         }
         let _waiting = Waiting::enter(self, name)?;
         let _check = self.checks.acquire().await.map_err(|_| Failure::internal("wait for a login"))?;
-        if let Some(answer) = self.known(&print) {
-            return Ok(answer); // somebody before us in the line asked the same
+        if let Some(known) = self.known(&print) {
+            return Ok(known.user()); // somebody before us in the line asked the same
         }
         self.within_budget(name)?;
-        let answer = check().await?;
-        self.learn(print, answer.clone());
-        Ok(answer)
+        let known = check().await?.map_or(Known::Wrong, Known::Right);
+        self.learn(print, known.clone());
+        Ok(known.user())
     }
 
     fn print(&self, name: &str, password: &Hidden) -> Print {
@@ -107,26 +123,29 @@ impl Logins {
         mac.finalize().into_bytes().into()
     }
 
-    fn known(&self, print: &Print) -> Option<Option<User>> {
+    fn known(&self, print: &Print) -> Option<Known> {
         let state = self.state();
-        let (until, answer) = state.known.get(print)?;
-        (Instant::now() < *until).then(|| answer.clone())
+        let (until, known) = state.known.get(print)?;
+        (Instant::now() < *until).then(|| known.clone())
     }
 
-    fn learn(&self, print: Print, answer: Option<User>) {
+    fn learn(&self, print: Print, known: Known) {
         let now = Instant::now();
         let mut state = self.state();
-        if answer.is_some() {
-            state.budget.0 += 1.0; // no failure
-        }
+        let until = match known {
+            Known::Right(_) => {
+                state.budget.0 += 1.0; // no failure
+                now + RIGHT_FOR
+            }
+            Known::Wrong => now + WRONG_FOR,
+        };
         if state.known.len() >= REMEMBERED_MAX {
-            state.known.retain(|_, (until, answer)| *until > now && answer.is_some());
+            state.known.retain(|_, (until, known)| *until > now && matches!(known, Known::Right(_)));
         }
         if state.known.len() >= REMEMBERED_MAX {
             state.known.clear();
         }
-        let until = now + if answer.is_some() { RIGHT_FOR } else { WRONG_FOR };
-        state.known.insert(print, (until, answer));
+        state.known.insert(print, (until, known));
     }
 
     fn within_budget(&self, name: &str) -> Result<(), Failure> {

@@ -93,7 +93,7 @@ impl Rabbit {
             side,
             lines,
             target,
-            tls: tls.clone(),
+            tls,
         }
     }
 
