@@ -195,12 +195,9 @@ impl HubReader<'_> {
     }
 
     fn listener(&mut self, raw: &RawHubListener) -> Option<SocketAddr> {
-        let ip = match raw.ip.as_deref().unwrap_or("0.0.0.0").parse() {
-            Ok(ip) => ip,
-            Err(_) => {
-                self.wrong("listener", "`hub.listener.ip` is no address".to_owned(), "write it as 127.0.0.1");
-                return None;
-            }
+        let Ok(ip) = raw.ip.as_deref().unwrap_or("0.0.0.0").parse() else {
+            self.wrong("listener", "`hub.listener.ip` is no address".to_owned(), "write it as 127.0.0.1");
+            return None;
         };
         Some(SocketAddr::new(ip, raw.port.unwrap_or(15670)))
     }

@@ -18,7 +18,14 @@ fn every_config_example_in_the_docs_loads() {
     let found = examples(&pages).unwrap();
     assert!(!found.is_empty(), "no example was found");
     // What an example may name, so that it need not invent defaults for it.
-    let variables = ["SHOP_URL", "RABBIT_URL", "SHOP_PASSWORD", "RABBIT_PASSWORD", "WARREN_EXTERNAL_ID"];
+    let variables = [
+        "SHOP_URL",
+        "RABBIT_URL",
+        "RABBIT_MANAGEMENT_URL",
+        "SHOP_PASSWORD",
+        "RABBIT_PASSWORD",
+        "WARREN_EXTERNAL_ID",
+    ];
     let environment: Environment =
         variables.iter().map(|name| (*name, "postgres://localhost/shop")).collect();
     let mut wrong = Vec::new();
