@@ -43,7 +43,8 @@ impl World {
     /// A hub in front of a broker of this configuration, with these further keys (one a line).
     pub fn new(broker: &str, keys: &str) -> World {
         let folder = tempfile::tempdir().unwrap();
-        let keys: String = keys.lines().map(|line| format!("  {line}\n")).collect();
+        let keys: Vec<String> = keys.lines().map(|line| format!("  {line}\n")).collect();
+        let keys = keys.concat();
         let config = format!(
             "http: {{listen: \"127.0.0.1:0\"}}\nstate: {{folder: state, shutdown_grace: 5s}}\nbrokers:\n  mq: {broker}\n\
              hub:\n  broker: mq\n  allow_callbacks: [127.0.0.1]\n{keys}"
