@@ -94,7 +94,7 @@ fn digest(plan: &SyncPlan) -> u128 {
 }
 
 /// A name as a folder's: letters, digits, `-` and `_` as they are, all else in hexadecimal.
-fn folder_name(name: &str) -> String {
+pub fn folder_name(name: &str) -> String {
     let mut folder = String::new();
     for byte in name.bytes() {
         match byte {

@@ -199,6 +199,10 @@ codes! {
     DEADLINE_PASSED = "deadline-passed";
     /// The queue's settings lose messages, or end consuming, where the trigger would not.
     QUEUE_MISFIT = "queue-misfit";
+    /// Nobody runs the trigger.
+    TRIGGER_NOT_RUNNING = "trigger-not-running";
+    /// The process died with messages that have not ended since.
+    CRASH_SUSPECTS = "crash-suspects";
 
     // The hub.
     /// So much waits to be done for the hub's callers that it takes no more for now.
@@ -207,6 +211,8 @@ codes! {
     HUB_RUNS_ELSEWHERE = "hub-runs-elsewhere";
 
     // State.
+    /// There is little room left on the disk of the state folder.
+    DISK_NEARLY_FULL = "disk-nearly-full";
     /// The state folder cannot be written: full, read only, or not ours.
     STATE_UNWRITABLE = "state-unwritable";
     /// A file of the state folder is damaged.

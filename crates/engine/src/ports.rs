@@ -180,8 +180,8 @@ pub struct Wanted {
     pub dead_letters_by_broker: bool,
     /// The queue for messages that are given up, where there is one.
     pub dead_letter_queue: Option<String>,
-    /// Whether it would make delay queues.
-    pub delay_queues: bool,
+    /// The names of the delay queues that it would make; none where it makes none.
+    pub delay_queues: Vec<String>,
 }
 
 /// Yields the deliveries of one queue. Dropping it hands back what was not settled.

@@ -81,6 +81,39 @@ impl FileInFlight {
     }
 }
 
+/// What the journal of a consumer says, as [`look`] finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Looked {
+    /// Messages that are being handled; or were, where nobody runs the consumer.
+    pub in_hand: usize,
+    /// Messages that the process died with, and that have not ended since.
+    pub suspects: usize,
+    /// The most deaths with one of them.
+    pub crashes_max: u32,
+}
+
+/// Looks at the journal of a consumer, and changes nothing.
+///
+/// # Errors
+/// It cannot be read.
+pub fn look(folder: &Path, name: &str) -> Result<Looked, Failure> {
+    let read = |path: PathBuf| match fs::read(&path) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(unwritable("look at the journal of messages in flight", &path, error)),
+    };
+    let slots = read(folder.join(format!("{name}.slots")))?;
+    let slots = slots.get(HEADER_BYTES as usize..).unwrap_or_default();
+    let (slots, _) = slots.as_chunks::<SLOT_BYTES>();
+    let suspects = read(folder.join(format!("{name}.suspects")))?;
+    let suspects: Suspects = serde_json::from_slice(&suspects).unwrap_or_default();
+    Ok(Looked {
+        in_hand: slots.iter().filter(|slot| decoded(slot).is_some()).count(),
+        suspects: suspects.crashed.len(),
+        crashes_max: suspects.crashed.values().map(|(crashes, _)| *crashes).max().unwrap_or(0),
+    })
+}
+
 /// `None`: the files are of another version.
 fn open(folder: &Path, path: &Path, suspects_path: PathBuf) -> io::Result<Option<FileInFlight>> {
     fs::create_dir_all(folder)?;
@@ -252,6 +285,8 @@ mod tests {
         drop(first); // as a killed process leaves it
         let second = journal(folder.path());
         assert_eq!((second.crashes(7), second.crashes(8)), (0, 1));
+        let looked = look(folder.path(), "orders").unwrap();
+        assert_eq!(looked, Looked { in_hand: 0, suspects: 1, crashes_max: 1 });
         // It did not come back before the next death: nothing more is counted.
         drop(second);
         let third = journal(folder.path());

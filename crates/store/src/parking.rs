@@ -96,6 +96,41 @@ impl From<StoredEnvelope> for Envelope {
     }
 }
 
+/// What waits in the parking lot for one consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// How many messages.
+    pub messages: u64,
+    /// When the one that came here first was first received, in milliseconds since the epoch.
+    pub oldest_ms: Option<i64>,
+    /// When the next is due.
+    pub next_due_ms: Option<i64>,
+}
+
+/// Looks at the parking lot of a state folder, and makes nothing. Disturbs nobody who uses it.
+///
+/// # Errors
+/// It cannot be read, is damaged, or belongs to a newer version.
+pub async fn look(folder: &Path, consumer: &str) -> Result<Waiting, Failure> {
+    let what = "look at the parking lot";
+    let (path, consumer) = (folder.join("parking.db"), consumer.to_owned());
+    let looking = spawn_blocking(move || {
+        let looked = database::open_to_read(&path, KIND).and_then(|connection| match connection {
+            None => Ok(Waiting::default()),
+            Some(connection) => Ok(connection.query_row(
+                "SELECT count(*), min(first_at_ms), min(due_ms) FROM parked WHERE consumer = ?1",
+                [consumer],
+                |row| {
+                    let messages = row.get::<_, i64>(0)? as u64;
+                    Ok(Waiting { messages, oldest_ms: row.get(1)?, next_due_ms: row.get(2)? })
+                },
+            )?),
+        });
+        looked.map_err(|fault| fault.into_failure(what, &path, KIND))
+    });
+    looking.await.unwrap_or_else(|error| Err(Failure::internal(what).because(error)))
+}
+
 impl FileParking {
     /// Opens the parking lot of a state folder, and makes what is missing.
     ///

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use warren_engine::consume::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
+use warren_engine::consume::retry::delay_queue;
 use warren_engine::finding::{Finding, Severity};
 use warren_engine::message::Route;
 use warren_engine::model::Schema;
@@ -32,23 +33,7 @@ pub struct Args {
 
 pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let project = context.project()?;
-    let mut findings = Vec::new();
-    if !args.offline {
-        if let Err(failure) = assemble::state(&project) {
-            findings.push(Finding::from_failure("state", &failure));
-        }
-        let schemas = schemas(&project, &mut findings).await;
-        for sync in project.syncs.values() {
-            if let Some(schema) = schemas.get(&sync.plan.model.name)
-                && let Err(unbound) = bind::bind(&sync.plan, schema)
-            {
-                findings.extend(unbound);
-            }
-        }
-        brokers(&project, &mut findings).await;
-        triggers(context, &project, &mut findings).await;
-        hub(&project, &mut findings).await;
-    }
+    let findings = if args.offline { Vec::new() } else { gather(context, &project).await };
     if context.style == Style::Json {
         let list: Vec<_> = findings.iter().map(|finding| finding_json(&project, finding)).collect();
         line(&json!({ "findings": list }).to_string());
@@ -67,6 +52,26 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         (true, true) => Exit::Usage,
         (true, false) => Exit::Failed,
     })
+}
+
+/// All that can be found by connecting.
+pub(super) async fn gather(context: &Context, project: &Project) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(failure) = assemble::state(project) {
+        findings.push(Finding::from_failure("state", &failure));
+    }
+    let schemas = schemas(project, &mut findings).await;
+    for sync in project.syncs.values() {
+        if let Some(schema) = schemas.get(&sync.plan.model.name)
+            && let Err(unbound) = bind::bind(&sync.plan, schema)
+        {
+            findings.extend(unbound);
+        }
+    }
+    brokers(project, &mut findings).await;
+    triggers(context, project, &mut findings).await;
+    hub(project, &mut findings).await;
+    findings
 }
 
 /// The columns of each model that some sync uses.
@@ -115,6 +120,14 @@ async fn brokers(project: &Project, findings: &mut Vec<Finding>) {
             }
         }
     }
+    for (name, trigger) in &project.triggers {
+        for (broker, route) in trigger.pipeline.routes() {
+            let routes = routes.entry(broker).or_default();
+            if routes.iter().all(|(_, other)| *other != route) {
+                routes.push((format!("triggers.{name}.pipeline"), route));
+            }
+        }
+    }
     for (name, routes) in routes {
         let broker = match assemble::broker(project, name) {
             Ok(broker) => broker,
@@ -139,6 +152,7 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
     for (name, trigger) in &project.triggers {
         let Ok(broker) = assemble::broker(project, &trigger.broker) else { continue }; // told with the brokers
         let plan = &trigger.plan;
+        let kind = project.brokers.get(&trigger.broker).map_or("", warren_connectors::BrokerConfig::kind);
         let wanted = Wanted {
             queue: plan.queue.clone(),
             attempts_max: plan.retry.delays.len() as u32 + 1,
@@ -149,10 +163,12 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
                 DeadLetter::Queue(queue) => Some(queue.clone()),
                 DeadLetter::Broker | DeadLetter::Drop => None,
             },
-            delay_queues: plan.retry.mode.makes_queues(&plan.ordering),
+            delay_queues: match plan.retry.mode.makes_queues(&plan.ordering) && kind != "sqs" {
+                true => delay_queues(plan),
+                false => Vec::new(),
+            },
         };
         let found = broker.check_consumer(&wanted).await;
-        let kind = project.brokers.get(&trigger.broker).map_or("", warren_connectors::BrokerConfig::kind);
         let no_queues = found.iter().any(|finding| finding.severity == Severity::Note);
         context.say(&format!(
             "trigger {name}: messages are tried again by {}",
@@ -193,6 +209,12 @@ async fn hub(project: &Project, findings: &mut Vec<Finding>) {
         ),
         Err(failure) => findings.push(Finding::from_failure("hub.default_username", &failure)),
     }
+}
+
+/// The names of the delay queues of a trigger.
+fn delay_queues(plan: &ConsumePlan) -> Vec<String> {
+    let delays = &plan.retry.delays;
+    delays.iter().map(|delay| delay_queue(&plan.queue, delays, *delay).name).collect()
 }
 
 /// Which way a trigger's messages are tried again, and why.
@@ -279,7 +301,7 @@ fn tell(project: &Project, findings: &[Finding], offline: bool) {
     }
 }
 
-fn finding_json(project: &Project, finding: &Finding) -> serde_json::Value {
+pub(super) fn finding_json(project: &Project, finding: &Finding) -> serde_json::Value {
     let place = project.place(&finding.subject);
     json!({
         "severity": finding.severity, "code": finding.code.as_str(), "subject": finding.subject,

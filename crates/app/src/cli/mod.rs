@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod doctor;
 pub mod explain;
 mod hub;
 mod init;
@@ -62,6 +63,7 @@ enum ColorChoice {
 enum Command {
     Init(init::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
     Plan(plan::Args),
     Sync(sync::Args),
     Render(render::Args),
@@ -161,6 +163,7 @@ async fn run(args: Args) -> Exit {
     let result = match args.command {
         Command::Init(args) => init::run(&context, &args),
         Command::Check(args) => check::run(&context, &args).await,
+        Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Sync(args) => sync::run(&context, &args).await,
         Command::Render(args) => render::run(&context, &args).await,

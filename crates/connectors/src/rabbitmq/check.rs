@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use warren_engine::codes::{self, Code};
+use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::finding::Finding;
+use warren_engine::hub::ports::Right;
 use warren_engine::message::Route;
 
 use super::Rabbit;
 use super::config::Login;
-use super::management::Api;
+use super::management::{Api, Permission};
+use crate::kit::users::DEFAULT_EXCHANGE;
 
 /// The findings about a broker and routes. The subject of each is the route it is about, in words, or the broker's name:
 /// where that stands in the configuration, the caller knows.
@@ -81,16 +83,14 @@ async fn alarms_and_rights(rabbit: &Rabbit, to_queues: bool, exchanges: &BTreeSe
     }
     let Login::Plain { username, .. } = &rabbit.target.login else { return findings };
     match api.permission(username).await {
-        Ok(Some(permission)) => {
+        Ok(permission) => {
+            let permission = permission.unwrap_or_else(|| Permission::none(username, &rabbit.target.vhost));
             let names = to_queues.then_some("").into_iter().chain(exchanges.iter().copied());
             for exchange in names.collect::<BTreeSet<_>>() {
-                let name = if exchange.is_empty() { "amq.default" } else { exchange };
-                if permission.write.is_empty() {
-                    findings.push(may_not_write(rabbit, name, &permission.write, codes::ACCESS_REFUSED));
-                }
+                let name = if exchange.is_empty() { DEFAULT_EXCHANGE } else { exchange };
+                findings.extend(permission.missing(Right::Write, "exchange", name, &rabbit.name));
             }
         }
-        Ok(None) => findings.push(may_not_write(rabbit, "any exchange", "", codes::ACCESS_REFUSED)),
         // Only administrators may look at rights.
         Err(failure) if failure.kind == FailureKind::Refused => {}
         Err(failure) if findings.is_empty() => findings.push(unasked(rabbit, &failure)),
@@ -107,12 +107,6 @@ fn blocked(rabbit: &Rabbit, reason: &str) -> Finding {
     )
     .detail(reason)
     .remedy("Free memory or disk of the broker's machine; `rabbitmq-diagnostics alarms` names them.")
-}
-
-fn may_not_write(rabbit: &Rabbit, exchange: &str, pattern: &str, code: Code) -> Finding {
-    Finding::error(code, rabbit.name.as_str(), format!("the user may not write to exchange `{exchange}`"))
-        .detail(format!("its write permission in vhost `{}` is `{pattern}`", rabbit.target.vhost))
-        .remedy("Give the user the permission with `rabbitmqctl set_permissions`.")
 }
 
 fn unasked(rabbit: &Rabbit, failure: &Failure) -> Finding {

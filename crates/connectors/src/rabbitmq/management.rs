@@ -64,6 +64,14 @@ pub(super) struct Permission {
     pub(super) configure: String,
 }
 
+impl Permission {
+    /// Of a user who has no rights in the vhost.
+    pub(super) fn none(user: &str, vhost: &str) -> Permission {
+        let (write, read, configure) = (String::new(), String::new(), String::new());
+        Permission { user: user.to_owned(), vhost: vhost.to_owned(), write, read, configure }
+    }
+}
+
 /// What a user may do with the keys of a topic exchange in a vhost, each as a pattern.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct TopicPermission {

@@ -27,6 +27,7 @@ mod lines;
 mod management;
 mod publisher;
 mod queues;
+mod rights;
 mod topology;
 mod users;
 mod wire;

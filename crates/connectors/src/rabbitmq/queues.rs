@@ -11,7 +11,8 @@ use warren_engine::ports::Wanted;
 
 use super::Rabbit;
 use super::config::Login;
-use super::management::{Api, QueueNature};
+use super::management::{Api, Permission, QueueNature};
+use super::rights;
 use super::wire::method::QueueSpec;
 
 /// How long RabbitMQ waits for an acknowledgement unless it is told otherwise.
@@ -98,24 +99,16 @@ pub(super) async fn check(rabbit: &Rabbit, wanted: &Wanted) -> Vec<Finding> {
         }
     }
     if let Login::Plain { username, .. } = &rabbit.target.login
-        && let Ok(Some(permission)) = api.permission(username).await
+        && let Ok(permission) = api.permission(username).await
     {
-        if permission.read.is_empty() {
-            findings.push(
-                Finding::error(codes::ACCESS_REFUSED, &subject, "the user may not read from any queue")
-                    .remedy("Give the user the permission with `rabbitmqctl set_permissions`."),
-            );
-        }
-        if permission.configure.is_empty() && wanted.delay_queues {
-            findings.push(Finding {
-                severity: Severity::Note,
-                ..Finding::warning(
-                    codes::ACCESS_REFUSED,
-                    &subject,
-                    "the user may make no queues: messages wait for their next try in the local parking lot",
-                )
-            });
-        }
+        let dead_letters_are_there = match &wanted.dead_letter_queue {
+            Some(queue) => {
+                !matches!(rabbit.queue_state(queue).await, Err(failure) if failure.kind == FailureKind::NotFound)
+            }
+            None => true,
+        };
+        let none = Permission::none(username, &rabbit.target.vhost);
+        findings.extend(rights::of_consumer(&permission.unwrap_or(none), wanted, dead_letters_are_there));
     }
     findings
 }

@@ -7,6 +7,7 @@ use super::outside::Hidden;
 use super::schema::Schema;
 use super::scope::Text;
 use super::trouble::End;
+use crate::message::Route;
 
 /// The steps of a pipeline.
 #[derive(Debug, Clone, Default)]
@@ -316,6 +317,28 @@ impl PipelinePlan {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Where it publishes, as far as that is the same for every message, with the broker's name.
+    pub fn routes(&self) -> Vec<(&str, Route)> {
+        let mut routes = Vec::new();
+        self.each_step(&mut |step| {
+            let StepKind::Publish(publish) = &step.kind else { return };
+            let route = match &publish.route {
+                PublishRoute::Queue(Text::Literal(queue)) => Route::Queue(queue.clone()),
+                PublishRoute::Exchange { exchange: Text::Literal(exchange), routing_key } => {
+                    let routing_key = match routing_key {
+                        Text::Literal(key) => key.clone(),
+                        Text::Template(_) => String::new(),
+                    };
+                    Route::Exchange { exchange: exchange.clone(), routing_key }
+                }
+                PublishRoute::Queue(Text::Template(_))
+                | PublishRoute::Exchange { exchange: Text::Template(_), .. } => return,
+            };
+            routes.push((publish.to.as_str(), route));
+        });
+        routes
     }
 
     /// The names of the sources that statements are executed on.

@@ -185,11 +185,9 @@ fn nothing_is_lost_and_every_request_is_explained() {
                 serving = program.start(&["serve"]);
             }
             Event::Restart => {
-                if random.bool() {
-                    broker.kill()
-                } else {
-                    broker.stop()
-                }
+                // Not killed: RabbitMQ 3.10 notes where the log of a new quorum queue lies only after some time. Killed before that, it has
+                // the queue afterwards with nothing in it, what it had confirmed included, and no consumer can do anything about that.
+                broker.stop();
                 broker.start_again();
             }
         }

@@ -91,3 +91,58 @@ fn a_user_who_may_make_no_queues_has_the_parking_lot() {
     assert_eq!(told.code, Some(0), "{told:#?}");
     assert!(told.stdout.contains("tried again by"), "{told:#?}");
 }
+
+/// What is found of a login with these rights, on a queue `in` that is there and `out` that the pipeline publishes to. The management
+/// API is asked as somebody who may see rights.
+fn of_rights(configure: &str, write: &str, read: &str, dead_is_there: bool) -> Vec<String> {
+    let vhost = vhost(&json!({}));
+    if dead_is_there {
+        vhost.queue("dead");
+    }
+    let user = vhost.user(configure, write, read);
+    let management = vhost.management().url();
+    let broker = format!("{{type: rabbitmq, url: \"{}\", management_url: \"{management}\"}}", user.url);
+    let served = Served::with(&broker, "retry: {delays: [1s, 2s]}");
+    let document = served.program.run(&["check", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&document.stdout).unwrap();
+    let findings = document["findings"].as_array().unwrap();
+    let said = findings.iter().map(|finding| {
+        assert_eq!(finding["code"], "access-refused", "{finding}");
+        format!("{} {}", finding["severity"].as_str().unwrap(), finding["message"].as_str().unwrap())
+    });
+    said.map(|text| text.replace(&user.name, "USER")).collect()
+}
+
+#[test]
+fn rights_that_do_are_no_finding() {
+    let found = of_rights("^(warren\\.delay\\.in\\..*|dead)$", "^amq\\.default$", "^in$", false);
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn a_queue_that_may_not_be_read_is_found() {
+    assert_eq!(of_rights(".*", ".*", "^out$", true), ["error the user `USER` may not read from queue `in`"]);
+}
+
+#[test]
+fn an_exchange_that_may_not_be_written_to_is_found_once() {
+    let found = of_rights(".*", "^events$", ".*", true);
+    let message = "the user `USER` may not write to exchange `amq.default`";
+    assert!(found.contains(&format!("error {message}")), "{found:?}");
+}
+
+#[test]
+fn a_dead_letter_queue_that_may_not_be_made_is_found_where_it_is_missing() {
+    let message = "error the user `USER` may not make queue `dead`".to_owned();
+    assert_eq!(of_rights("^warren", ".*", ".*", false), [message]);
+    assert_eq!(of_rights("^warren", ".*", ".*", true), [""; 0]);
+}
+
+#[test]
+fn delay_queues_that_may_not_be_made_are_told() {
+    let parked =
+        |what: &str| format!("note {what}: messages wait for their next try in the local parking lot");
+    assert_eq!(of_rights("", ".*", ".*", true), [parked("the user may make no queues")]);
+    let found = of_rights("^dead$", ".*", ".*", true);
+    assert_eq!(found, [parked("the user may not make queue `warren.delay.in.1200`")]);
+}

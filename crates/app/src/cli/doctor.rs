@@ -1,0 +1,303 @@
+//! `warren doctor`: what `check` finds, and how what runs is: triggers, queues, the parking lot, the state folder. Changes nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use warren_engine::codes::{self, Code};
+use warren_engine::finding::{Finding, Severity};
+use warren_engine::ports::Clock;
+use warren_store::in_flight::{self, Looked};
+use warren_store::messages::{MessageFilter, find};
+use warren_store::parking::{self, Waiting};
+use warren_store::state::{State, SystemClock};
+
+use crate::assemble;
+use crate::cli::{Context, Stop, check};
+use crate::config::Project;
+use crate::exit::Exit;
+use crate::report::figures::{counted, span};
+use crate::report::{Style, line, note};
+
+/// A process on this machine answers at once, or hangs.
+const ASKED: Duration = Duration::from_secs(2);
+/// With less than this the disk of the state folder is nearly full: a record is kept up to 1 GiB unless it is told otherwise.
+const ROOM_BYTES_MIN: u64 = 1 << 30;
+
+/// Look at all that `check` does and at what runs: triggers, their queues, what waits, the state folder. Nothing changes.
+///
+/// Exit codes: 0 nothing is wrong; 1 something is, outside or in what runs; 2 the configuration is wrong.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// How a trigger is.
+struct Patient {
+    name: String,
+    runs_in: Option<String>,
+    /// What its process says of it, where that could be asked.
+    said: Option<Value>,
+    queue: String,
+    messages: Option<u64>,
+    consumers: Option<u64>,
+    waiting: Waiting,
+    journal: Looked,
+    last: Option<(i64, String)>,
+}
+
+/// How the state folder is.
+struct Folder {
+    path: String,
+    bytes: u64,
+    free_bytes: u64,
+    disk_bytes: u64,
+}
+
+pub async fn run(context: &Context, _args: &Args) -> Result<Exit, Stop> {
+    let project = context.project()?;
+    // `check` talks of the ways of triggers while it goes; here that would stand before everything.
+    let quiet = Context {
+        style: Style::Json,
+        config: context.config.clone(),
+        cancel: context.cancel.clone(),
+        ..*context
+    };
+    let mut findings = check::gather(&quiet, &project).await;
+    let folder = look_at_folder(&project.state.folder);
+    findings.extend(folder.as_ref().and_then(nearly_full));
+    let mut patients = Vec::new();
+    if let Ok(state) = assemble::state(&project) {
+        let said = ask_process(&project).await;
+        for name in project.triggers.keys() {
+            patients.push(look_at_trigger(&project, &*state, name, said.as_ref(), &mut findings).await);
+        }
+    }
+    patients.iter().for_each(|patient| findings.extend(patient.findings()));
+    let now = SystemClock.now_ms();
+    match context.style {
+        Style::Json => line(&document(&project, &folder, &patients, &findings).to_string()),
+        Style::Person => {
+            if let Some(folder) = &folder {
+                line(&folder.tell());
+            }
+            patients.iter().for_each(|patient| patient.tell(now));
+            if findings.is_empty() {
+                line("all is well");
+            } else {
+                note(project.show(&findings).render(context.colours).trim_end());
+            }
+        }
+    }
+    let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
+    Ok(if wrong { Exit::Failed } else { Exit::Done })
+}
+
+fn look_at_folder(path: &Path) -> Option<Folder> {
+    let room = rustix::fs::statvfs(path).ok()?;
+    Some(Folder {
+        path: path.display().to_string(),
+        bytes: bytes_in(path),
+        free_bytes: room.f_bavail * room.f_frsize,
+        disk_bytes: room.f_blocks * room.f_frsize,
+    })
+}
+
+/// What the files of a folder take. One that goes while we look takes nothing.
+fn bytes_in(path: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_in(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+fn nearly_full(folder: &Folder) -> Option<Finding> {
+    let scarce = folder.free_bytes < ROOM_BYTES_MIN;
+    scarce.then(|| {
+        let what = format!("{} are left on the disk of the state folder", mebibytes(folder.free_bytes));
+        Finding::warning(codes::DISK_NEARLY_FULL, "state", what)
+            .remedy("make room, or keep less with `state.record`")
+    })
+}
+
+/// What the process that serves this configuration says of its triggers, where one does.
+async fn ask_process(project: &Project) -> Option<Value> {
+    let asking = async {
+        let mut stream = TcpStream::connect(project.listen).await.ok()?;
+        let request =
+            format!("GET /readyz HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", project.listen);
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        serde_json::from_str::<Value>(body).ok()
+    };
+    tokio::time::timeout(ASKED, asking).await.ok()?
+}
+
+async fn look_at_trigger(
+    project: &Project,
+    state: &dyn State,
+    name: &str,
+    said: Option<&Value>,
+    findings: &mut Vec<Finding>,
+) -> Patient {
+    let subject = format!("triggers.{name}");
+    let trigger = &project.triggers[name];
+    let queue = trigger.plan.queue.clone();
+    let folder = &project.state.folder;
+    let mut found = |failure| findings.push(Finding::from_failure(subject.clone(), &failure));
+    let holder = state.holder(&format!("trigger {name}")).await.unwrap_or_else(|failure| {
+        found(failure);
+        None
+    });
+    let waiting = parking::look(folder, name).await.unwrap_or_else(|failure| {
+        found(failure);
+        Waiting::default()
+    });
+    let journal =
+        in_flight::look(&folder.join("inflight"), &assemble::folder_name(name)).unwrap_or_else(|failure| {
+            found(failure);
+            Looked::default()
+        });
+    let filter =
+        MessageFilter { consumer: Some(name.to_owned()), limit: Some(1), ..MessageFilter::default() };
+    let last = find(folder, filter).await.unwrap_or_else(|failure| {
+        found(failure);
+        Vec::new()
+    });
+    let info = match assemble::broker(project, &trigger.broker) {
+        Err(_) => None, // told by `check`
+        Ok(broker) => {
+            // Not every broker tells; that the queue is missing, `check` tells.
+            let queues = broker.queues().await.unwrap_or_default();
+            broker.close().await;
+            queues.into_iter().find(|info| info.name == queue)
+        }
+    };
+    Patient {
+        name: name.to_owned(),
+        runs_in: holder.map(|holder| holder.who),
+        said: said.map(|said| said["triggers"][name].clone()).filter(Value::is_object),
+        queue,
+        messages: info.as_ref().and_then(|info| info.messages),
+        consumers: info.as_ref().and_then(|info| info.consumers),
+        waiting,
+        journal,
+        last: last.into_iter().next().map(|last| (last.ended_at, last.status.as_str().to_owned())),
+    }
+}
+
+impl Patient {
+    fn findings(&self) -> Vec<Finding> {
+        let (subject, name) = (format!("triggers.{}", self.name), &self.name);
+        let mut findings = Vec::new();
+        if self.runs_in.is_none() {
+            let what = format!("nobody runs trigger `{name}`");
+            let mut finding = Finding::warning(codes::TRIGGER_NOT_RUNNING, &subject, what);
+            if self.waiting.messages > 0 {
+                let parked = counted(self.waiting.messages, "message");
+                finding = finding.detail(format!("in the parking lot, and nowhere else: {parked}"));
+            }
+            findings.push(finding.remedy("start `warren serve`"));
+        }
+        // While nobody runs it, what stands in the journal died with the process.
+        let left = if self.runs_in.is_none() { self.journal.in_hand } else { 0 };
+        let suspects = (self.journal.suspects + left) as u64;
+        if suspects > 0 {
+            let have = if suspects == 1 { "has" } else { "have" };
+            let what = format!(
+                "the process died with {} of trigger `{name}` that {have} not ended since",
+                counted(suspects, "message")
+            );
+            let remedy = "look for why it died; after three deaths a message is given up as `crashed`";
+            findings.push(Finding::warning(codes::CRASH_SUSPECTS, &subject, what).remedy(remedy));
+        }
+        for (key, severity) in [("waits_for", Severity::Error), ("trouble", Severity::Warning)] {
+            let Some(failure) = self.said.as_ref().map(|said| &said[key]).filter(|said| said.is_object())
+            else {
+                continue;
+            };
+            let text = |key: &str| failure[key].as_str().map(str::to_owned);
+            let code = text("code").and_then(|name| Code::from_name(&name));
+            let Some(code) = code else { continue };
+            let finding = Finding::warning(code, &subject, text("message").unwrap_or_default());
+            findings.push(Finding { severity, detail: text("detail"), remedy: text("remedy"), ..finding });
+        }
+        findings
+    }
+
+    fn tell(&self, now: i64) {
+        let ago = |at: i64| format!("{} ago", span(u64::try_from(now - at).unwrap_or(0)));
+        line(&format!("trigger {}", self.name));
+        let state = self.said.as_ref().and_then(|said| said["state"].as_str());
+        match (&self.runs_in, state) {
+            (None, _) => line("  runs       nowhere"),
+            (Some(who), Some(state)) => line(&format!("  runs       {state}, in {who}")),
+            (Some(who), None) => line(&format!("  runs       in {who}, which does not say how it is")),
+        }
+        if let Some(messages) = self.messages {
+            let consumers = self.consumers.map(|count| format!(", {}", counted(count, "consumer")));
+            line(&format!(
+                "  queue      {}: {}{}",
+                self.queue,
+                counted(messages, "message"),
+                consumers.unwrap_or_default()
+            ));
+        }
+        let Waiting { messages, oldest_ms, next_due_ms } = self.waiting;
+        if messages > 0 {
+            let oldest = oldest_ms.map(|at| format!(", the oldest came {}", ago(at))).unwrap_or_default();
+            let next = match next_due_ms {
+                Some(due) if due > now => format!(", the next is due in {}", span((due - now) as u64)),
+                Some(due) => format!(", the next was due {}", ago(due)),
+                None => String::new(),
+            };
+            line(&format!("  parked     {}{oldest}{next}", counted(messages, "message")));
+        }
+        if let Some((at, status)) = &self.last {
+            line(&format!("  last       {status}, {}", ago(*at)));
+        }
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "trigger": self.name, "runs_in": self.runs_in,
+            "state": self.said.as_ref().map(|said| said["state"].clone()),
+            "queue": self.queue, "messages": self.messages, "consumers": self.consumers,
+            "parked": self.waiting.messages, "oldest_parked_at": self.waiting.oldest_ms,
+            "next_due_at": self.waiting.next_due_ms, "in_hand": self.journal.in_hand,
+            "suspects": self.journal.suspects, "crashes_max": self.journal.crashes_max,
+            "last_at": self.last.as_ref().map(|(at, _)| at), "last_status": self.last.as_ref().map(|(_, status)| status),
+        })
+    }
+}
+
+impl Folder {
+    fn tell(&self) -> String {
+        let Folder { path, bytes, free_bytes, .. } = self;
+        format!("state {path}: {}, {} are left on its disk", mebibytes(*bytes), mebibytes(*free_bytes))
+    }
+}
+
+fn document(project: &Project, folder: &Option<Folder>, patients: &[Patient], findings: &[Finding]) -> Value {
+    let state = folder.as_ref().map(|folder| {
+        json!({
+            "folder": folder.path, "bytes": folder.bytes, "free_bytes": folder.free_bytes,
+            "disk_bytes": folder.disk_bytes,
+        })
+    });
+    json!({
+        "state": state,
+        "triggers": patients.iter().map(Patient::document).collect::<Vec<_>>(),
+        "findings": findings.iter().map(|finding| check::finding_json(project, finding)).collect::<Vec<_>>(),
+    })
+}
+
+fn mebibytes(bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    if mebibytes < 1024.0 { format!("{mebibytes:.1} MiB") } else { format!("{:.1} GiB", mebibytes / 1024.0) }
+}
