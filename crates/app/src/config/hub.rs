@@ -365,7 +365,7 @@ impl HubReader<'_> {
         let vhost = |vhost: &Option<String>| vhost.clone().unwrap_or_else(|| DEFAULT_VHOST.to_owned());
         WebsubSettings {
             topics: raw.topics.clone(),
-            exchanges: raw.exchanges.iter().map(|entry| (vhost(&entry.vhost), entry.exchange.clone())).collect(),
+            exchanges: raw.exchanges.iter().map(|entry| (vhost(&entry.vhost), entry.name.clone())).collect(),
             vhost: vhost(&raw.vhost),
         }
     }

@@ -174,8 +174,8 @@ pub struct RawWebsub {
 pub struct RawTopicExchange {
     /// The virtual host. Default: `/`.
     pub vhost: Option<String>,
-    /// The exchange.
-    pub exchange: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// `none`, `all` or a number.
