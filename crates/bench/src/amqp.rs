@@ -196,15 +196,15 @@ async fn our_consume(rabbit: &Rabbit, messages: u64, prefetch: u16) -> Result<Tu
 async fn bare_consume(url: &str, messages: u64, prefetch: u16) -> Result<Turn, Fault> {
     let url = url.to_owned();
     timed(async {
-        let work = move || consume(&url, messages, prefetch).map_err(|error| error.to_string());
+        let work = move || consume(&url, QUEUE, messages, prefetch).map_err(|error| error.to_string());
         Ok(tokio::task::spawn_blocking(work).await??)
     })
     .await
 }
 
 /// Reads deliveries as they come and acknowledges all of a read at once.
-fn consume(url: &str, messages: u64, prefetch: u16) -> Result<(), Fault> {
-    let mut stream: TcpStream = deliveries(url, QUEUE, prefetch)?;
+pub fn consume(url: &str, queue: &str, messages: u64, prefetch: u16) -> Result<(), Fault> {
+    let mut stream: TcpStream = deliveries(url, queue, prefetch)?;
     let (mut buffer, mut filled) = (vec![0u8; 256 << 10], 0);
     let (mut bodies, mut tag) = (0, 0u64);
     while bodies < messages {
