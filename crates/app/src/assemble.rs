@@ -3,10 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use warren_connectors::BrokerConfig;
+use warren_connectors::kit::random;
 use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::codes;
 use warren_engine::consume::worker::ConsumePorts;
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::hub::HubPorts;
+use warren_engine::hub::delivering::DeliveringPorts;
+use warren_engine::hub::ports::Users;
+use warren_engine::hub::resource::DEFAULT_VHOST;
+use warren_engine::hub::settings::HubSettings;
 use warren_engine::pipeline::document::BodyForm;
 use warren_engine::pipeline::plan::PipelinePlan;
 use warren_engine::pipeline::{Outside, Pipeline};
@@ -18,9 +25,11 @@ use warren_store::in_flight::FileInFlight;
 use warren_store::messages::FileMessages;
 use warren_store::parking::FileParking;
 use warren_store::state::{Retention, SqliteState, State, SystemClock};
+use warren_store::subscriptions::FileSubscriptions;
 
 use crate::config::Project;
 use crate::config::consume::ProjectTrigger;
+use crate::config::hub::ProjectHub;
 
 /// A configuration with its state open.
 pub struct Assembly<'p> {
@@ -173,6 +182,12 @@ impl Consuming {
         Ok(opened)
     }
 
+    /// Lets all use a broker that is open already.
+    fn adopt(&self, name: &str, broker: Arc<dyn Broker>) {
+        let mut brokers = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
+        brokers.entry(name.to_owned()).or_insert(broker);
+    }
+
     /// Builds a trigger. Connects to nothing yet. Whoever calls holds the trigger's lease.
     ///
     /// # Errors
@@ -206,6 +221,65 @@ impl Consuming {
         for broker in brokers.into_values() {
             broker.close().await;
         }
+    }
+}
+
+/// The parts of the hub.
+pub struct HubParts {
+    /// What the operator decided.
+    pub settings: HubSettings,
+    /// With whom it works.
+    pub ports: HubPorts,
+    /// Who may do what.
+    pub users: Arc<dyn Users>,
+    /// With whom its consumers work.
+    pub delivering: DeliveringPorts,
+}
+
+/// Builds the hub of a configuration. Connects to nothing yet. Whoever calls holds the lease of the hub.
+///
+/// # Errors
+/// There is none, the broker's settings cannot be used, or the state cannot be written.
+pub async fn hub(project: &Project, consuming: &Consuming) -> Result<HubParts, Failure> {
+    let hub = project.hub.as_ref().ok_or_else(|| Failure::internal("build a hub that is not configured"))?;
+    let config = project.brokers.get(&hub.broker).ok_or_else(|| unknown("broker", &hub.broker))?;
+    let folder = &project.state.folder;
+    let estate = config.estate(&hub.broker, folder)?;
+    if let BrokerConfig::Embedded(_) = config {
+        // One opening of the file for all.
+        consuming.adopt(&hub.broker, estate.broker(DEFAULT_VHOST).await?);
+    }
+    // The first call says whether the system has any; then it always has.
+    random::fill(&mut [0; 1])?;
+    let random = |bytes: &mut [u8]| random::fill(bytes).expect("the system gave random numbers a moment ago");
+    Ok(HubParts {
+        settings: hub.settings.clone(),
+        ports: HubPorts {
+            estate,
+            store: Arc::new(FileSubscriptions::open(folder)?),
+            http: warren_connectors::http::callbacks(&hub.client, &hub.clients)?,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(random),
+        },
+        users: hub_users(hub, config)?,
+        delivering: DeliveringPorts {
+            records: consuming.records.clone(),
+            parking: consuming.parking.clone(),
+            // `folder_name` gives no trigger this name.
+            in_flight: Arc::new(FileInFlight::open(&folder.join("inflight"), "%hub")?),
+            dice: Arc::new(fastrand::f64),
+        },
+    })
+}
+
+/// The users of a hub. Nothing is asked yet.
+///
+/// # Errors
+/// Their settings cannot be used.
+pub fn hub_users(hub: &ProjectHub, config: &BrokerConfig) -> Result<Arc<dyn Users>, Failure> {
+    match &hub.users {
+        Some(users) => warren_connectors::kit::users::configured(users),
+        None => config.users(&hub.broker),
     }
 }
 

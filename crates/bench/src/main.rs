@@ -7,6 +7,8 @@ mod amqp;
 mod consume;
 mod figures;
 mod floor;
+mod hub;
+mod hub_wire;
 mod sqs;
 mod sync;
 
@@ -30,6 +32,8 @@ enum Bench {
     Amqp(amqp::Args),
     /// Triggers of `warren serve`, beside a bare consumer, a bare POST loop, and consumers written by hand in Node and Python.
     Consume(consume::Args),
+    /// The hub: publishing and delivering by HTTP, and idle subscriptions.
+    Hub(hub::Args),
     /// Publishing to SQS, beside a bare loop over AWS's own client.
     Sqs(sqs::Args),
     /// A table in PostgreSQL to a queue of RabbitMQ: nothing changed, 1 % changed, backfill.
@@ -46,6 +50,7 @@ fn main() {
         Ok(runtime) => match bench {
             Bench::Amqp(args) => runtime.block_on(amqp::run(&args)),
             Bench::Consume(args) => runtime.block_on(consume::run(&args)),
+            Bench::Hub(args) => runtime.block_on(hub::run(&args)),
             Bench::Sqs(args) => runtime.block_on(sqs::run(&args)),
             Bench::Sync(args) => runtime.block_on(sync::run(&args)),
         },

@@ -21,7 +21,10 @@ use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
-use warren_engine::failure::Failure;
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::finding::Finding;
+use warren_engine::hub::ports::{Estate, Users};
 use warren_engine::ports::{Broker, Source, SqlExecutor};
 
 /// The settings of a source, of one of the kinds there are.
@@ -172,4 +175,55 @@ impl BrokerConfig {
             BrokerConfig::Sqs(config) => sqs::broker(name, config),
         }
     }
+
+    /// Makes the broker with all of its virtual hosts, for a hub; where files are, as [`BrokerConfig::open`]. A remote one is not
+    /// connected yet.
+    ///
+    /// # Errors
+    /// As [`BrokerConfig::open`]; the kind has no exchanges.
+    pub fn estate(&self, name: &str, folder: &Path) -> Result<Arc<dyn Estate>, Failure> {
+        match self {
+            BrokerConfig::Rabbitmq(config) => rabbitmq::estate(name, config),
+            BrokerConfig::Embedded(config) => embedded::estate(name, config, folder),
+            #[cfg(feature = "sqs")]
+            BrokerConfig::Sqs(_) => Err(no_hub(name, self.kind())),
+        }
+    }
+
+    /// The broker's own users, for a hub.
+    ///
+    /// # Errors
+    /// It has none, or nobody who would tell what they may.
+    pub fn users(&self, name: &str) -> Result<Arc<dyn Users>, Failure> {
+        match self {
+            BrokerConfig::Rabbitmq(config) => rabbitmq::users(name, config),
+            BrokerConfig::Embedded(_) => Err(Failure::new(
+                FailureKind::Invalid,
+                codes::MISSING_KEY,
+                format!("use the users of broker `{name}`"),
+            )
+            .detail("the embedded broker has no users of its own")
+            .remedy("name the hub's users under `hub.users`; `warren hub hash-password` makes their hashes")),
+            #[cfg(feature = "sqs")]
+            BrokerConfig::Sqs(_) => Err(no_hub(name, self.kind())),
+        }
+    }
+
+    /// Looks for what a hub in front of the broker would miss later, beside what [`Broker::check`] finds; `own_users`: who may do what
+    /// is not the broker's to say. Changes nothing.
+    pub async fn check_hub(&self, name: &str, own_users: bool) -> Vec<Finding> {
+        match self {
+            BrokerConfig::Rabbitmq(config) => rabbitmq::check_hub(name, config, own_users).await,
+            BrokerConfig::Embedded(_) => Vec::new(),
+            #[cfg(feature = "sqs")]
+            BrokerConfig::Sqs(_) => vec![Finding::from_failure(name, &no_hub(name, self.kind()))],
+        }
+    }
+}
+
+#[cfg(feature = "sqs")]
+fn no_hub(name: &str, kind: &str) -> Failure {
+    Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, format!("make a hub of broker `{name}`"))
+        .detail(format!("a broker of the type `{kind}` has no exchanges"))
+        .remedy("use a broker of the type rabbitmq or embedded")
 }

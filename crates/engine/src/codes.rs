@@ -204,6 +204,12 @@ codes! {
     /// The process died with messages that have not ended since.
     CRASH_SUSPECTS = "crash-suspects";
 
+    // The hub.
+    /// So much waits to be done for the hub's callers that it takes no more for now.
+    HUB_BUSY = "hub-busy";
+    /// Another process runs the hub, with the same state.
+    HUB_RUNS_ELSEWHERE = "hub-runs-elsewhere";
+
     // State.
     /// There is little room left on the disk of the state folder.
     DISK_NEARLY_FULL = "disk-nearly-full";

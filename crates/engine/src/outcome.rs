@@ -21,6 +21,8 @@ pub enum Outcome {
     Reject(Failure),
     /// It is thrown away, on purpose.
     Drop,
+    /// Nobody is there to handle it: it goes back to its queue as it came. Whoever says so sees to it that consuming stops.
+    HandBack,
 }
 
 /// One try at handling a message, as its handler sees it.

@@ -5,5 +5,6 @@ pub mod in_flight;
 pub mod messages;
 pub mod parking;
 pub mod state;
+pub mod subscriptions;
 
 mod database;

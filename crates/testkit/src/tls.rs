@@ -20,6 +20,18 @@ pub fn stranger_ca() -> PathBuf {
     file("stranger-ca.pem")
 }
 
+/// The servers' certificate, for `localhost` and `127.0.0.1`.
+#[must_use]
+pub fn server_certificate() -> PathBuf {
+    file("server.pem")
+}
+
+/// Its key, PKCS#8.
+#[must_use]
+pub fn server_key() -> PathBuf {
+    file("server.key")
+}
+
 /// A client certificate, `CN=warren_cert`.
 #[must_use]
 pub fn client_certificate() -> PathBuf {

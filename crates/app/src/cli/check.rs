@@ -70,6 +70,7 @@ pub(super) async fn gather(context: &Context, project: &Project) -> Vec<Finding>
     }
     brokers(project, &mut findings).await;
     triggers(context, project, &mut findings).await;
+    hub(project, &mut findings).await;
     findings
 }
 
@@ -186,6 +187,36 @@ fn delay_queues(plan: &ConsumePlan) -> Vec<String> {
     delays.iter().map(|delay| delay_queue(&plan.queue, delays, *delay).name).collect()
 }
 
+/// The hub: its store, its users, and what its login may. That the broker can be reached was told with the brokers.
+async fn hub(project: &Project, findings: &mut Vec<Finding>) {
+    let Some(hub) = &project.hub else { return };
+    let Some(config) = project.brokers.get(&hub.broker) else { return };
+    let broker = format!("brokers.{}", hub.broker);
+    if findings.iter().any(|finding| finding.severity == Severity::Error && finding.subject == broker) {
+        return; // nothing of it can be asked
+    }
+    let found = config.check_hub(&hub.broker, hub.users.is_some()).await;
+    let fatal = found.iter().any(|finding| finding.severity == Severity::Error);
+    findings.extend(found.into_iter().map(|finding| Finding { subject: "hub.broker".to_owned(), ..finding }));
+    let Some(name) = hub.settings.default_username.as_ref().filter(|_| !fatal) else { return };
+    let known = match assemble::hub_users(hub, config) {
+        Ok(users) => users.named(name).await,
+        Err(failure) => Err(failure),
+    };
+    match known {
+        Ok(Some(_)) => {}
+        Ok(None) => findings.push(
+            Finding::error(
+                warren_engine::codes::UNKNOWN_NAME,
+                "hub.default_username",
+                format!("the broker has no user `{name}`"),
+            )
+            .remedy("name one that it has, or leave out `default_username`"),
+        ),
+        Err(failure) => findings.push(Finding::from_failure("hub.default_username", &failure)),
+    }
+}
+
 /// Which way a trigger's messages are tried again, and why.
 fn mechanism(plan: &ConsumePlan, kind: &str, no_queues: bool) -> &'static str {
     if plan.auto_ack {
@@ -247,16 +278,20 @@ fn fixed_routes(sync: &str, plan: &SyncPlan) -> Vec<(String, Route)> {
 
 fn tell(project: &Project, findings: &[Finding], offline: bool) {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count() as u64;
-    let mut parts = format!(
-        "{}, {}, {}, {}",
-        counted(project.sources.len() as u64, "source"),
-        counted(project.models.len() as u64, "model"),
-        counted(project.brokers.len() as u64, "broker"),
-        counted(project.syncs.len() as u64, "sync"),
-    );
-    if !project.triggers.is_empty() {
-        parts = format!("{parts}, {}", counted(project.triggers.len() as u64, "trigger"));
+    let counts = [
+        (project.sources.len(), "source"),
+        (project.models.len(), "model"),
+        (project.brokers.len(), "broker"),
+        (project.syncs.len(), "sync"),
+        (project.pipelines.len(), "pipeline"),
+        (project.triggers.len(), "trigger"),
+    ];
+    let there = counts.iter().filter(|(count, _)| *count > 0);
+    let mut parts: Vec<String> = there.map(|(count, name)| counted(*count as u64, name)).collect();
+    if project.hub.is_some() {
+        parts.push("the hub".to_owned());
     }
+    let parts = if parts.is_empty() { "an empty configuration".to_owned() } else { parts.join(", ") };
     if errors > 0 {
         note(&format!("{} found in {parts}", counted(errors, "error")));
     } else if offline {

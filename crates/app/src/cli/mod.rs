@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod doctor;
 pub mod explain;
+mod hub;
 mod init;
 mod messages;
 mod pipeline;
@@ -71,6 +72,7 @@ enum Command {
     Replay(replay::Args),
     Queues(queues::Args),
     Serve(serve::Args),
+    Hub(hub::Args),
     Pipeline(pipeline::Args),
     Schema(schema::Args),
     Demo(demo::Args),
@@ -170,6 +172,7 @@ async fn run(args: Args) -> Exit {
         Command::Replay(args) => replay::run(&context, &args).await,
         Command::Queues(args) => queues::run(&context, &args).await,
         Command::Serve(args) => serve::run(&context, &args).await,
+        Command::Hub(args) => hub::run(&context, &args),
         Command::Pipeline(args) => pipeline::run(&context, &args).await,
         Command::Schema(args) => Ok(schema::run(&args)),
         Command::Demo(args) => demo::run(&context, &args).await,

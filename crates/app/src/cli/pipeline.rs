@@ -122,6 +122,7 @@ fn ending(run: &Run) -> (Ending, Option<String>) {
     match &run.outcome {
         Outcome::Ok | Outcome::Drop if run.filtered => (Ending::Filtered, None),
         Outcome::Ok | Outcome::Drop => (Ending::Ok, None),
+        Outcome::HandBack => (Ending::Retry, None), // no pipeline ends so
         Outcome::Retry(failure) => (Ending::Retry, Some(format!("{} ({})", failure, failure.code))),
         Outcome::Reject(failure) => (Ending::Reject, Some(format!("{} ({})", failure, failure.code))),
     }

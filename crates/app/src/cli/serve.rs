@@ -1,4 +1,4 @@
-//! `warren serve`: runs all triggers of a configuration until it is told to stop.
+//! `warren serve`: runs all triggers and the hub of a configuration until it is told to stop.
 
 use std::net::SocketAddr;
 
@@ -6,9 +6,9 @@ use crate::cli::{Context, Stop};
 use crate::exit::Exit;
 use crate::serve;
 
-/// Run all triggers of the configuration until SIGTERM or Ctrl-C; then finish what is under way, hand the rest back, and end.
+/// Run all triggers and the hub of the configuration until SIGTERM or Ctrl-C; then finish what is under way, hand the rest back, and end.
 ///
-/// `/metrics`, `/healthz` and `/readyz` are served meanwhile.
+/// The hub, `/metrics`, `/healthz` and `/readyz` are served meanwhile.
 ///
 /// Exit codes: 0 stopped in good order; 5 some messages did not end in time and went back to their queues; 1 it could not
 /// begin; 2 the configuration is wrong.
@@ -26,10 +26,17 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     }
     let listen = args.listen.unwrap_or(project.listen);
     let server = serve::Server::open(project, listen).await?;
-    let (address, count) = (server.address(), server.triggers());
-    context.say(&format!("serving {}: http://{address}", crate::report::figures::counted(count, "trigger")));
-    context
-        .document(&serde_json::json!({ "serving": { "address": address.to_string(), "triggers": count } }));
+    let (address, count, hub) = (server.address(), server.triggers(), server.has_hub());
+    let what = crate::report::figures::counted(count, "trigger");
+    let what = match (count, hub) {
+        (0, true) => "the hub".to_owned(),
+        (_, true) => format!("{what} and the hub"),
+        (_, false) => what,
+    };
+    let scheme = if server.is_secure() { "https" } else { "http" };
+    context.say(&format!("serving {what}: {scheme}://{address}"));
+    let document = serde_json::json!({ "address": address.to_string(), "triggers": count, "hub": hub });
+    context.document(&serde_json::json!({ "serving": document }));
     let handed_back = server.run(context.cancel.clone()).await;
     if handed_back > 0 {
         context

@@ -85,6 +85,7 @@ impl ConsumeReader<'_, '_> {
             retry: Retry {
                 in_place: spans(&raw.retry.in_place, &defaults.retry.in_place),
                 delays: spans(&raw.retry.delays, &defaults.retry.delays),
+                forever: false,
                 mode: match raw.retry.mode {
                     RawRetryMode::Auto => RetryMode::Auto,
                     RawRetryMode::DelayQueues => RetryMode::DelayQueues,

@@ -6,7 +6,7 @@
 //! | YAML as a tree with places, variables filled in | [`tree`], [`node`], [`fill`] |
 //! | what may be written, with a comment on every key | [`raw`], [`schema`], [`reference`](mod@reference) |
 //! | the tree checked, and read by serde | [`walk`], [`wants`], [`de`] |
-//! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`], [`pipeline`], [`consume`] |
+//! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`], [`pipeline`], [`consume`], [`hub`] |
 //! | all of it, with the place of every subject | [`project`], [`places`] |
 //! | the cases that a pipeline is tested with | [`cases`] |
 //! | what is wrong, for people and programs | [`faults`] |
@@ -21,6 +21,7 @@ pub mod examples;
 pub mod faults;
 pub mod fill;
 pub mod gather;
+pub mod hub;
 pub mod model;
 pub mod node;
 pub mod parts;

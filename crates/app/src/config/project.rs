@@ -23,11 +23,12 @@ use super::de::{self, At};
 use super::faults::{Fault, Faults};
 use super::fill::{Environment, fill};
 use super::gather::gather;
+use super::hub::{HubReader, ProjectHub};
 use super::model::{ModelReader, Partials};
 use super::pipeline::PipelineReader;
 use super::places::Places;
 use super::plan::{Compiler, Known};
-use super::raw::section::{RawListener, RawState};
+use super::raw::section::{RawListener, RawServerTls, RawState};
 use super::schema::schema;
 use super::text::{Files, Place, Span};
 use super::tree::{Entry, Node, NodeKind};
@@ -60,8 +61,12 @@ pub struct Project {
     pub triggers: BTreeMap<String, ProjectTrigger>,
     /// What is remembered, and where.
     pub state: StateSettings,
-    /// Where metrics and health are served.
+    /// HTTP in front of a broker.
+    pub hub: Option<ProjectHub>,
+    /// Where the hub, metrics and health are served.
     pub listen: SocketAddr,
+    /// Our certificate there.
+    pub listen_tls: Option<RawServerTls>,
     /// What works and may hurt.
     pub warnings: Faults,
     files: Files,
@@ -100,6 +105,8 @@ pub struct StateSettings {
     pub record_size: ByteSize,
     /// How long a stop waits for messages that are being handled.
     pub shutdown_grace: Duration,
+    /// Whether the bodies of messages are kept in the record.
+    pub record_bodies: bool,
 }
 
 /// Reads a configuration: a file, or all `*.yaml` and `*.yml` of a folder, with the variables of the process.
@@ -141,7 +148,8 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
     };
     reading.places.note("", Span { end: tree.span.start, ..tree.span }, &tree);
     let state = reading.all();
-    let listen = reading.listen();
+    let hub = reading.hub();
+    let (listen, listen_tls) = reading.listen(hub.as_ref());
     let Reading { files, places, faults, sources, brokers, models, syncs, pipelines, triggers, .. } = reading;
     let (errors, warnings): (Vec<Fault>, Vec<Fault>) =
         faults.into_iter().partition(|fault| fault.severity == Severity::Error);
@@ -158,7 +166,9 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
         pipelines,
         triggers,
         state,
+        hub,
         listen,
+        listen_tls,
         warnings: Faults::new(warnings, files.clone(), checked.secrets.clone()),
         files,
         places,
@@ -351,27 +361,62 @@ impl<'t> Reading<'t> {
         }
     }
 
-    fn listen(&mut self) -> SocketAddr {
-        let otherwise = SocketAddr::from(([127, 0, 0, 1], 15670));
+    fn hub(&mut self) -> Option<ProjectHub> {
+        let entry = self.tree.entry("hub").filter(|_| !self.bad.contains("hub"))?;
+        self.places.note("hub", entry.span, &entry.value);
+        let names = self.names("brokers");
+        let mut reader = HubReader {
+            faults: &mut self.faults,
+            broker_names: &names,
+            brokers: &self.brokers,
+            node: &entry.value,
+            key: entry.span,
+        };
+        reader.hub()
+    }
+
+    fn listen(&mut self, hub: Option<&ProjectHub>) -> (SocketAddr, Option<RawServerTls>) {
+        let of_hub = hub.and_then(|hub| hub.listen);
+        let otherwise = of_hub.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15670)));
         let Some(node) = self.tree.get("http").filter(|_| !self.bad.contains("http")) else {
-            return otherwise;
+            return (otherwise, None);
         };
         let raw: RawListener = match de::read(node, "http") {
             Ok(raw) => raw,
             Err(fault) => {
                 self.faults.push(fault);
-                return otherwise;
+                return (otherwise, None);
             }
         };
-        let Some(text) = raw.listen else { return otherwise };
-        text.parse().unwrap_or_else(|_| {
+        if let Some(tls) = &raw.tls
+            && let Err(failure) = warren_connectors::kit::tls::server_config(&tls.cert, &tls.key)
+        {
+            let span = node.get("tls").map_or(node.span, |node| node.span);
+            let remedy = failure.remedy.clone().unwrap_or_default();
+            self.faults.push(Fault::new(failure.code, span, failure.to_string()).remedy(remedy));
+        }
+        let Some(text) = raw.listen else { return (otherwise, raw.tls) };
+        let parsed = text.parse();
+        if of_hub.is_some_and(|other| parsed.as_ref().is_ok_and(|listen| *listen != other)) {
+            let span = node.get("listen").map_or(node.span, |node| node.span);
+            self.faults.push(
+                Fault::new(
+                    codes::CONFLICTING_KEYS,
+                    span,
+                    "`http.listen` and `hub.listener` say different addresses",
+                )
+                .remedy("keep `http.listen`"),
+            );
+        }
+        let listen = parsed.unwrap_or_else(|_| {
             let span = node.get("listen").map_or(node.span, |node| node.span);
             self.faults.push(
                 Fault::new(codes::INVALID_VALUE, span, "`http.listen` takes an address with a port")
                     .remedy("write it as 127.0.0.1:15670 or [::1]:15670"),
             );
             otherwise
-        })
+        });
+        (listen, raw.tls)
     }
 
     fn state(&mut self) -> StateSettings {
@@ -392,6 +437,7 @@ impl<'t> Reading<'t> {
             record_keep: raw.record.keep.map_or(RECORD_KEEP, |keep| keep.0),
             record_size: raw.record.size.map_or(RECORD_SIZE, |size| size.0),
             shutdown_grace: raw.shutdown_grace.map_or(SHUTDOWN_GRACE, |grace| grace.0),
+            record_bodies: raw.record.bodies.unwrap_or(true),
         }
     }
 

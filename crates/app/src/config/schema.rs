@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use warren_connectors::{BROKER_KINDS, BrokerConfig, SOURCE_KINDS, SourceConfig};
 
 use super::raw::consume::RawConsume;
+use super::raw::hub::RawHub;
 use super::raw::pipeline::RawStep;
 use super::raw::section::{RawListener, RawModel, RawState};
 use super::raw::sync::{RawSync, RawTrigger};
@@ -28,6 +29,7 @@ pub fn schema() -> Value {
     );
     let step = generator.subschema_for::<RawStep>().to_value();
     let trigger = RawConsume::json_schema(&mut generator).to_value();
+    let hub = RawHub::json_schema(&mut generator).to_value();
     let listener = RawListener::json_schema(&mut generator).to_value();
     let state = RawState::json_schema(&mut generator).to_value();
     let mut root = json!({
@@ -44,6 +46,7 @@ pub fn schema() -> Value {
                 "What is done with a message, step by step, by name. A trigger names one, or holds the list itself.",
                 &json!({"type": "array", "items": step}),
             ),
+            "hub": hub,
             "http": listener,
             "state": {
                 "description": "What Warren remembers, and where. A path alone stands for `{folder: PATH}`.",

@@ -21,7 +21,7 @@ use super::tree::{Meaning, Node, NodeKind, Style};
 use super::wants::{self, bounds, branches, choices, keys};
 
 /// Keys and kinds that the documentation of the product has and this version does not, by their path.
-const LATER: [&str; 4] = ["hub", "syncs.*.schedule", "sources.*.type=duckdb", "sources.*.type=adbc"];
+const LATER: [&str; 3] = ["syncs.*.schedule", "sources.*.type=duckdb", "sources.*.type=adbc"];
 
 /// Walks trees with a schema and gathers what is wrong.
 pub struct Walk<'s> {

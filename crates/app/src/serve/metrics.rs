@@ -7,7 +7,10 @@ use warren_engine::consume::record::MessageStatus;
 use warren_engine::consume::status::{BOUNDS_MS, Status};
 
 use super::Statuses;
+use super::hub::Open;
 
+/// 7 days.
+const SOON_MS: i64 = 7 * 86_400_000;
 const STATES: [&str; 6] = ["starting", "consuming", "waiting", "paused", "draining", "stopped"];
 
 /// One number of a trigger: name, kind, help, and how it is read.
@@ -34,12 +37,63 @@ const NUMBERS: [Number; 6] = [
     }),
 ];
 
-/// All numbers of all triggers.
-pub(super) fn text(statuses: &Statuses) -> String {
+/// Sums over the consumers of all subscriptions that are active now.
+type Sum = (&'static str, &'static str, fn(&Status) -> f64);
+
+const HUB_NUMBERS: [Sum; 3] = [
+    ("warren_hub_messages_in_flight", "Messages being posted to callbacks.", |status| {
+        status.in_flight.load(Relaxed) as f64
+    }),
+    ("warren_hub_messages_waiting", "Messages received for callbacks and not started.", |status| {
+        status.waiting.load(Relaxed) as f64
+    }),
+    ("warren_hub_messages_parked", "Messages for callbacks in the local parking lot.", |status| {
+        status.parked.load(Relaxed) as f64
+    }),
+];
+
+/// All numbers of all triggers, and of the hub while it runs.
+pub(super) fn text(statuses: &Statuses, hub: Option<&Open>) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
     write_all(&mut out, statuses).ok();
+    if let Some(hub) = hub {
+        write_hub(&mut out, hub).ok();
+    }
     out
+}
+
+/// Of the hub sums alone: who subscribes is no label.
+fn write_hub(out: &mut String, open: &Open) -> std::fmt::Result {
+    let all = open.hub.all();
+    let active = all.iter().filter(|subscription| subscription.is_active()).count();
+    let name = "warren_hub_subscriptions";
+    writeln!(out, "# HELP {name} Subscriptions.\n# TYPE {name} gauge")?;
+    writeln!(out, "{name}{{state=\"active\"}} {active}")?;
+    writeln!(out, "{name}{{state=\"inactive\"}} {}", all.len() - active)?;
+    let soon = open.hub.ports().clock.now_ms().saturating_add(SOON_MS);
+    let ending = open.hub.expiring_before(soon);
+    let ending = ending.iter().filter(|subscription| subscription.is_active()).count();
+    let name = "warren_hub_subscriptions_expiring";
+    writeln!(
+        out,
+        "# HELP {name} Active subscriptions whose lease ends within 7 days.\n# TYPE {name} gauge\n{name} {ending}"
+    )?;
+    let name = "warren_hub_chores";
+    let help = "Verifications, denials, fetches and tidying up that are not over.";
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {}", open.hub.chores())?;
+    let statuses = open.delivering.statuses();
+    let name = "warren_hub_consumers";
+    writeln!(out, "# HELP {name} Consumers of subscriptions, by their state.\n# TYPE {name} gauge")?;
+    for state in STATES {
+        let count = statuses.iter().filter(|(_, status)| status.state().as_str() == state).count();
+        writeln!(out, "{name}{{state=\"{state}\"}} {count}")?;
+    }
+    for (name, help, read) in HUB_NUMBERS {
+        let sum: f64 = statuses.iter().map(|(_, status)| read(status)).sum();
+        writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {sum}")?;
+    }
+    Ok(())
 }
 
 fn write_all(out: &mut String, statuses: &Statuses) -> std::fmt::Result {

@@ -1,8 +1,10 @@
-//! What should run, and does: a consumer for each trigger, kept running until the end; and what can be seen of them.
+//! What should run, and does: a consumer for each trigger and the hub, kept running until the end; and what can be seen of them.
 //!
 //! A trigger that cannot be built (a certificate that is missing, a state that another process uses) is a state that is shown
 //! and tried again; it never keeps another from running.
 
+pub mod hub;
+pub mod listen;
 mod metrics;
 mod pages;
 
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use warren_engine::codes;
 use warren_engine::consume::record::MessageStatus;
@@ -22,6 +25,7 @@ use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::Leases;
 use warren_store::state::State;
 
+use self::hub::{HubKeeper, HubSlot};
 use crate::assemble::{self, Consuming};
 use crate::config::Project;
 
@@ -37,6 +41,8 @@ pub struct Server {
     consuming: Arc<Consuming>,
     state: Arc<dyn State>,
     statuses: Statuses,
+    hub: Option<HubSlot>,
+    tls: Option<Arc<ServerConfig>>,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -49,6 +55,11 @@ impl Server {
     pub async fn open(project: Project, listen: SocketAddr) -> Result<Server, Failure> {
         let consuming = Arc::new(Consuming::open(&project)?);
         let state = assemble::state(&project)?;
+        let tls = match &project.listen_tls {
+            Some(tls) => Some(warren_connectors::kit::tls::server_config(&tls.cert, &tls.key)?),
+            None => None,
+        };
+        let hub = project.hub.is_some().then(HubSlot::default);
         let cannot = |error: std::io::Error| {
             Failure::new(FailureKind::Refused, codes::INVALID_VALUE, format!("listen on {listen}"))
                 .detail(error.to_string())
@@ -58,12 +69,22 @@ impl Server {
         let address = listener.local_addr().map_err(cannot)?;
         let statuses = project.triggers.keys().map(|name| (name.clone(), Arc::default())).collect();
         let (project, statuses) = (Arc::new(project), Arc::new(statuses));
-        Ok(Server { project, consuming, state, statuses, listener, address })
+        Ok(Server { project, consuming, state, statuses, hub, tls, listener, address })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it serves HTTPS.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether there is a hub.
+    pub fn has_hub(&self) -> bool {
+        self.hub.is_some()
     }
 
     /// How many triggers there are.
@@ -73,7 +94,7 @@ impl Server {
 
     /// Runs until it is told to stop; yields how many messages were handed back because they did not end in time.
     pub async fn run(self, stop: CancellationToken) -> u64 {
-        let Server { project, consuming, state, statuses, listener, .. } = self;
+        let Server { project, consuming, state, statuses, hub, tls, listener, .. } = self;
         let mut running = JoinSet::new();
         for (name, status) in statuses.iter() {
             let keeper = Keeper {
@@ -85,15 +106,28 @@ impl Server {
             };
             running.spawn(keeper.run(stop.clone()));
         }
+        if let Some(slot) = &hub {
+            let keeper = HubKeeper {
+                project: project.clone(),
+                consuming: consuming.clone(),
+                leases: state.clone(),
+                slot: slot.clone(),
+            };
+            running.spawn(keeper.run(stop.clone()));
+        }
         let ended = CancellationToken::new();
         let mut pages = JoinSet::new();
-        pages.spawn(pages::serve(listener, statuses.clone(), ended.clone()));
+        let router = pages::router(statuses.clone(), hub.clone());
+        pages.spawn(listen::serve(listener, tls, router, ended.clone()));
         stop.cancelled().await;
         while running.join_next().await.is_some() {}
         consuming.close().await;
         // To the very end, so that whoever waits for the end can see how far it is.
         ended.cancel();
         while pages.join_next().await.is_some() {}
+        if let Some(slot) = hub {
+            slot.close().await;
+        }
         statuses.values().map(|status| status.ended(MessageStatus::HandedBack)).sum()
     }
 }

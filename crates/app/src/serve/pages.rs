@@ -6,32 +6,55 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Map, json};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use warren_engine::consume::status::{State as TriggerState, Status};
 
+use super::hub::HubSlot;
 use super::{Statuses, metrics};
 
-/// Serves until it is told that all has ended.
-pub(super) async fn serve(listener: TcpListener, statuses: Statuses, ended: CancellationToken) {
-    let router = Router::new()
+/// What the pages show.
+#[derive(Clone)]
+struct Shown {
+    statuses: Statuses,
+    hub: Option<HubSlot>,
+}
+
+/// The pages, and what the hub answers.
+pub(super) fn router(statuses: Statuses, hub: Option<HubSlot>) -> Router {
+    let routes = hub.as_ref().map(HubSlot::router);
+    let pages = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(numbers))
-        .with_state(statuses);
-    let serving =
-        axum::serve(listener, router).with_graceful_shutdown(async move { ended.cancelled().await });
-    if let Err(error) = serving.await {
-        tracing::warn!(%error, "the pages are served no more");
+        .with_state(Shown { statuses, hub });
+    match routes {
+        Some(routes) => pages.merge(routes),
+        None => pages,
     }
 }
 
-/// 200 where every trigger consumes; 503 with the state of each where one does not.
-async fn ready(State(statuses): State<Statuses>) -> Response {
+/// 200 where every trigger consumes and the hub answers; 503 with the state of each where one does not.
+async fn ready(State(Shown { statuses, hub }): State<Shown>) -> Response {
     let triggers: Map<_, _> = statuses.iter().map(|(name, status)| (name.clone(), shown(status))).collect();
     let all = statuses.values().all(|status| is_ready(&status.state()));
+    let all = all && hub.as_ref().is_none_or(|hub| hub.open().is_some());
     let code = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, axum::Json(json!({ "ready": all, "triggers": triggers }))).into_response()
+    let mut answer = json!({ "ready": all, "triggers": triggers });
+    if let Some(hub) = &hub {
+        answer["hub"] = shown_hub(hub);
+    }
+    (code, axum::Json(answer)).into_response()
+}
+
+fn shown_hub(slot: &HubSlot) -> serde_json::Value {
+    let Some(open) = slot.open() else {
+        let waits_for = slot.waits_for();
+        return json!({ "state": "waiting", "waits_for": waits_for.as_ref().map(crate::cli::failure_json) });
+    };
+    let all = open.hub.all();
+    let active = all.iter().filter(|subscription| subscription.is_active()).count();
+    let statuses = open.delivering.statuses();
+    let consuming = statuses.iter().filter(|(_, status)| is_ready(&status.state())).count();
+    json!({ "state": "running", "subscriptions": all.len(), "active": active, "consuming": consuming })
 }
 
 fn is_ready(state: &TriggerState) -> bool {
@@ -58,7 +81,7 @@ fn shown(status: &Status) -> serde_json::Value {
     })
 }
 
-async fn numbers(State(statuses): State<Statuses>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::text(&statuses))
-        .into_response()
+async fn numbers(State(Shown { statuses, hub }): State<Shown>) -> Response {
+    let text = metrics::text(&statuses, hub.and_then(|hub| hub.open()).as_ref());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

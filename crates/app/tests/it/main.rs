@@ -6,6 +6,8 @@ mod broker;
 mod chaos;
 mod clear;
 mod config;
+mod hub;
+mod hub_faults;
 mod kill;
 mod pika;
 mod pipeline;

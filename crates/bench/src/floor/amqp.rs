@@ -1,6 +1,7 @@
 //! A bare confirmed publisher: frames made beforehand, one socket, a window, and acks counted. Persistent and mandatory as
 //! Warren's are.
 
+use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -65,29 +66,50 @@ pub fn publish(load: &Load<'_>) -> Result<Duration, Fault> {
     if all { Ok(took) } else { Err("the bare publisher was not confirmed".into()) }
 }
 
+#[derive(Default)]
 struct Confirmed {
-    tags: Vec<u64>,
-    single: u64,
-    multiple: bool,
+    channels: Vec<Channel>,
     returned: u64,
     closed: bool,
 }
 
-impl Confirmed {
-    fn new(channels: u16) -> Confirmed {
-        Confirmed {
-            tags: vec![0; usize::from(channels) + 1],
-            single: 0,
-            multiple: false,
-            returned: 0,
-            closed: false,
+/// What was confirmed on one channel.
+#[derive(Default)]
+struct Channel {
+    /// All up to this tag are.
+    up_to: u64,
+    /// These above it are.
+    beyond: BTreeSet<u64>,
+}
+
+impl Channel {
+    fn confirm(&mut self, tag: u64, multiple: bool) {
+        if multiple {
+            self.up_to = self.up_to.max(tag);
+            self.beyond = self.beyond.split_off(&(self.up_to + 1));
+        } else if tag > self.up_to {
+            self.beyond.insert(tag);
+        }
+        while self.beyond.remove(&(self.up_to + 1)) {
+            self.up_to += 1;
         }
     }
 
-    /// RabbitMQ confirms in order on a classic queue; the highest tag of each channel is how many it confirmed. Single acks
-    /// out of order would be counted too early by at most the window, which only makes the floor faster.
     fn total(&self) -> u64 {
-        self.tags.iter().sum()
+        self.up_to + self.beyond.len() as u64
+    }
+}
+
+impl Confirmed {
+    fn new(channels: u16) -> Confirmed {
+        let channels = (0..=channels).map(|_| Channel::default()).collect();
+        Confirmed { channels, ..Confirmed::default() }
+    }
+
+    /// How many were confirmed, each of them. Acks come out of order, so the highest tag alone would say more than there are, and
+    /// widen the window.
+    fn total(&self) -> u64 {
+        self.channels.iter().map(Channel::total).sum()
     }
 }
 
@@ -100,10 +122,8 @@ fn count(stream: TcpStream, confirmed: &(Mutex<Confirmed>, Condvar)) {
             let mut tag = [0; 8];
             tag.copy_from_slice(&payload[4..12]);
             let tag = u64::from_be_bytes(tag);
-            state.multiple |= payload[12] == 1;
-            state.single += 1;
-            if let Some(highest) = state.tags.get_mut(usize::from(channel)) {
-                *highest = tag.max(*highest);
+            if let Some(channel) = state.channels.get_mut(usize::from(channel)) {
+                channel.confirm(tag, payload[12] == 1);
             }
             changed.notify_one();
         } else if kind == 1 && payload.len() >= 4 && payload[..4] == [0, 60, 0, 50] {

@@ -14,7 +14,7 @@
 //! | properties as bytes | `properties` |
 //! | processes that died | `holder` |
 //! | reading beside the writer | `look` |
-//! | the ports | `broker`, `consumer`; what they share: `shared`; beside them: `manage` |
+//! | the ports | `broker`, `consumer`; what they share: `shared`; beside them: `manage`, and `estate` for a hub |
 //!
 //! `README.md` in this folder says what is promised and where RabbitMQ differs.
 
@@ -23,6 +23,7 @@ mod config;
 mod consumer;
 mod declare;
 mod deposit;
+mod estate;
 mod fault;
 mod holder;
 mod ledger;
@@ -48,6 +49,7 @@ use warren_engine::ports::Broker;
 pub use broker::Embedded;
 pub use config::{Argument, BindingConfig, Config, ExchangeConfig, ExchangeKind, Overflow, QueueConfig};
 pub use declare::Binding;
+pub use estate::estate;
 pub use look::{ExchangeState, PeekedMessage, QueueState};
 pub use topology::QueueSettings;
 

@@ -172,7 +172,7 @@ pub(super) fn kind_text(kind: ExchangeKind) -> &'static str {
     }
 }
 
-fn kind(text: &str) -> Option<ExchangeKind> {
+pub(super) fn kind(text: &str) -> Option<ExchangeKind> {
     match text {
         "direct" => Some(ExchangeKind::Direct),
         "fanout" => Some(ExchangeKind::Fanout),

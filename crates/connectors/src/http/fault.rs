@@ -2,12 +2,13 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use hyper_util::client::legacy;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
-use super::resolve::NotAllowed;
+use super::connect::NotAllowed;
 
 /// A URL that cannot be called.
 pub(super) fn url(what: &str, why: &str) -> Failure {
@@ -22,7 +23,8 @@ pub(super) fn address(what: &str, address: &str) -> Failure {
         .detail(format!(
             "the URL comes from message data and leads to {address}, which is not a public address"
         ))
-        .remedy("write the host into the configuration, or name it or its network under `allow`")
+        .remedy("write the host into the configuration, or name it, its network or the URL's beginning under `allow`, for callbacks of a hub under \
+                 `hub.allow_callbacks`")
 }
 
 /// A call without an answer.
@@ -30,7 +32,7 @@ pub(super) fn client(error: legacy::Error, what: &str) -> Failure {
     let causes = chain(&error);
     let causes = || causes.iter().copied();
     if let Some(refused) = causes().find_map(not_allowed) {
-        return address(what, &refused.0.ip().to_string());
+        return address(what, &refused.0.to_string());
     }
     let tls = causes().find_map(tls);
     let innermost = causes().last().map(ToString::to_string).unwrap_or_default();
@@ -52,6 +54,13 @@ pub(super) fn client(error: legacy::Error, what: &str) -> Failure {
             .remedy("it is tried again; the server may have done what it was asked"),
     };
     failure.because(error)
+}
+
+/// A call that took too long.
+pub(super) fn late(what: &str, after: Duration) -> Failure {
+    Failure::new(FailureKind::Timeout, codes::HTTP_FAILED, what)
+        .detail(format!("no answer came within {after:?}"))
+        .remedy("it is tried again; the server may have done what it was asked")
 }
 
 /// An answer that broke off.

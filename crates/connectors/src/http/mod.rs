@@ -1,11 +1,23 @@
-//! Calls to HTTP servers, for `http` steps.
+//! Calls to HTTP servers, for `http` steps and the callbacks of a hub.
 //!
 //! HTTP/1.1 over hyper, TLS by rustls with ring. Connections are kept and used again; one that was closed meanwhile, before a byte of the
-//! request was written, is replaced without a word. Redirects are not followed. A guarded request resolves its host, is refused
-//! unless every address it would connect to is allowed, and connects to these addresses and no others.
+//! request was written, is replaced without a word, and one that ends before a byte of the answer came if the request asks for it.
+//! Redirects are not followed. A guarded request resolves its host, is refused unless every address it would connect to is
+//! allowed, and connects to these addresses and no others.
+//!
+//! | idea | module |
+//! |---|---|
+//! | settings | [`config`] |
+//! | from a URL to a connection | `connect`, `proxy` |
+//! | what happened on a connection | `line` |
+//! | what went wrong | `fault` |
 
+pub mod config;
+
+mod connect;
 mod fault;
-mod resolve;
+mod line;
+mod proxy;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,54 +28,118 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::http::Extensions;
 use hyper::{Method, Request, Response, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::ClientConfig;
+use rustls::ClientConfig as TlsConfig;
+use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::pipeline::outside::{AddressGuard, HttpAnswer, HttpRequest};
 use warren_engine::ports::HttpCaller;
 
+use self::config::{ClientConfig, ClientFor};
+use self::connect::Connector;
+use self::line::Past;
+use self::proxy::Proxies;
 use crate::kit::guard::Allowed;
 use crate::kit::tls::{TlsSettings, client_config};
-use resolve::Resolver;
 
 /// A server that does not take a connection in this time is not there; the step's own timeout bounds the whole.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for callbacks.
+const CALLBACK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than servers and middleboxes keep an idle connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections to one host.
 const IDLE_MAX: usize = 64;
 /// Guards of different steps; more are not kept apart from being made anew.
 const GUARDS_MAX: usize = 64;
+/// A request without a limit of its own ends some day all the same.
+const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-type Connector = HttpsConnector<HttpConnector<Resolver>>;
-type Calls = Client<Connector, Full<Bytes>>;
-
-/// Makes a caller. Nothing is connected yet.
+/// Makes a caller for steps. Nothing is connected yet.
 ///
 /// # Errors
 /// A certificate cannot be read.
 pub fn caller(tls: &TlsSettings) -> Result<Arc<dyn HttpCaller>, Failure> {
-    let tls = client_config(tls)?;
-    let open = client(&tls, None);
-    Ok(Arc::new(Caller { tls, open, guarded: Mutex::default() }))
+    let config = ClientConfig { tls: Some(tls.clone()), ..ClientConfig::default() };
+    Ok(Arc::new(Caller::new(&config, CONNECT_TIMEOUT)?))
 }
 
-/// A client whose connections are those that a guard allows.
-type Guarded = (Arc<Allowed>, Calls);
+/// Makes a caller for callbacks, with other settings for some of them. Nothing is connected yet.
+///
+/// # Errors
+/// A certificate cannot be read; a proxy or a URL is wrong.
+pub fn callbacks(otherwise: &ClientConfig, special: &[ClientFor]) -> Result<Arc<dyn HttpCaller>, Failure> {
+    let caller = |config: &ClientConfig| Caller::new(config, CALLBACK_CONNECT_TIMEOUT);
+    let mut choices = Vec::new();
+    for entry in special {
+        for url in &entry.urls {
+            let read =
+                Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            if read.is_none() {
+                return Err(Failure::new(
+                    FailureKind::Invalid,
+                    codes::INVALID_VALUE,
+                    format!("read the URL `{url}`"),
+                )
+                .detail("it is not the beginning of a callback's URL")
+                .remedy("write it as https://host/path"));
+            }
+        }
+        choices.push((Allowed::new(&entry.urls), caller(&entry.client)?));
+    }
+    Ok(Arc::new(Callbacks { choices, otherwise: caller(otherwise)? }))
+}
+
+/// Callers by the URLs they are for.
+struct Callbacks {
+    choices: Vec<(Allowed, Caller)>,
+    otherwise: Caller,
+}
+
+#[async_trait]
+impl HttpCaller for Callbacks {
+    async fn call(&self, request: &HttpRequest) -> Result<HttpAnswer, Failure> {
+        let url = Url::parse(&request.url).ok();
+        let fits = |urls: &Allowed| url.as_ref().is_some_and(|url| urls.url(url));
+        let chosen = self.choices.iter().find(|(urls, _)| fits(urls)).map(|(_, caller)| caller);
+        chosen.unwrap_or(&self.otherwise).call(request).await
+    }
+}
+
+type Calls = Client<Connector, Full<Bytes>>;
+
+/// Clients of one kind.
+#[derive(Clone)]
+struct Clients {
+    /// What its guard allows; anything where there is none.
+    allowed: Option<Arc<Allowed>>,
+    /// Uses connections again.
+    calls: Calls,
+    /// Does not.
+    fresh: Calls,
+}
+
+/// What tells one kind of clients from another: a connection is used again only under the same guard.
+#[derive(PartialEq, Eq, Hash)]
+struct Kind {
+    allow: Option<Vec<String>>,
+    connect_timeout: Duration,
+}
 
 struct Caller {
-    tls: Arc<ClientConfig>,
-    /// For URLs whose host the configuration chose.
-    open: Calls,
-    /// For the others, by what they allow: a connection is used again only under the same guard.
-    guarded: Mutex<HashMap<Vec<String>, Guarded>>,
+    tls: Arc<TlsConfig>,
+    server_name: Option<String>,
+    proxies: Arc<Proxies>,
+    connect_timeout: Duration,
+    idle_max: usize,
+    idle_timeout: Duration,
+    clients: Mutex<HashMap<Kind, Clients>>,
 }
 
 #[async_trait]
@@ -75,56 +151,124 @@ impl HttpCaller for Caller {
         {
             return Err(fault::url(&what, "it must be http or https, and hold no user"));
         }
-        let client = match &request.guard {
-            None => self.open.clone(),
-            Some(guard) => self.guarded(guard, &url, &what)?,
-        };
-        let response =
-            client.request(made(request, &url, &what)?).await.map_err(|error| fault::client(error, &what))?;
-        answer(response, request.answer_bytes_max, &what).await
+        let clients = self.clients(request, &url, &what)?;
+        let timeout = request.options.timeout.unwrap_or(TIMEOUT);
+        let deadline = Instant::now() + timeout;
+        match timeout_at(deadline, self.send(&clients, request, &url, &what)).await {
+            Ok(response) => answer(response?, request, deadline, &what).await,
+            Err(_) => Err(fault::late(&what, timeout)),
+        }
     }
 }
 
 impl Caller {
-    /// The client for a guard, if the URL's host may be called as far as its name tells.
-    fn guarded(&self, guard: &AddressGuard, url: &Url, what: &str) -> Result<Calls, Failure> {
-        let (allowed, client) = {
-            let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-            if guarded.len() >= GUARDS_MAX {
-                guarded.clear();
-            }
-            let made = || {
-                let allowed = Arc::new(Allowed::new(&guard.allow));
-                (allowed.clone(), client(&self.tls, Some(allowed)))
-            };
-            guarded.entry(guard.allow.clone()).or_insert_with(made).clone()
-        };
+    fn new(config: &ClientConfig, connect_timeout: Duration) -> Result<Caller, Failure> {
+        let tls = config.tls.clone().unwrap_or_default();
+        Ok(Caller {
+            tls: client_config(&tls)?,
+            server_name: tls.server_name,
+            proxies: Arc::new(Proxies::new(config)?),
+            connect_timeout: config.connect_timeout.map_or(connect_timeout, |span| span.0),
+            idle_max: config.max_sessions.unwrap_or(IDLE_MAX),
+            idle_timeout: config.keep_alive_timeout.map_or(IDLE_TIMEOUT, |span| span.0),
+            clients: Mutex::default(),
+        })
+    }
+
+    /// The clients for a request, if the URL's host may be called as far as its name tells.
+    fn clients(&self, request: &HttpRequest, url: &Url, what: &str) -> Result<Clients, Failure> {
+        let allow = request.guard.as_ref().map(|AddressGuard { allow }| allow);
+        let clients = self.clients_of(allow, request.options.connect_timeout);
+        let Some(allowed) = &clients.allowed else { return Ok(clients) };
+        if allowed.url(url) {
+            // All of it is allowed, wherever its name leads.
+            return Ok(self.clients_of(None, request.options.connect_timeout));
+        }
         // A name is looked up, and its addresses checked, when it is connected to; an address is not looked up.
         let address = match url.host() {
-            Some(Host::Domain(_)) => return Ok(client),
+            Some(Host::Domain(_)) => return Ok(clients),
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
             None => return Err(fault::url(what, "it has no host")),
         };
-        if allowed.address(address) { Ok(client) } else { Err(fault::address(what, &address.to_string())) }
+        if allowed.address(address) { Ok(clients) } else { Err(fault::address(what, &address.to_string())) }
+    }
+
+    fn clients_of(&self, allow: Option<&Vec<String>>, connect_timeout: Option<Duration>) -> Clients {
+        let kind =
+            Kind { allow: allow.cloned(), connect_timeout: connect_timeout.unwrap_or(self.connect_timeout) };
+        let mut known = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(clients) = known.get(&kind) {
+            return clients.clone();
+        }
+        if known.len() >= GUARDS_MAX {
+            known.clear();
+        }
+        let allowed = allow.map(|allow| Arc::new(Allowed::new(allow)));
+        let connector = Connector {
+            tls: self.tls.clone(),
+            server_name: self.server_name.clone(),
+            proxies: self.proxies.clone(),
+            allowed: allowed.clone(),
+            timeout: kind.connect_timeout,
+        };
+        let client = |idle_max: usize| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(self.idle_timeout)
+                .pool_max_idle_per_host(idle_max)
+                .build(connector.clone())
+        };
+        let clients = Clients { allowed, calls: client(self.idle_max), fresh: client(0) };
+        known.insert(kind, clients.clone());
+        clients
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    async fn send(
+        &self,
+        clients: &Clients,
+        request: &HttpRequest,
+        url: &Url,
+        what: &str,
+    ) -> Result<Response<Incoming>, Failure> {
+        let made = || self.made(request, url, what);
+        let sent = match clients.calls.request(made()?).await {
+            Err(error) if request.options.again_if_stale && is_stale(&error) => {
+                clients.fresh.request(made()?).await
+            }
+            sent => sent,
+        };
+        let response = sent.map_err(|error| fault::client(error, what))?;
+        if let Some(past) = Past::of(response.extensions()) {
+            past.answered();
+        }
+        Ok(response)
+    }
+
+    fn made(&self, request: &HttpRequest, url: &Url, what: &str) -> Result<Request<Full<Bytes>>, Failure> {
+        let mut made = made(request, url, what)?;
+        // A tunnel was opened with it; without one, the proxy reads the request itself.
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        if url.scheme() == "http"
+            && let Some(proxy) = self.proxies.of(false, host)
+            && let Some(authorization) = &proxy.authorization
+            && let Ok(mut value) = HeaderValue::from_str(authorization.reveal())
+        {
+            value.set_sensitive(true);
+            made.headers_mut().insert(PROXY_AUTHORIZATION, value);
+        }
+        Ok(made)
     }
 }
 
-fn client(tls: &Arc<ClientConfig>, allowed: Option<Arc<Allowed>>) -> Calls {
-    let mut http = HttpConnector::new_with_resolver(Resolver { allowed });
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let https = HttpsConnectorBuilder::new()
-        .with_tls_config(tls.as_ref().clone())
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(http);
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(IDLE_MAX)
-        .build(https)
+/// Whether a request met a connection that the server had closed.
+fn is_stale(error: &legacy::Error) -> bool {
+    let mut extensions = Extensions::new();
+    if let Some(connected) = error.connect_info() {
+        connected.get_extras(&mut extensions);
+    }
+    Past::of(&extensions).is_some_and(Past::is_stale)
 }
 
 fn made(request: &HttpRequest, url: &Url, what: &str) -> Result<Request<Full<Bytes>>, Failure> {
@@ -157,15 +301,29 @@ fn made(request: &HttpRequest, url: &Url, what: &str) -> Result<Request<Full<Byt
     Ok(made)
 }
 
-/// Reads an answer whole. Of one that is an error as much as may be read is enough.
-async fn answer(response: Response<Incoming>, bytes_max: usize, what: &str) -> Result<HttpAnswer, Failure> {
+/// Reads an answer whole, or as much of it as the request wants. Of one that is an error as much as may be read is enough.
+async fn answer(
+    response: Response<Incoming>,
+    request: &HttpRequest,
+    deadline: Instant,
+    what: &str,
+) -> Result<HttpAnswer, Failure> {
+    let bytes_max = request.answer_bytes_max;
+    let cut = request.options.cut_answer;
     let (head, mut stream) = response.into_parts();
     let mut body = BytesMut::new();
-    while let Some(frame) = stream.frame().await {
-        let frame = frame.map_err(|error| fault::broken(error, what))?;
+    loop {
+        let frame = match timeout_at(deadline, stream.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
+            // The status is what counts; of the body, what came.
+            Ok(Some(Err(_))) | Err(_) if cut => break,
+            Ok(Some(Err(error))) => return Err(fault::broken(error, what)),
+            Err(_) => return Err(fault::late(what, request.options.timeout.unwrap_or(TIMEOUT))),
+        };
         let Ok(data) = frame.into_data() else { continue };
         if body.len() + data.len() > bytes_max {
-            if head.status.is_success() {
+            if head.status.is_success() && !cut {
                 return Err(Failure::new(FailureKind::Invalid, codes::ANSWER_TOO_LARGE, what)
                     .detail(format!("the answer has more than {bytes_max} bytes"))
                     .remedy("raise `max_answer`, or ask for less"));

@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use url::Url;
+
 /// A network, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
@@ -17,6 +19,7 @@ struct Network {
 pub struct Allowed {
     networks: Vec<Network>,
     hosts: Vec<String>,
+    urls: Vec<Url>,
 }
 
 const REFUSED_V4: [(Ipv4Addr, u8); 15] = [
@@ -46,16 +49,44 @@ const REFUSED_V6: [(Ipv6Addr, u8); 4] = [
 ];
 
 impl Allowed {
-    /// Reads a list of hosts, addresses and networks in CIDR form. What is neither an address nor a network is a host.
+    /// Reads a list of hosts, addresses, networks in CIDR form, and beginnings of URLs. What is none of the others is a host.
     pub fn new(list: &[String]) -> Allowed {
         let mut allowed = Allowed::default();
         for entry in list {
             match Network::parse(entry) {
                 Some(network) => allowed.networks.push(network),
+                // One that cannot be read allows nothing.
+                None if entry.contains("://") => allowed.urls.extend(Url::parse(entry)),
                 None => allowed.hosts.push(entry.trim_end_matches('.').to_ascii_lowercase()),
             }
         }
         allowed
+    }
+
+    /// What is wrong with an entry, as the end of a sentence about it.
+    pub fn fault(entry: &str) -> Option<&'static str> {
+        if Network::parse(entry).is_some() {
+            return None;
+        }
+        if entry.contains("://") {
+            let url = Url::parse(entry).ok();
+            let good = url.is_some_and(|url| {
+                matches!(url.scheme(), "http" | "https")
+                    && url.has_host()
+                    && url.query().is_none()
+                    && url.username().is_empty()
+            });
+            return (!good).then_some("is not the beginning of an http or https URL");
+        }
+        if entry.contains('/') {
+            return Some("is no network");
+        }
+        // As a URL's host is read: what stands for an address is one.
+        match url::Host::parse(entry) {
+            Ok(url::Host::Domain(_)) => None,
+            Ok(_) => Some("is an address in a form that is not compared; write it as usual"),
+            Err(_) => Some("is no host"),
+        }
     }
 
     /// Whether a host is allowed by name, wherever it leads.
@@ -64,9 +95,25 @@ impl Allowed {
         self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
     }
 
+    /// Whether an address is one of those that are named.
+    pub fn names(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.holds(address))
+    }
+
+    /// Whether all that a URL leads to is allowed: it begins with one of the URLs that are named, at the end of a part of its path.
+    pub fn url(&self, url: &Url) -> bool {
+        self.urls.iter().any(|allowed| {
+            let same = (url.scheme(), url.host(), url.port_or_known_default())
+                == (allowed.scheme(), allowed.host(), allowed.port_or_known_default());
+            let rest = url.path().strip_prefix(allowed.path());
+            same && rest
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || allowed.path().ends_with('/'))
+        })
+    }
+
     /// Whether an address may be connected to.
     pub fn address(&self, address: IpAddr) -> bool {
-        is_public(address) || self.networks.iter().any(|network| network.holds(address))
+        is_public(address) || self.names(address)
     }
 }
 
@@ -179,5 +226,51 @@ mod tests {
         }
         assert!(allowed.host("stock.internal.") && !allowed.host("x.stock.internal"));
         assert!(Allowed::new(&["0.0.0.0/0".into()]).address("127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn entries_that_allow_nothing_are_told() {
+        for good in [
+            "10.0.0.0/8",
+            "::1",
+            "[::1]",
+            "127.0.0.1",
+            "host",
+            "a.b.example",
+            "http://10.0.0.1:80/x",
+            "https://h",
+        ] {
+            assert_eq!(Allowed::fault(good), None, "{good}");
+        }
+        for bad in
+            ["", "10.0.0.0/33", "host/8", "ftp://host", "http://", "http://h?x=1", "a b", "127.1", "host:80"]
+        {
+            assert!(Allowed::fault(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_allowed_by_how_it_begins() {
+        let allowed = Allowed::new(&[
+            "http://10.0.0.5:8080/hooks".into(),
+            "https://Stock.internal/".into(),
+            "http://[::1".into(),
+        ]);
+        for (url, wanted) in [
+            ("http://10.0.0.5:8080/hooks", true),
+            ("http://10.0.0.5:8080/hooks?x=1", true),
+            ("http://10.0.0.5:8080/hooks/a", true),
+            ("http://10.0.0.5:8080/hooks/../admin", false),
+            ("http://10.0.0.5:8080/hooks/%2e%2e/admin", false),
+            ("http://10.0.0.5:8080/hooksevil", false),
+            ("http://10.0.0.5/hooks", false),
+            ("https://10.0.0.5:8080/hooks", false),
+            ("https://stock.internal:443/any", true),
+            ("https://stock.internal.evil/any", false),
+            ("https://stock.internal@evil/any", false),
+        ] {
+            assert_eq!(allowed.url(&Url::parse(url).unwrap()), wanted, "{url}");
+        }
+        assert!(!allowed.address("10.0.0.5".parse().unwrap()) && !allowed.host("stock.internal"));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use warren_engine::codes;
@@ -72,6 +72,25 @@ pub fn client_config(settings: &TlsSettings) -> Result<Arc<ClientConfig>, Failur
         (Some(_), None) => return Err(lonely("tls.cert", "tls.key")),
         (None, Some(_)) => return Err(lonely("tls.key", "tls.cert")),
     };
+    Ok(Arc::new(config))
+}
+
+/// Makes a server's configuration: rustls with ring, TLS 1.2 and 1.3, HTTP/1.1. `cert` and `key` are paths of PEM files, or PEM texts.
+///
+/// # Errors
+/// A file cannot be read, holds no certificate or key, or the two do not belong together.
+pub fn server_config(cert: &str, key: &Secret) -> Result<Arc<ServerConfig>, Failure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::internal("set up TLS 1.2 and 1.3 with ring").because(error))?
+        .with_no_client_auth()
+        .with_single_cert(certificates("tls.cert", cert)?, private_key(key)?)
+        .map_err(|error| {
+            fault("use `tls.cert` with `tls.key`", "Give the private key that belongs to the certificate.")
+                .because(error)
+        })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 

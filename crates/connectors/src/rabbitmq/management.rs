@@ -72,6 +72,23 @@ impl Permission {
     }
 }
 
+/// What a user may do with the keys of a topic exchange in a vhost, each as a pattern.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct TopicPermission {
+    pub(super) vhost: String,
+    pub(super) exchange: String,
+    pub(super) write: String,
+    pub(super) read: String,
+}
+
+/// A user's tags: a list, or before RabbitMQ 3.9 a text with commas.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Tags {
+    List(Vec<String>),
+    Text(String),
+}
+
 /// How a queue is, by its arguments and the policies that hold for it.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct QueueNature {
@@ -156,6 +173,60 @@ impl<'a> Api<'a> {
         let path = format!("/api/users/{}/permissions", segment(username));
         let all: Vec<Permission> = self.get(&path, &what).await?;
         Ok(all.into_iter().find(|permission| permission.vhost == self.vhost && permission.user == username))
+    }
+
+    /// The tags of a user; `None`: the broker's own database has no such user.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn tags(&self, username: &str) -> Result<Option<Vec<String>>, Failure> {
+        #[derive(Deserialize)]
+        struct User {
+            tags: Tags,
+        }
+        let what = format!("look up user `{username}`");
+        let user = self.get::<User>(&format!("/api/users/{}", segment(username)), &what).await;
+        Ok(found(user)?.map(|user| match user.tags {
+            Tags::List(tags) => tags,
+            Tags::Text(text) => {
+                text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+            }
+        }))
+    }
+
+    /// What a user may do in all vhosts.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn permissions(&self, username: &str) -> Result<Vec<Permission>, Failure> {
+        let what = format!("look up the rights of user `{username}`");
+        let path = format!("/api/users/{}/permissions", segment(username));
+        Ok(found(self.get(&path, &what).await)?.unwrap_or_default())
+    }
+
+    /// What a user may do with the keys of topic exchanges, in all vhosts. What is not named is not limited.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn topic_permissions(&self, username: &str) -> Result<Vec<TopicPermission>, Failure> {
+        let what = format!("look up the topic permissions of user `{username}`");
+        let path = format!("/api/users/{}/topic-permissions", segment(username));
+        Ok(found(self.get(&path, &what).await)?.unwrap_or_default())
+    }
+
+    /// The type of an exchange; `None`: there is none of that name.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn exchange_type(&self, exchange: &str) -> Result<Option<String>, Failure> {
+        #[derive(Deserialize)]
+        struct Exchange {
+            #[serde(rename = "type")]
+            kind: String,
+        }
+        let what = format!("look at exchange `{exchange}`");
+        let path = format!("/api/exchanges/{}/{}?disable_stats=true", segment(self.vhost), segment(exchange));
+        Ok(found(self.get::<Exchange>(&path, &what).await)?.map(|exchange| exchange.kind))
     }
 
     /// How a queue is.
@@ -254,6 +325,15 @@ impl<'a> Api<'a> {
             .map_err(Unanswered::Body)?
             .to_bytes();
         Ok((status, body))
+    }
+}
+
+/// What is not there is an answer.
+fn found<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
+        Err(failure) => Err(failure),
     }
 }
 

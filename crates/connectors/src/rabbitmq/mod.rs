@@ -13,6 +13,7 @@
 //! | `consumer` | deliveries, coalesced acknowledgements |
 //! | `topology` | declaring, binding, passive checks, getting one message |
 //! | `queues` | the queues of a trigger: made where they may be, and checked |
+//! | `estate`, `users` | all vhosts and the broker's users, for a hub |
 //! | `management`, `check` | the management API; looking before doing |
 
 pub mod config;
@@ -20,12 +21,15 @@ pub mod config;
 mod check;
 mod connection;
 mod consumer;
+mod estate;
 mod failures;
+mod lines;
 mod management;
 mod publisher;
 mod queues;
 mod rights;
 mod topology;
+mod users;
 mod wire;
 
 use std::sync::Arc;
@@ -41,20 +45,25 @@ pub use self::config::Config;
 use self::config::Target;
 use self::connection::Connection;
 use self::connection::slot::Slot;
+pub use self::estate::estate;
+use self::lines::Lines;
 use self::publisher::Publisher;
 pub use self::topology::{QueueState, Taken};
+pub use self::users::{check_hub, users};
 pub use self::wire::method::{Binding, ExchangeSpec, QueueSpec};
 use crate::kit::tls::TlsSettings;
 
 /// A RabbitMQ broker. It has up to two connections: one to publish, one for all else, so that a broker that holds
-/// publishers back still delivers.
+/// publishers back still delivers. Where one has not enough channels for all consumers there are more.
 pub struct Rabbit {
     name: String,
     target: Arc<Target>,
     tls: TlsSettings,
     publisher: Publisher,
-    /// For consumers, questions and declarations.
-    side: Slot,
+    /// For questions and declarations, and the first consumers.
+    side: Arc<Slot>,
+    /// For consumers.
+    lines: Lines,
 }
 
 /// A broker of that name, as the port. Connects when it is first used.
@@ -71,16 +80,21 @@ impl Rabbit {
     /// # Errors
     /// A setting is wrong.
     pub fn new(name: &str, config: &Config) -> Result<Rabbit, Failure> {
-        let target = Arc::new(config.target()?);
-        let tls = config.tls.clone().unwrap_or_default();
+        Ok(Rabbit::to(name, Arc::new(config.target()?), config.tls.clone().unwrap_or_default()))
+    }
+
+    fn to(name: &str, target: Arc<Target>, tls: TlsSettings) -> Rabbit {
         let slot = |purpose: &str| Slot::new(target.clone(), tls.clone(), format!("warren {name} {purpose}"));
-        Ok(Rabbit {
+        let side = Arc::new(slot("consuming"));
+        let lines = Lines::new(target.clone(), tls.clone(), format!("warren {name} consuming"), side.clone());
+        Rabbit {
             name: name.to_owned(),
             publisher: Publisher::new(slot("publishing"), target.clone()),
-            side: slot("consuming"),
+            side,
+            lines,
             target,
             tls: tls.clone(),
-        })
+        }
     }
 
     /// The connection for all but publishing.
@@ -114,10 +128,7 @@ impl Broker for Rabbit {
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, Failure> {
-        let connection = self.side().await?;
-        consumer::consume(connection, queue, prefetch)
-            .await
-            .map(|consumer| Box::new(consumer) as Box<dyn Consumer>)
+        self.lines.consume(queue, prefetch).await
     }
 
     async fn declare_delay_queue(&self, queue: &DelayQueue) -> Result<(), Failure> {
@@ -138,6 +149,6 @@ impl Broker for Rabbit {
 
     async fn close(&self) {
         self.publisher.close().await;
-        self.side.close().await;
+        self.lines.close().await;
     }
 }

@@ -1,5 +1,7 @@
 //! Calls to a receiver on loopback.
 
+mod callbacks;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use warren_connectors::http::caller;
 use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
-use warren_engine::pipeline::outside::{AddressGuard, Hidden, HttpAnswer, HttpRequest};
+use warren_engine::pipeline::outside::{AddressGuard, CallOptions, Hidden, HttpAnswer, HttpRequest};
 use warren_engine::ports::HttpCaller;
 
 /// A receiver: what it was sent, and how many connections it took.
@@ -79,6 +81,9 @@ async fn serve(mut stream: TcpStream, heard: Arc<Mutex<Vec<String>>>, answer: Ar
             Some(bytes) => stream.write_all(&bytes).await.unwrap(),
             None => return,
         }
+        if head.contains("/half") {
+            return; // what was said is all
+        }
     }
 }
 
@@ -99,6 +104,7 @@ fn request(url: &str) -> HttpRequest {
         body: Bytes::from_static(b"{\"a\":1}"),
         guard: None,
         answer_bytes_max: 1 << 20,
+        options: CallOptions::default(),
     }
 }
 

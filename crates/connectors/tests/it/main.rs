@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test sets up is there, or the test fails")]
 
 mod embedded;
+mod estate;
 mod exec;
 mod execute;
 mod http;

@@ -7,6 +7,7 @@ mod fake;
 mod looking;
 mod own_broker;
 mod publishing;
+mod users;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -37,7 +37,7 @@ impl Sign {
     pub fn of(outcome: &Outcome) -> Sign {
         match outcome {
             Outcome::Ok => Sign::Works,
-            Outcome::Drop => Sign::None,
+            Outcome::Drop | Outcome::HandBack => Sign::None,
             Outcome::Reject(_) => Sign::None,
             // A pipeline that says so itself has judged the message, and reached whatever it asked.
             Outcome::Retry(failure) if failure.code == codes::FAILED_ON_PURPOSE => Sign::None,

@@ -14,6 +14,7 @@
 //! | which way a message is tried again | [`retry`] |
 //! | what may run beside what, and by which key | [`lanes`], [`key`] |
 //! | pause when the destination as a whole is down | [`breaker`] |
+//! | what becomes of parked messages at a consumer's end | [`lot`] |
 //! | what is put on record | [`record`] |
 //! | what can be seen of it from outside | [`status`] |
 //!
@@ -23,6 +24,7 @@ pub mod breaker;
 pub mod copies;
 pub mod key;
 pub mod lanes;
+pub mod lot;
 pub mod plan;
 pub mod policy;
 pub mod record;

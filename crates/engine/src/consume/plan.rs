@@ -67,6 +67,8 @@ pub struct Retry {
     pub in_place: Vec<Duration>,
     /// The pauses before tries out of place; after the last the message is given up.
     pub delays: Vec<Duration>,
+    /// Whether the last pause is repeated instead, for ever. Without a pause a message is given up all the same.
+    pub forever: bool,
     /// By which mechanism.
     pub mode: RetryMode,
 }
@@ -77,6 +79,7 @@ impl Default for Retry {
         Retry {
             in_place: vec![Duration::from_millis(250), Duration::from_secs(1)],
             delays: seconds.map(Duration::from_secs).to_vec(),
+            forever: false,
             mode: RetryMode::Auto,
         }
     }

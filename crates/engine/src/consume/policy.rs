@@ -27,6 +27,8 @@ pub enum Decision {
     },
     /// It is given up.
     DeadLetter(Reason),
+    /// It goes back to its queue as it came.
+    HandBack,
 }
 
 /// Why a message is given up.
@@ -76,6 +78,7 @@ pub fn decide(outcome: Outcome, number: u32, retry: &Retry, allow_redelivery: bo
     let failure = match outcome {
         Outcome::Ok => return Decision::Ack,
         Outcome::Drop => return Decision::Drop,
+        Outcome::HandBack => return Decision::HandBack,
         Outcome::Reject(failure) => return give_up(Class::Rejected, failure.to_string(), failure),
         Outcome::Retry(failure) => failure,
     };
@@ -83,7 +86,8 @@ pub fn decide(outcome: Outcome, number: u32, retry: &Retry, allow_redelivery: bo
         let text = format!("error, and it may not run again: {failure}");
         return give_up(Class::Error, text, failure);
     }
-    let Some(step) = retry.delays.get(number.saturating_sub(1) as usize) else {
+    let step = retry.delays.get(number.saturating_sub(1) as usize);
+    let Some(step) = step.or(retry.delays.last().filter(|_| retry.forever)) else {
         let text = format!("failed {number} {}: {failure}", if number == 1 { "time" } else { "times" });
         return give_up(Class::Exhausted, text, failure);
     };
@@ -121,6 +125,7 @@ mod tests {
         match decision {
             Decision::Ack => "ack".into(),
             Decision::Drop => "drop".into(),
+            Decision::HandBack => "hand back".into(),
             Decision::Retry { after, .. } => format!("retry {}", after.as_secs_f64()),
             Decision::DeadLetter(reason) => reason.class.as_str().into(),
         }
@@ -128,8 +133,9 @@ mod tests {
 
     #[test]
     fn each_outcome_has_its_decision() {
-        use Outcome::{Drop, Ok, Reject, Retry as Again};
-        let table: [(Outcome, u32, bool, &str); 14] = [
+        use Outcome::{Drop, HandBack, Ok, Reject, Retry as Again};
+        let table: [(Outcome, u32, bool, &str); 15] = [
+            (HandBack, 99, false, "hand back"),
             (Ok, 1, true, "ack"),
             (Ok, 99, false, "ack"),
             (Drop, 1, true, "drop"),
@@ -157,6 +163,21 @@ mod tests {
         let retry = Retry { delays: Vec::new(), ..Retry::default() };
         let decision = decide(Outcome::Retry(failure(None)), 1, &retry, true, 0.5);
         assert_eq!(shown(&decision), "exhausted");
+    }
+
+    #[test]
+    fn what_is_retried_for_ever_is_never_given_up() {
+        let delays = vec![Duration::from_secs(1), Duration::from_secs(5)];
+        let retry = Retry { delays, forever: true, ..Retry::default() };
+        for (number, expected) in [(1, "retry 1"), (2, "retry 5"), (3, "retry 5"), (u32::MAX, "retry 5")] {
+            assert_eq!(
+                shown(&decide(Outcome::Retry(failure(None)), number, &retry, true, 0.5)),
+                expected,
+                "{number}"
+            );
+        }
+        let none = Retry { delays: Vec::new(), ..retry };
+        assert_eq!(shown(&decide(Outcome::Retry(failure(None)), 1, &none, true, 0.5)), "exhausted");
     }
 
     proptest! {

@@ -51,7 +51,7 @@ pub enum MessageStatus {
     Failed,
     /// It failed while the destination as a whole was down; the attempt does not count.
     Held,
-    /// It went back to the queue: the process was stopping.
+    /// It went back to the queue: the process was stopping, or nobody was there to handle it.
     HandedBack,
     /// Its result came after the connection was lost: the broker gives it out again.
     Late,
@@ -158,7 +158,7 @@ impl MessageError {
     /// What a decision says went wrong.
     pub fn of_decision(decision: &Decision) -> Option<MessageError> {
         match decision {
-            Decision::Ack | Decision::Drop => None,
+            Decision::Ack | Decision::Drop | Decision::HandBack => None,
             Decision::Retry { failure, .. } => Some(MessageError::of(failure)),
             Decision::DeadLetter(reason) => Some(match &reason.failure {
                 Some(failure) => MessageError { message: reason.text.clone(), ..MessageError::of(failure) },

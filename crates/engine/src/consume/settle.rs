@@ -54,6 +54,10 @@ pub(super) async fn settle(shared: &Shared, item: Item, decision: &Decision) -> 
         return Settled::Done; // it was acknowledged on receipt
     }
     let done = match decision {
+        Decision::HandBack => {
+            hand_back(shared, item).await;
+            return Settled::HandedBack;
+        }
         Decision::Ack | Decision::Drop => Ok(Told::Ack),
         Decision::DeadLetter(reason) => dead_letter(shared, &item, reason).await,
         Decision::Retry { after, .. } => retry(shared, &item, *after).await,

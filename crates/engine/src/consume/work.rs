@@ -212,13 +212,14 @@ fn status_of(shared: &Shared, item: &Item, decision: &Decision) -> MessageStatus
         return match decision {
             Decision::Ack => MessageStatus::Ok,
             Decision::Drop => MessageStatus::Dropped,
-            Decision::Retry { .. } | Decision::DeadLetter(_) => MessageStatus::Failed,
+            Decision::Retry { .. } | Decision::DeadLetter(_) | Decision::HandBack => MessageStatus::Failed,
         };
     }
     match decision {
         Decision::Ack => MessageStatus::Ok,
         Decision::Drop => MessageStatus::Dropped,
         Decision::Retry { .. } => MessageStatus::Retried,
+        Decision::HandBack => MessageStatus::HandedBack,
         Decision::DeadLetter(_) => match shared.plan.dead_letter {
             DeadLetter::Queue(_) => MessageStatus::DeadLettered,
             DeadLetter::Broker => MessageStatus::Rejected,
@@ -253,7 +254,7 @@ fn run(
         status,
         class: match decision {
             Decision::DeadLetter(reason) => Some(reason.class.as_str()),
-            Decision::Ack | Decision::Drop | Decision::Retry { .. } => None,
+            Decision::Ack | Decision::Drop | Decision::Retry { .. } | Decision::HandBack => None,
         },
         next_at,
         error: MessageError::of_decision(decision),

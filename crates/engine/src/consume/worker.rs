@@ -415,6 +415,7 @@ impl Worker {
     /// Works without a consumer: on what is parked, and until a probe is due.
     async fn wait_until_it_may_go_on(&mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
+            self.rests();
             self.start_what_may();
             let probe_is_due = self.paused.as_ref().is_none_or(|pause| Instant::now() >= pause.probe_at);
             let queue_waits =
@@ -438,6 +439,7 @@ impl Worker {
     async fn wait(&mut self, pause: Duration, stop: &CancellationToken) {
         let until = Instant::now() + pause;
         loop {
+            self.rests();
             self.start_what_may();
             let wake_at = self.wake_at();
             tokio::select! {
@@ -452,13 +454,25 @@ impl Worker {
         }
     }
 
+    /// Whether nothing but what is parked can tell whether the destination is back.
+    fn lot_is_to_probe(&self) -> bool {
+        self.paused.as_ref().is_some_and(|pause| !pause.probing)
+            && self.running.is_empty()
+            && self.held.is_empty()
+            && self.suspects.is_empty()
+            && self.lanes.ready() == 0
+    }
+
     /// When something is to be done although nothing happens.
     fn wake_at(&self) -> Option<Instant> {
         let pause = self.paused.as_ref();
         let probe = pause.filter(|pause| !pause.probing).map(|pause| pause.probe_at);
         let probe = probe.filter(|_| !self.held.is_empty() || self.lanes.ready() > 0);
         let rest = pause.filter(|_| self.running.is_empty()).map(|pause| pause.since + HOLD_MAX);
-        let lot = self.lot.look_at.filter(|_| pause.is_none());
+        let lot = self.lot.look_at.and_then(|at| match pause {
+            None => Some(at),
+            Some(pause) => self.lot_is_to_probe().then(|| at.max(pause.probe_at)),
+        });
         let now = Instant::now();
         // What is due already and could not be done waits for something else to happen.
         [probe.filter(|at| *at > now), rest, lot].into_iter().flatten().min()

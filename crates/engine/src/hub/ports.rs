@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::resource::Resource;
 use super::subscription::{Subscription, SubscriptionId};
@@ -81,7 +82,7 @@ pub struct Nature {
 }
 
 /// A queue bound to an exchange of the same virtual host.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HubBinding {
     /// The virtual host of both.
     pub vhost: String,
@@ -117,6 +118,15 @@ pub trait Users: Send + Sync {
     /// # Errors
     /// Nobody can tell now.
     async fn may(&self, user: &User, right: Right, resource: &Resource) -> Result<bool, Failure>;
+
+    /// Whether a user who may use an exchange so may do it with this routing or binding key: RabbitMQ's topic permissions, which count
+    /// for exchanges of the type `topic`. Those who have no such thing say yes.
+    ///
+    /// # Errors
+    /// Nobody can tell now.
+    async fn may_key(&self, _: &User, _: Right, _exchange: &Resource, _key: &str) -> Result<bool, Failure> {
+        Ok(true)
+    }
 }
 
 /// A user who logged in.

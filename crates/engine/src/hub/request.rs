@@ -111,3 +111,15 @@ pub enum NotVerified {
     /// No answer came.
     Unreachable(Failure),
 }
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::NoSuchResource => f.write_str("the queue or exchange is not there"),
+            Refusal::NoSuchSubscription => f.write_str("there is no such subscription"),
+            Refusal::BadCallback(why) => write!(f, "the callback will not do: {why}"),
+            Refusal::NotVerified(why) => write!(f, "the callback did not agree: {why}"),
+            Refusal::Failed(failure) => write!(f, "{failure}"),
+        }
+    }
+}

@@ -13,6 +13,8 @@ pub const LEASE_SECONDS: u64 = 2_592_000;
 pub const WEBSUB_LEASE_SECONDS: u64 = 864_000;
 /// The longest lease of a WebSub subscription: a year.
 pub const WEBSUB_LEASE_SECONDS_MAX: u64 = 31_536_000;
+/// Where messages go that are given up, unless the settings say otherwise.
+pub const DEAD_LETTER_QUEUE: &str = "warren.hub.dead";
 /// The largest request body, unless the settings say otherwise.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
@@ -69,6 +71,9 @@ pub struct HubSettings {
     pub log_subscription_expiration_days: Option<u32>,
     /// Requests to one callback at once, unless the subscription says otherwise. 1 keeps the queue's order.
     pub max_in_flight: u16,
+    /// Where messages go that are given up, in the virtual host they came from. In compatibility mode only WebSub's: RabbitHub rejected
+    /// them, and the queue's own settings decided.
+    pub dead_letter_queue: String,
     /// Which addresses callbacks and topics may lead to besides public ones: hosts, networks in CIDR form, URL prefixes.
     pub allow_callbacks: Vec<String>,
     /// The largest request body, in bytes.
@@ -118,11 +123,17 @@ impl HubSettings {
             log_http_post_request: false,
             log_maxtps_delay: false,
             log_subscription_expiration_days: None,
-            max_in_flight: 10,
+            max_in_flight: if compat { 1 } else { 10 },
+            dead_letter_queue: DEAD_LETTER_QUEUE.to_owned(),
             allow_callbacks: Vec::new(),
             body_bytes_max: BODY_BYTES_MAX,
             request_timeout: Duration::from_secs(30),
             websub: None,
         }
+    }
+
+    /// The URL of the WebSub hub, where it is known.
+    pub fn hub_url(&self) -> Option<String> {
+        self.public_url.as_deref().map(|base| format!("{}/hub", base.trim_end_matches('/')))
     }
 }

@@ -178,6 +178,40 @@ impl SubscriptionKey {
 }
 
 impl Subscription {
+    /// An active subscription that asks for nothing in particular, made now, with a lease that is over.
+    pub fn new(key: SubscriptionKey, protocol: Protocol, now_ms: i64) -> Subscription {
+        Subscription {
+            key,
+            protocol,
+            state: SubscriptionState::Active,
+            lease_seconds: 0,
+            expires_at_ms: now_ms,
+            max_tps: 0,
+            max_in_flight: None,
+            ha_mode: HaMode::None,
+            basic_auth: None,
+            secret: None,
+            signing: Signing::Sha256,
+            contact: None,
+            arguments: Headers::default(),
+            pseudo_queue: None,
+            user: None,
+            created_at_ms: now_ms,
+            verified_at_ms: None,
+            errors: DeliveryErrors::default(),
+        }
+    }
+
+    /// Its short name.
+    pub fn id(&self) -> SubscriptionId {
+        self.key.id()
+    }
+
+    /// The queue its messages come from.
+    pub fn queue(&self) -> &str {
+        self.pseudo_queue.as_deref().unwrap_or(&self.key.resource.name)
+    }
+
     /// Whether it is delivered to.
     pub fn is_active(&self) -> bool {
         self.state == SubscriptionState::Active

@@ -104,6 +104,27 @@ impl MemoryBroker {
         self.lock().queues.declare_counting(queue);
     }
 
+    /// Whether there is a queue of that name.
+    pub fn has(&self, queue: &str) -> bool {
+        self.lock().queues.has(queue)
+    }
+
+    /// What an exchange leads to a queue.
+    pub(super) fn route_through(&self, queue: &str, through: (String, String), message: &Message) -> Receipt {
+        let mut inner = self.lock();
+        let fault = if inner.away { Some(Fault::NotWritten) } else { inner.script.pop_front().flatten() };
+        if fault.is_none() && inner.queues.deposit_through(queue, through, message) {
+            drop(inner);
+            self.came.notify_waiters();
+            return Receipt::Accepted(Answer("confirmed".into()));
+        }
+        Receipt::Refused(Failure::new(
+            FailureKind::Disconnected,
+            codes::BROKER_UNREACHABLE,
+            format!("publish to queue `{queue}`"),
+        ))
+    }
+
     /// Takes a queue away; its consumers hear of it.
     pub fn delete(&self, queue: &str) {
         self.lock().queues.delete(queue);

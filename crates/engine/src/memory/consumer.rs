@@ -52,6 +52,8 @@ struct Entry {
     redelivered: bool,
     deliveries: u64,
     expires: Option<Instant>,
+    /// The exchange and routing key it was published with, where not straight to the queue.
+    through: Option<(String, String)>,
 }
 
 impl Queues {
@@ -95,18 +97,28 @@ impl Queues {
             return false;
         }
         self.events.push(Event::Confirmed(queue.to_owned(), shown(message)));
-        self.put(queue, message.clone());
+        self.put(queue, message.clone(), None);
         true
     }
 
-    fn put(&mut self, name: &str, message: Message) {
+    /// What an exchange leads to a queue.
+    pub fn deposit_through(&mut self, queue: &str, through: (String, String), message: &Message) -> bool {
+        if !self.has(queue) {
+            return false;
+        }
+        self.events.push(Event::Confirmed(queue.to_owned(), shown(message)));
+        self.put(queue, message.clone(), Some(through));
+        true
+    }
+
+    fn put(&mut self, name: &str, message: Message, through: Option<(String, String)>) {
         let Some(queue) = self.by_name.get_mut(name) else { return };
         let own = message.properties.expiration.as_ref().and_then(|text| text.parse().ok());
         let own = own.map(Duration::from_millis);
         let longest = queue.delay.as_ref().map(|delay| delay.longest);
         let ttl = own.into_iter().chain(longest).min();
         let expires = ttl.map(|ttl| Instant::now() + ttl);
-        queue.ready.push_back(Entry { message, redelivered: false, deliveries: 0, expires });
+        queue.ready.push_back(Entry { message, redelivered: false, deliveries: 0, expires, through });
     }
 
     /// Moves on what has expired at the head of a queue, or is delayed no longer; yields when the next does.
@@ -130,7 +142,7 @@ impl Queues {
                 break;
             }
             for (queue, message) in moved {
-                self.put(&queue, message);
+                self.put(&queue, message, None);
             }
         }
         let queues = self.by_name.values();
@@ -235,9 +247,12 @@ impl Consumer for MemoryConsumer {
                 {
                     queues.deliveries += 1;
                     let number = queues.deliveries;
+                    let (exchange, routing_key) =
+                        entry.through.clone().unwrap_or_else(|| (String::new(), self.queue.clone()));
                     let envelope = Envelope {
                         queue: self.queue.clone(),
-                        routing_key: self.queue.clone(),
+                        exchange,
+                        routing_key,
                         redelivered: entry.redelivered,
                         delivery_count: (counts && entry.deliveries > 0).then_some(entry.deliveries),
                         delivery_tag: number,

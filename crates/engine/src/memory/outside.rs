@@ -166,6 +166,12 @@ impl HttpCaller for Script {
             "method": request.method, "url": request.url, "headers": headers, "body": content(&request.body),
         } });
         match self.answer(call).await? {
+            Reply::Http(mut answer)
+                if answer.body.len() > request.answer_bytes_max && request.options.cut_answer =>
+            {
+                answer.body.truncate(request.answer_bytes_max);
+                Ok(answer)
+            }
             Reply::Http(answer) if answer.body.len() > request.answer_bytes_max => Err(Failure::new(
                 FailureKind::Invalid,
                 codes::ANSWER_TOO_LARGE,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::fmt::rfc2822;
 use serde_json::{Map, Value, json};
 
-use super::outside::{AddressGuard, HttpAnswer, HttpRequest};
+use super::outside::{AddressGuard, CallOptions, HttpAnswer, HttpRequest};
 use super::plan::{Body, HttpStep};
 use super::run::{Done, Runner, kind_of};
 use super::scope::Scope;
@@ -73,6 +73,7 @@ async fn request(step: &HttpStep, scope: &Scope) -> Result<HttpRequest, Trouble>
         body,
         guard: (!fixed).then(|| AddressGuard { allow: step.allow.clone() }),
         answer_bytes_max: step.answer_bytes_max,
+        options: CallOptions::default(),
     })
 }
 
@@ -158,7 +159,7 @@ fn refused(what: &str, answer: &HttpAnswer) -> Trouble {
 }
 
 /// `Retry-After`: seconds, or a date, which counts from the answer's own `Date`.
-fn retry_after(answer: &HttpAnswer) -> Option<Duration> {
+pub(crate) fn retry_after(answer: &HttpAnswer) -> Option<Duration> {
     let value = answer.header("retry-after")?.trim();
     let pause = if let Ok(seconds) = value.parse::<u64>() {
         Duration::from_secs(seconds)

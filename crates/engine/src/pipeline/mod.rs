@@ -7,7 +7,7 @@
 
 pub mod document;
 mod exec;
-mod http;
+pub(crate) mod http;
 pub mod jq;
 pub mod outside;
 pub mod plan;

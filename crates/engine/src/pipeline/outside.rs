@@ -39,12 +39,28 @@ pub struct HttpRequest {
     pub guard: Option<AddressGuard>,
     /// The largest body of an answer that is read.
     pub answer_bytes_max: usize,
+    /// How it is made; the default is how steps make theirs.
+    pub options: CallOptions,
+}
+
+/// How a request is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    /// How long connecting may take, from the name's look-up to the end of the TLS handshake; `None`: the caller's own.
+    pub connect_timeout: Option<Duration>,
+    /// How long all of it may take, to the end of the answer; `None`: whoever calls sees to that.
+    pub timeout: Option<Duration>,
+    /// Of a successful answer that is larger than may be read, the rest is ignored; otherwise it is an error.
+    pub cut_answer: bool,
+    /// A connection that was used before and ends before a byte of the answer came is taken for one that the server had closed: the
+    /// request is made once more, on a fresh one. For receivers that know a repetition by its id.
+    pub again_if_stale: bool,
 }
 
 /// Keeps a URL that others had a hand in away from private addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressGuard {
-    /// Hosts, addresses and networks in CIDR form that are allowed all the same.
+    /// Hosts, addresses, networks in CIDR form, and beginnings of URLs, that are allowed all the same.
     pub allow: Vec<String>,
 }
 

@@ -8,6 +8,7 @@ mod consume;
 mod ending;
 mod groups;
 mod guards;
+mod hub;
 mod messages;
 mod pipeline;
 mod rejected;

@@ -13,3 +13,4 @@ mod consume_golden;
 mod messages;
 mod parking;
 mod state;
+mod subscriptions;

@@ -1,7 +1,10 @@
 //! `warren init`: a commented configuration to begin with.
 
+mod erlang;
+mod rabbithub;
+
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use warren_engine::codes;
@@ -23,6 +26,9 @@ pub struct Args {
     /// Write one of the examples instead; `list` lists them.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["source", "broker"])]
     example: Option<String>,
+    /// Make it of RabbitHub's configuration: the classic `rabbitmq.config`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "broker", "example"])]
+    from_rabbithub: Option<PathBuf>,
     /// Write over a file that is there.
     #[arg(long)]
     force: bool,
@@ -71,6 +77,9 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
             .remedy("write elsewhere with `-c FILE`, or over it with `--force`")
             .into());
     }
+    if let Some(old) = &args.from_rabbithub {
+        return from_rabbithub(path, old);
+    }
     let text = if let Some(name) = &args.example {
         example(name)?.to_owned()
     } else {
@@ -81,12 +90,32 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     write(path, &text)?;
     note(&format!("{} is written; every key is explained in it", path.display()));
     note("next:  fill in what it names (the environment can hold secrets), then");
-    let flag =
-        if path == Path::new("warren.yaml") { String::new() } else { format!("-c {} ", path.display()) };
+    let flag = flag(path);
     note(&format!("  warren {flag}check           all that would fail later, at once"));
     note(&format!("  warren {flag}plan customers  what would be sent"));
     note(&format!("  warren {flag}sync customers  send it"));
     Ok(Exit::Done)
+}
+
+fn from_rabbithub(path: &Path, old: &Path) -> Result<Exit, Stop> {
+    let migrated = rabbithub::migrate_file(old)?;
+    write(path, &migrated.yaml)?;
+    note(&format!("{} is written", path.display()));
+    for left_out in &migrated.notes {
+        note(&format!("  note: {left_out}"));
+    }
+    note("next:  give it the broker's login (RABBIT_URL and RABBIT_MANAGEMENT_URL), then");
+    note(&format!("  warren {}check  all that would fail later, at once", flag(path)));
+    note(&format!(
+        "  warren {}serve  run it; then import the subscriptions (docs/migration-rabbithub.md)",
+        flag(path)
+    ));
+    Ok(Exit::Done)
+}
+
+/// What names the configuration on the command line.
+fn flag(path: &Path) -> String {
+    if path == Path::new("warren.yaml") { String::new() } else { format!("-c {} ", path.display()) }
 }
 
 fn example(name: &str) -> Result<&'static str, Failure> {

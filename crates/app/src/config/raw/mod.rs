@@ -7,6 +7,7 @@ pub mod attribute;
 pub mod consume;
 pub mod expression;
 pub mod forms;
+pub mod hub;
 pub mod pipeline;
 pub mod section;
 pub mod sync;

@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
-use warren_connectors::kit::setting::{Size, Span};
+use warren_connectors::kit::setting::{Secret, Size, Span};
 
 /// A query with its key over a source. Exactly one of `sql`, `file` and `table` says what is read.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -55,9 +55,23 @@ pub struct RawState {
 #[serde(default)]
 #[schemars(rename = "Listener")]
 pub struct RawListener {
-    /// The address and port of `/metrics`, `/healthz` and `/readyz`. Default: `127.0.0.1:15670`, reached from this machine only;
-    /// nothing there asks for a login.
+    /// The address and port of the hub, its API, and of `/metrics`, `/healthz` and `/readyz`, which ask for no login. Default:
+    /// `127.0.0.1:15670`, reached from this machine only.
     pub listen: Option<String>,
+    /// HTTPS instead of HTTP. Default: HTTP, for this machine or a proxy in front; logins go over it.
+    pub tls: Option<RawServerTls>,
+}
+
+/// Our certificate as a server. Each is the path of a PEM file, or the PEM text itself.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(rename = "ServerTls")]
+pub struct RawServerTls {
+    /// The certificate, with the chain up to the authority after it.
+    #[schemars(extend("format" = "path"))]
+    pub cert: String,
+    /// Its private key, unencrypted.
+    #[schemars(extend("format" = "path"))]
+    pub key: Secret,
 }
 
 /// How long the record of what was sent is kept. Whatever comes first removes the oldest rows; the runs themselves stay.

@@ -21,6 +21,11 @@ use crate::ports::{NewParked, Parked, ParkedId};
 /// How soon the parking lot is asked again after it failed to answer.
 const PARKING_AGAIN: Duration = Duration::from_secs(5);
 
+/// How soon it is asked again when there is no room for what is due.
+const NO_ROOM_AGAIN: Duration = Duration::from_millis(200);
+/// The same when all that is due is being worked on already; something else may become due meanwhile.
+const TAKEN_AGAIN: Duration = Duration::from_secs(2);
+
 /// What is known of the parking lot.
 #[derive(Default)]
 pub(super) struct Lot {
@@ -53,13 +58,20 @@ impl Worker {
     /// Takes what is due, as far as there is room for it.
     pub(super) async fn look_at_lot(&mut self) {
         let now = Instant::now();
-        if self.paused.is_some() || self.lot.look_at.is_none_or(|at| at > now) {
+        if self.lot.look_at.is_none_or(|at| at > now) {
             return;
         }
+        let probes = match &self.paused {
+            None => false,
+            // One is taken to see whether the destination is back, where there is no other.
+            Some(pause) if self.lot_is_to_probe() && now >= pause.probe_at => true,
+            Some(_) => return,
+        };
         let shared = self.shared.clone();
         let (parking, name) = (&shared.ports.parking, &*shared.plan.name);
         let now_ms = shared.ports.clock.now_ms();
-        let room = usize::from(shared.plan.concurrency.max(1)).saturating_sub(self.lanes.ready());
+        let room = if probes { 1 } else { usize::from(shared.plan.concurrency.max(1)) };
+        let room = room.saturating_sub(self.lanes.ready());
         let due = if room == 0 {
             Ok(Vec::new())
         } else {
@@ -68,6 +80,7 @@ impl Worker {
         let next = parking.next_due_ms(name).await;
         match (due, next) {
             (Ok(due), Ok(next)) => {
+                let all_are_taken = room > 0 && due.iter().all(|parked| self.lot.taken.contains(&parked.id));
                 for parked in due
                     .into_iter()
                     .filter(|parked| !self.lot.taken.contains(&parked.id))
@@ -78,8 +91,9 @@ impl Worker {
                 }
                 self.lot.look_at = next.map(|next| {
                     let wait = u64::try_from(next.saturating_sub(now_ms)).unwrap_or(0);
-                    // What is due and taken, or finds no room, is looked at again when something ended, or soon.
-                    now + Duration::from_millis(wait).max(Duration::from_millis(200))
+                    // What is due and taken is looked at again when it ended, what finds no room, soon.
+                    let soon = if all_are_taken && wait == 0 { TAKEN_AGAIN } else { NO_ROOM_AGAIN };
+                    now + Duration::from_millis(wait).max(soon)
                 });
             }
             (Err(failure), _) | (_, Err(failure)) => {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use warren_engine::consume::plan::Ordering;
 use warren_engine::consume::record::MessageStatus;
 
 use super::world::{Act, World, passes};
@@ -93,4 +94,28 @@ async fn stopping_hands_back_what_is_held() {
     world.stop().await;
     assert_eq!(world.broker.unsettled(), 0);
     assert_eq!(world.depth("in") + world.delayed(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_probes_where_nothing_else_is_left() {
+    for ordering in [Ordering::None, Ordering::Queue] {
+        let mut world = World::new().with(|plan| {
+            plan.ordering = ordering;
+            plan.retry.forever = true;
+        });
+        world.broker.refuses_to_declare(true);
+        world.otherwise(Act::Unreachable);
+        world.publish((0..15).map(|at| at.to_string())).await;
+        world.start();
+        // Long enough for all that is held to be settled, and so parked.
+        passes(Duration::from_secs(86_400)).await;
+        assert!(!world.parking.all().is_empty());
+        world.otherwise(Act::Ok);
+        world.until_settled().await;
+        let done = world.calls().len();
+        assert!(world.is("consuming") && world.depth("dead") == 0);
+        world.publish(["next"]).await;
+        world.until("the next", |world| world.calls().len() > done).await;
+        world.stop().await;
+    }
 }

@@ -113,6 +113,7 @@ impl Ended {
             Outcome::Retry(failure) => format!("retry {}: {failure}", failure.code),
             Outcome::Reject(failure) => format!("reject {}: {failure}", failure.code),
             Outcome::Drop => "drop".into(),
+            Outcome::HandBack => "hand back".into(),
         }
     }
 

@@ -1,0 +1,324 @@
+//! Subscriptions in the API.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use warren_engine::hub::batch::{self, HIDDEN, Secrets};
+use warren_engine::hub::params::{self, Fault, Fields, Manner, Written};
+use warren_engine::hub::ports::Right;
+use warren_engine::hub::request::{Answered as Done, NotVerified, Refusal, SubscribeRequest};
+use warren_engine::hub::resource::ResourceKind;
+use warren_engine::hub::subscription::{
+    Contact, Subscription, SubscriptionId, SubscriptionState, WhyInactive,
+};
+use warren_engine::hub::typed;
+use warren_engine::pipeline::document;
+
+use super::publish::{default_vhost, resource};
+use super::{Answered, LOCATION, PREFIX, Refused, batch as batch_body, problem, read};
+use crate::hub::login::{self, Denied};
+use crate::hub::subscribe::subscribed;
+use crate::hub::{Web, answer, query, subscriptions};
+
+/// A page has so many entries at most.
+const PAGE_MAX: usize = 1000;
+/// And so many, where nobody says.
+const PAGE: usize = 100;
+
+/// What is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe {
+    #[serde(default = "default_vhost")]
+    vhost: String,
+    queue: Option<String>,
+    exchange: Option<String>,
+    topic: Option<String>,
+    callback: String,
+    verify: Option<String>,
+    verify_token: Option<String>,
+    lease_seconds: Option<u64>,
+    max_tps: Option<u32>,
+    max_in_flight: Option<u16>,
+    secret: Option<String>,
+    signing: Option<String>,
+    basic_auth: Option<BasicAuth>,
+    contact: Option<Contact>,
+    arguments: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BasicAuth {
+    username: String,
+    password: String,
+}
+
+/// What is changed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Patch {
+    state: State,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Active,
+    Inactive,
+}
+
+/// One subscription as the API shows it.
+fn view(subscription: &Subscription, secrets: Secrets) -> Value {
+    let Subscription { key, errors, .. } = subscription;
+    let shown = |secret: &str| match secrets {
+        Secrets::Hidden => HIDDEN.to_owned(),
+        Secrets::Revealed => secret.to_owned(),
+    };
+    let kind = key.resource.kind.as_str();
+    let mut view = Map::new();
+    let mut set = |name: &str, value: Value| {
+        view.insert(name.to_owned(), value);
+    };
+    set("id", subscription.id().to_string().into());
+    set("vhost", key.resource.vhost.as_str().into());
+    set(kind, key.resource.name.as_str().into());
+    set("topic", key.topic.as_str().into());
+    set("callback", key.callback.as_str().into());
+    set("protocol", json!(subscription.protocol));
+    set("state", if subscription.is_active() { "active" } else { "inactive" }.into());
+    if let SubscriptionState::Inactive(why) = &subscription.state {
+        set("inactive_because", json!(why));
+    }
+    set("lease_seconds", subscription.lease_seconds.into());
+    set("expires_at", document::time(subscription.expires_at_ms).into());
+    set("created_at", document::time(subscription.created_at_ms).into());
+    set("verified_at", subscription.verified_at_ms.map(document::time).into());
+    set("max_tps", subscription.max_tps.into());
+    set("max_in_flight", json!(subscription.max_in_flight));
+    set("signing", json!(subscription.signing));
+    set("secret", subscription.secret.as_ref().map(|secret| shown(&secret.0)).into());
+    set("basic_auth", subscription.basic_auth.as_ref().map(|auth| shown(&auth.0)).into());
+    set("contact", json!(subscription.contact));
+    set("arguments", typed::json(&subscription.arguments));
+    set("own_queue", json!(subscription.pseudo_queue));
+    set("user", json!(subscription.user));
+    let last_error = (errors.count > 0).then(|| {
+        json!({
+            "count": errors.count,
+            "first_at": document::time(errors.first_at_ms),
+            "last_at": document::time(errors.last_at_ms),
+            "last_message": errors.last_message,
+        })
+    });
+    set("errors", json!(last_error));
+    Value::Object(view)
+}
+
+pub(super) async fn list(web: &Web, parts: &Parts) -> Answered {
+    let user = login::login(web, &parts.headers).await?;
+    let admin = user.has_tags(&login::ADMIN_TAGS);
+    let query = query(parts);
+    let limit = match query.first("limit").map(str::parse::<usize>) {
+        None => PAGE,
+        Some(Ok(limit @ 1..=PAGE_MAX)) => limit,
+        Some(_) => return Err(problem(StatusCode::BAD_REQUEST, format!("limit is not 1 to {PAGE_MAX}"))),
+    };
+    let state = query.first("state");
+    if state.is_some_and(|state| state != "active" && state != "inactive") {
+        return Err(problem(StatusCode::BAD_REQUEST, "state is neither active nor inactive"));
+    }
+    let asked = |one: &Subscription| {
+        let resource = &one.key.resource;
+        let named = |kind, name: &str| resource.kind == kind && resource.name == name;
+        query.first("vhost").is_none_or(|vhost| resource.vhost == vhost)
+            && query.first("queue").is_none_or(|name| named(ResourceKind::Queue, name))
+            && query.first("exchange").is_none_or(|name| named(ResourceKind::Exchange, name))
+            && state.is_none_or(|state| (state == "active") == one.is_active())
+    };
+    let all = web.hub.all();
+    let behind = match query.first("after") {
+        None => 0,
+        Some(id) => match all.iter().position(|one| one.id().to_string() == id) {
+            Some(at) => at + 1,
+            None => {
+                return Err(problem(StatusCode::BAD_REQUEST, "there is no subscription of the id in after"));
+            }
+        },
+    };
+    let mut readable = HashMap::new();
+    let mut page = Vec::new();
+    let mut next = None;
+    for one in all[behind..].iter().filter(|one| asked(one)) {
+        let resource = &one.key.resource;
+        let may = match readable.get(resource) {
+            _ if admin => true,
+            Some(may) => *may,
+            None => {
+                let may = web.users.may(&user, Right::Read, resource).await.map_err(Denied::Unknown)?;
+                readable.insert(resource.clone(), may);
+                may
+            }
+        };
+        if may {
+            if page.len() == limit {
+                next = page.last().map(|last: &Value| last["id"].clone());
+                break;
+            }
+            page.push(view(one, Secrets::Hidden));
+        }
+    }
+    Ok(answer::json(StatusCode::OK, json!({ "subscriptions": page, "next": next })))
+}
+
+pub(super) async fn subscribe(web: &Web, parts: &Parts, body: Body) -> Answered {
+    let user = login::login(web, &parts.headers).await?;
+    let (asked, _) = read::<Subscribe>(web, parts, body).await?;
+    let resource = resource(&asked.vhost, asked.queue, asked.exchange)?;
+    // A queue has no topics: the label may be left out.
+    let topic = asked.topic.or_else(|| (resource.kind == ResourceKind::Queue).then(|| resource.name.clone()));
+    let key = topic.as_deref().unwrap_or_default();
+    login::may_with_key(&web.users, &user, Right::Read, &resource, key).await?;
+    let basic_auth =
+        asked.basic_auth.map(|auth| STANDARD.encode(format!("{}:{}", auth.username, auth.password)));
+    let fields = Fields {
+        mode: Some("subscribe".to_owned()),
+        callback: Some(asked.callback),
+        topic,
+        verify: asked.verify.into_iter().collect(),
+        verify_token: asked.verify_token,
+        lease_seconds: asked.lease_seconds.map(|seconds| seconds.to_string()),
+        max_tps: asked.max_tps.map(|count| count.to_string()),
+        max_in_flight: asked.max_in_flight.map(|count| count.to_string()),
+        ha_mode: None,
+        basic_auth,
+        secret: asked.secret,
+        signing: asked.signing,
+        arguments: asked.arguments,
+        contact: asked.contact.unwrap_or_default(),
+    };
+    let request = params::request(&resource, fields, Manner::Own, Written::Json).map_err(|fault| {
+        let detail = match fault {
+            Fault::Missing(name) => format!("{} is missing", name.trim_start_matches("hub.")),
+            Fault::NoVerify => "verify is neither sync nor async".to_owned(),
+            other => other.to_string(),
+        };
+        problem(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    })?;
+    let key = request.key.clone();
+    let request = SubscribeRequest { user: Some(user.name), ..request };
+    let location = format!("{}{PREFIX}/subscriptions/{}", web.base(parts), key.id());
+    match subscribed(web, request).await {
+        Ok(Done::Done) => {
+            let subscription = web.hub.get(&key).map(|one| view(&one, Secrets::Hidden));
+            let answered = answer::json(StatusCode::CREATED, json!(subscription));
+            Ok(answer::with(answered, LOCATION, &location))
+        }
+        Ok(Done::Later) => {
+            let body = json!({ "id": key.id().to_string(), "state": "pending" });
+            Ok(answer::with(answer::json(StatusCode::ACCEPTED, body), LOCATION, &location))
+        }
+        Err(refusal) => Err(refused(&refusal)),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Refused {
+    let detail = match refusal {
+        Refusal::NoSuchResource => {
+            return problem(StatusCode::NOT_FOUND, "the queue or exchange is not there");
+        }
+        Refusal::NoSuchSubscription => {
+            return problem(StatusCode::NOT_FOUND, "there is no such subscription");
+        }
+        Refusal::Failed(failure) => return Refused::Answer(answer::problem_of(failure)),
+        Refusal::BadCallback(why) => format!("callback: {why}"),
+        Refusal::NotVerified(NotVerified::ChallengeMismatch) => {
+            "the callback did not answer with the challenge".to_owned()
+        }
+        Refusal::NotVerified(NotVerified::Status(status)) => format!("the callback answered {status}"),
+        // As little as RabbitHub's routes say.
+        Refusal::NotVerified(NotVerified::Unreachable(_)) => "the callback could not be called".to_owned(),
+    };
+    problem(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
+
+/// The subscription of that id, where whoever asks may do that with its resource. What they may not know of is not there.
+async fn found(
+    web: &Web,
+    parts: &Parts,
+    id: &str,
+    right: Right,
+) -> Result<(Arc<Subscription>, bool), Refused> {
+    let user = login::login(web, &parts.headers).await?;
+    let missing = || problem(StatusCode::NOT_FOUND, "there is no such subscription");
+    let plain = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u128::from_str_radix(id, 16).ok().filter(|_| plain).ok_or_else(missing)?;
+    let subscription = web.hub.by_id(SubscriptionId(id)).ok_or_else(missing)?;
+    let admin = user.has_tags(&login::ADMIN_TAGS);
+    if !admin {
+        match login::may(&web.users, &user, right, &subscription.key.resource).await {
+            Ok(()) => {}
+            Err(Denied::Forbidden) => return Err(missing()),
+            Err(denied) => return Err(denied.into()),
+        }
+    }
+    Ok((subscription, admin))
+}
+
+pub(super) async fn get(web: &Web, parts: &Parts, id: &str) -> Answered {
+    let (subscription, admin) = found(web, parts, id, Right::Read).await?;
+    let secrets = if admin { subscriptions::secrets(&query(parts)) } else { Secrets::Hidden };
+    Ok(answer::json(StatusCode::OK, view(&subscription, secrets)))
+}
+
+pub(super) async fn patch(web: &Web, parts: &Parts, body: Body, id: &str) -> Answered {
+    login::admin(web, &parts.headers).await?;
+    let (patch, _) = read::<Patch>(web, parts, body).await?;
+    let (subscription, _) = found(web, parts, id, Right::Read).await?;
+    let state = match patch.state {
+        State::Active => SubscriptionState::Active,
+        State::Inactive => SubscriptionState::Inactive(WhyInactive::Unsubscribed),
+    };
+    match web.hub.set_state(&subscription.key, state).await {
+        Ok(Some(now)) => Ok(answer::json(StatusCode::OK, view(&now, Secrets::Hidden))),
+        Ok(None) => Err(problem(StatusCode::NOT_FOUND, "there is no such subscription")),
+        Err(failure) => Err(Refused::Answer(answer::problem_of(&failure))),
+    }
+}
+
+pub(super) async fn delete(web: &Web, parts: &Parts, id: &str) -> Answered {
+    let (subscription, _) = found(web, parts, id, Right::Configure).await?;
+    match web.hub.remove(&subscription.key).await {
+        Ok(true) => Ok(answer::empty(StatusCode::NO_CONTENT)),
+        Ok(false) => Err(problem(StatusCode::NOT_FOUND, "there is no such subscription")),
+        Err(failure) => Err(Refused::Answer(answer::problem_of(&failure))),
+    }
+}
+
+pub(super) async fn export(web: &Web, parts: &Parts) -> Answered {
+    login::admin(web, &parts.headers).await?;
+    let secrets = subscriptions::secrets(&query(parts));
+    let entries: Vec<Value> = web.hub.all().iter().map(|one| batch::entry(one, secrets)).collect();
+    Ok(answer::json(StatusCode::OK, json!({ "subscriptions": entries })))
+}
+
+pub(super) async fn import(web: &Web, parts: &Parts, body: Body) -> Answered {
+    login::admin(web, &parts.headers).await?;
+    let bytes = batch_body(web, body).await?;
+    match subscriptions::imported(web, &bytes).await {
+        Some(results) => Ok(answer::json(StatusCode::OK, json!({ "results": results }))),
+        None => Err(problem(StatusCode::BAD_REQUEST, "the body is no batch of subscriptions")),
+    }
+}
+
+pub(super) async fn errors(web: &Web, parts: &Parts) -> Answered {
+    login::admin(web, &parts.headers).await?;
+    Ok(answer::json(StatusCode::OK, json!({ "errors": subscriptions::error_entries(web) })))
+}

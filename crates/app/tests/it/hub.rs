@@ -1,0 +1,13 @@
+//! The hub over HTTP: its routes on a loopback socket, with ports in memory.
+
+mod api;
+mod client;
+mod fuzz;
+mod holes;
+mod limits;
+mod real;
+mod replay;
+mod subscriber;
+mod walk;
+mod websub;
+mod world;

@@ -1,0 +1,189 @@
+//! Bounds, and answers to what is broken.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use warren_app::hub::{Scheme, router};
+use warren_app::serve::listen;
+use warren_connectors::kit::setting::Secret;
+use warren_connectors::kit::tls::{TlsSettings, server_config};
+use warren_engine::failure::Failure;
+use warren_engine::hub::ports::{Right, User, Users};
+use warren_engine::hub::resource::Resource;
+use warren_engine::memory::Fault;
+use warren_engine::pipeline::outside::{CallOptions, Hidden, HttpRequest};
+use warren_testkit::tls;
+
+use super::client::{Ask, Reply, raw};
+use super::world::World;
+
+const LOGIN: &str = "authorization: Basic Ym9zczpzZWNyZXQ=\r\n";
+
+async fn status(world: &World, request: &[u8], closes: bool) -> u16 {
+    let answered = raw(world.address, request, closes).await;
+    let reply = Reply::read(&answered);
+    reply.unwrap_or_else(|| panic!("no answer to {:?}", String::from_utf8_lossy(request))).status
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_answered() {
+    for compat in [true, false] {
+        let world = World::start(compat).await;
+        world.queues(&["foo"]);
+        let large = vec![b'x'; (1 << 20) + 1];
+        let ask = |target: &str, size: usize| Ask::new("POST", target).body("", &large[..size]);
+        assert_eq!(world.boss(ask("/endpoint/q/foo", 1 << 20)).await.status, 202);
+        assert_eq!(world.boss(ask("/endpoint/q/foo", (1 << 20) + 1)).await.status, 413);
+        assert_eq!(world.send(ask("/subscribe/q/foo", 1 << 20)).await.status, 413, "before a login");
+        let websub = ask("/hub", 1 << 20).header("content-type", "application/x-www-form-urlencoded");
+        assert_eq!(world.send(websub).await.status, 413);
+        // Refused before its body is read, and answered all the same.
+        assert_eq!(world.send(ask("/endpoint/q/foo", 1 << 20)).await.status, 401);
+        let mut chunked =
+            format!("POST /endpoint/q/foo HTTP/1.1\r\nhost: h\r\n{LOGIN}transfer-encoding: chunked\r\n\r\n")
+                .into_bytes();
+        for _ in 0..20 {
+            chunked.extend_from_slice(b"10000\r\n");
+            chunked.extend_from_slice(&large[..1 << 16]);
+            chunked.extend_from_slice(b"\r\n");
+        }
+        assert_eq!(status(&world, &chunked, true).await, 413);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_answered() {
+    let world = World::start(true).await;
+    let many = "x: 1\r\n".repeat(300);
+    assert_eq!(status(&world, format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes(), false).await, 431);
+    let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(70_000));
+    assert_eq!(status(&world, long.as_bytes(), false).await, 431);
+    let uri = format!("GET /{} HTTP/1.1\r\n\r\n", "y".repeat(70_000));
+    assert!(matches!(status(&world, uri.as_bytes(), false).await, 414 | 431));
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_answered() {
+    let world = World::start(true).await;
+    for (request, expected) in [
+        (&b"nonsense\r\n\r\n"[..], 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
+        (b"POST /endpoint/q/a HTTP/1.1\r\ncontent-length: x\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (b"GET / HT", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    ] {
+        assert_eq!(status(&world, request, true).await, expected, "{:?}", String::from_utf8_lossy(request));
+    }
+    // Bodies that end before their end, or have broken chunks.
+    world.queues(&["foo"]);
+    for rest in ["content-length: 10\r\n\r\nshort", "transfer-encoding: chunked\r\n\r\nzz\r\nabc"] {
+        let request = format!("POST /endpoint/q/foo HTTP/1.1\r\nhost: h\r\n{LOGIN}{rest}");
+        assert_eq!(status(&world, request.as_bytes(), true).await, 400, "{rest}");
+    }
+    assert!(world.estate.host("/").queues.messages("foo").is_empty(), "a cut message is no message");
+}
+
+#[tokio::test]
+async fn a_client_that_has_closed_its_half_is_answered() {
+    let world = World::start(true).await;
+    world.queues(&["foo"]);
+    let request = format!("POST /endpoint/q/foo HTTP/1.1\r\nhost: h\r\n{LOGIN}content-length: 1\r\n\r\nx");
+    assert_eq!(status(&world, request.as_bytes(), true).await, 202);
+}
+
+#[tokio::test]
+async fn trouble_with_the_broker_says_when_to_come_again() {
+    for compat in [true, false] {
+        let world = World::start(compat).await;
+        world.queues(&["foo"]);
+        let host = world.estate.host("/");
+        for fault in [Fault::Nack, Fault::NotWritten, Fault::LostConfirm, Fault::LostMessage] {
+            host.queues.script([Some(fault)]);
+            let reply = world.boss(Ask::new("POST", "/endpoint/q/foo").body("", "x")).await;
+            assert_eq!(reply.status, 503, "{reply:?}");
+            assert!(reply.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+        }
+        assert_eq!(world.boss(Ask::new("POST", "/endpoint/q/foo").body("", "x")).await.status, 202);
+        world.users.away(true);
+        let reply = world.boss(Ask::new("GET", "/endpoint/q/foo")).await;
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
+    }
+}
+
+#[tokio::test]
+async fn it_is_the_same_over_tls() {
+    let world = World::with(false, |settings| settings.public_url = None).await;
+    let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    let key = Secret::new(path(tls::server_key()));
+    let config = server_config(&path(tls::server_certificate()), &key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let routes = router(world.hub.clone(), world.users.clone(), Scheme::Https);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(listen::serve(listener, Some(config), routes, stop.clone()));
+    let settings = TlsSettings { ca: Some(path(tls::ca())), ..TlsSettings::default() };
+    let answered = warren_connectors::http::caller(&settings)
+        .unwrap()
+        .call(&HttpRequest {
+            method: "PUT".to_owned(),
+            url: format!("https://{address}/endpoint/q/new"),
+            headers: Vec::new(),
+            authorization: Some(Hidden("Basic Ym9zczpzZWNyZXQ=".to_owned())),
+            body: bytes::Bytes::new(),
+            guard: None,
+            answer_bytes_max: 1000,
+            options: CallOptions::default(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(answered.status, 201);
+    assert_eq!(answered.header("location"), Some(format!("https://{address}/endpoint/q/new").as_str()));
+    // What speaks no TLS gets no answer that it could read, and the listener lives.
+    raw(address, b"GET / HTTP/1.1\r\n\r\n", true).await;
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Users that a bug makes panic.
+struct Panicking;
+
+#[async_trait]
+impl Users for Panicking {
+    async fn login(&self, _: &str, _: &Hidden) -> Result<Option<User>, Failure> {
+        panic!("on purpose")
+    }
+
+    async fn named(&self, _: &str) -> Result<Option<User>, Failure> {
+        panic!("on purpose")
+    }
+
+    async fn may(&self, _: &User, _: Right, _: &Resource) -> Result<bool, Failure> {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer() {
+    let world = World::start(true).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let routes = router(world.hub.clone(), Arc::new(Panicking), Scheme::Http);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(listen::serve(listener, None, routes, stop.clone()));
+    let ask = Ask::new("GET", "/endpoint/q/foo").login("a", "b");
+    for _ in 0..2 {
+        let reply = ask.send(address).await;
+        assert_eq!(reply.status, 500);
+        assert!(!reply.text().contains("on purpose"));
+    }
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+}

@@ -1,0 +1,7 @@
+//! The hub as a process, while everything around it fails: nothing that was accepted is lost, and no subscription is forgotten.
+
+mod away;
+mod checked;
+mod own_broker;
+mod soak;
+mod world;

@@ -1,0 +1,129 @@
+//! From a URL to a connection: straight or through a proxy, in the clear or with TLS, and only to addresses that are allowed.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tower_service::Service;
+
+use super::line::Line;
+use super::proxy::Proxies;
+use crate::kit::guard::Allowed;
+
+/// Opens connections.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub(super) tls: Arc<ClientConfig>,
+    /// The name certificates must be for, where it is not the host's.
+    pub(super) server_name: Option<String>,
+    pub(super) proxies: Arc<Proxies>,
+    /// What is allowed besides public addresses; anything where there is none.
+    pub(super) allowed: Option<Arc<Allowed>>,
+    pub(super) timeout: Duration,
+}
+
+/// An address that is not allowed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotAllowed(pub(super) IpAddr);
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Line>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            let deadline = Instant::now() + connector.timeout;
+            match timeout_at(deadline, connector.connect(&uri, deadline)).await {
+                Ok(connected) => connected.map(TokioIo::new),
+                Err(_) => Err(late(connector.timeout)),
+            }
+        })
+    }
+}
+
+impl Connector {
+    async fn connect(&self, uri: &Uri, deadline: Instant) -> io::Result<Line> {
+        let https = uri.scheme_str() == Some("https");
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let Some(proxy) = self.proxies.of(https, host) else {
+            let stream = reach(self.addresses(host, port).await?, deadline).await?;
+            return if https { self.secure(stream, host).await } else { Ok(Line::new(stream, false)) };
+        };
+        self.check_behind_proxy(host, port).await?;
+        let addresses: Vec<SocketAddr> = lookup_host((proxy.host.as_str(), proxy.port)).await?.collect();
+        let mut stream = reach(addresses, deadline).await?;
+        if !https {
+            return Ok(Line::new(stream, true));
+        }
+        proxy.tunnel(&mut stream, host, port).await?;
+        self.secure(stream, host).await
+    }
+
+    /// Where a host is. What this yields is what is connected to; nothing is looked up again.
+    async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+        let guarded = self.allowed.as_ref().filter(|allowed| !allowed.host(host));
+        // One bad address is enough: a name that leads here and there is not to be trusted.
+        match guarded.and_then(|allowed| addresses.iter().find(|address| !allowed.address(address.ip()))) {
+            Some(refused) => Err(io::Error::new(io::ErrorKind::PermissionDenied, NotAllowed(refused.ip()))),
+            None => Ok(addresses),
+        }
+    }
+
+    /// Behind a proxy it is the proxy that looks up; a name that is known here as leading to where it may not is refused all the same.
+    async fn check_behind_proxy(&self, host: &str, port: u16) -> io::Result<()> {
+        match self.addresses(host, port).await {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn secure(&self, stream: TcpStream, host: &str) -> io::Result<Line> {
+        let name = self.server_name.as_deref().unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name).map_err(io::Error::other)?;
+        let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await?;
+        Ok(Line::new(stream, false))
+    }
+}
+
+/// Connects to the first address that answers; each gets its share of the time.
+async fn reach(addresses: Vec<SocketAddr>, deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    let count = addresses.len() as u32;
+    for (at, address) in (0..).zip(addresses) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / (count - at);
+        match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).ok(); // a matter of speed
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = late(share),
+        }
+    }
+    Err(last)
+}
+
+fn late(after: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {after:?}"))
+}

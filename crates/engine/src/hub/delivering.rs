@@ -1,0 +1,276 @@
+//! A consumer for each active subscription: what should run, and does.
+//!
+//! One that ends does not end another; one whose queue is away is a state that is shown and tried again. An idle one costs a task that
+//! waits for its broker, and no timer.
+
+mod prepared;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::prepared::Prepared;
+use super::push::Push;
+use super::registry::Hub;
+use super::settings::HubSettings;
+use super::subscription::{Protocol, Subscription, SubscriptionId};
+use crate::consume::lot;
+use crate::consume::plan::{ConsumePlan, DeadLetter, Ordering, Retry};
+use crate::consume::status::Status;
+use crate::consume::worker::{ConsumePorts, Worker};
+use crate::failure::Failure;
+use crate::ports::{Dice, InFlight, MessageRecords, Parking};
+
+/// How soon a consumer that could not begin, or panicked, is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The deadline of one handling: in it a message may be posted again and again, and wait for its turn under `max_tps`.
+const HANDLING_MAX: Duration = Duration::from_secs(15 * 60);
+/// So long may a message wait for its turn, at most.
+const PACED_SECONDS_MAX: u32 = 300;
+
+/// With whom the consumers of a hub work, beside what the hub works with.
+#[derive(Clone)]
+pub struct DeliveringPorts {
+    /// The record of what became of messages.
+    pub records: Arc<dyn MessageRecords>,
+    /// For messages that no broker can hold.
+    pub parking: Arc<dyn Parking>,
+    /// What is being handled, for after a crash; one for all subscriptions.
+    pub in_flight: Arc<dyn InFlight>,
+    /// Spreads retries.
+    pub dice: Arc<Dice>,
+}
+
+/// The consumers of a hub.
+pub struct Delivering {
+    hub: Arc<Hub>,
+    ports: DeliveringPorts,
+    /// How long what runs may take to end.
+    grace: Duration,
+    record_bodies: bool,
+    statuses: Mutex<BTreeMap<SubscriptionId, Arc<Status>>>,
+}
+
+/// A consumer that runs.
+struct Running {
+    plan: Wanted,
+    stop: CancellationToken,
+}
+
+/// What a consumer is told that cannot be changed while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    vhost: String,
+    queue: String,
+    concurrency: u16,
+}
+
+impl Delivering {
+    /// The consumers of a hub; [`Delivering::run`] runs them. `grace`: how long what runs may take to end.
+    pub fn new(
+        hub: Arc<Hub>,
+        ports: DeliveringPorts,
+        grace: Duration,
+        record_bodies: bool,
+    ) -> Arc<Delivering> {
+        Arc::new(Delivering { hub, ports, grace, record_bodies, statuses: Mutex::default() })
+    }
+
+    /// What can be seen of the consumers, one for each active subscription.
+    pub fn statuses(&self) -> Vec<(SubscriptionId, Arc<Status>)> {
+        self.lock().iter().map(|(id, status)| (*id, status.clone())).collect()
+    }
+
+    /// What can be seen of the consumer of a subscription; `None` where it has none.
+    pub fn status(&self, id: SubscriptionId) -> Option<Arc<Status>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// Keeps a consumer running for each active subscription until it is told to stop; then lets them end in good order.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut changes = self.hub.changes();
+        let mut running: HashMap<SubscriptionId, Running> = HashMap::new();
+        let mut tasks = JoinSet::new();
+        while !stop.is_cancelled() {
+            changes.borrow_and_update();
+            self.reconcile(&mut running, &mut tasks);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                // One that was told to stop has ended; its subscription may want another by now.
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                    if let Ok(id) = ended {
+                        running.remove(&id);
+                        self.lock().remove(&id);
+                    }
+                }
+                // The hub lives as long as this, so the channel does.
+                _ = changes.changed() => {}
+            }
+        }
+        self.hub.stop();
+        for one in running.values() {
+            one.stop.cancel();
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Starts what should run and does not, and stops what should not. One that is to run otherwise is stopped first.
+    fn reconcile(
+        self: &Arc<Self>,
+        running: &mut HashMap<SubscriptionId, Running>,
+        tasks: &mut JoinSet<SubscriptionId>,
+    ) {
+        let all = self.hub.all();
+        let mut wanted: HashMap<SubscriptionId, Wanted> = HashMap::with_capacity(all.len());
+        for subscription in all.iter().filter(|subscription| subscription.is_active()) {
+            wanted.insert(subscription.id(), Wanted::of(self.hub.settings(), subscription));
+        }
+        for (id, one) in running.iter() {
+            if wanted.get(id) != Some(&one.plan) {
+                one.stop.cancel();
+            }
+        }
+        for (id, plan) in wanted {
+            if running.contains_key(&id) {
+                continue;
+            }
+            let (stop, status) = (CancellationToken::new(), Arc::<Status>::default());
+            self.lock().insert(id, status.clone());
+            running.insert(id, Running { plan: plan.clone(), stop: stop.clone() });
+            tasks.spawn(self.clone().keep(id, plan, status, stop));
+        }
+    }
+
+    /// Keeps one consumer running until it is told to stop.
+    async fn keep(
+        self: Arc<Self>,
+        id: SubscriptionId,
+        wanted: Wanted,
+        status: Arc<Status>,
+        stop: CancellationToken,
+    ) -> SubscriptionId {
+        while !stop.is_cancelled() {
+            if let Err(failure) = self.once(id, &wanted, &status, &stop).await {
+                tracing::warn!(subscription = %id, failure = failure.line(), "the subscription's consumer cannot begin");
+                status.waits(failure);
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+        self.give_back(id, &wanted).await;
+        id
+    }
+
+    async fn once(
+        &self,
+        id: SubscriptionId,
+        wanted: &Wanted,
+        status: &Arc<Status>,
+        stop: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let Some(subscription) = self.hub.by_id(id) else { return Ok(()) };
+        let plan = plan(self.hub.settings(), &subscription, self.record_bodies);
+        let ports = self.consume_ports(id, wanted).await?;
+        let mut task = JoinSet::new();
+        task.spawn(Worker::new(plan, ports, status.clone()).run(stop.clone(), self.grace));
+        match task.join_next().await {
+            Some(Err(panic)) if panic.is_panic() => {
+                Err(Failure::internal(format!("deliver to subscription {id}")).detail("it panicked"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn consume_ports(&self, id: SubscriptionId, wanted: &Wanted) -> Result<ConsumePorts, Failure> {
+        let broker = self.hub.estate().broker(&wanted.vhost).await?;
+        let DeliveringPorts { records, parking, in_flight, dice } = self.ports.clone();
+        Ok(ConsumePorts {
+            broker: Arc::new(Prepared::new(broker, self.hub.clone(), id)),
+            handler: Arc::new(Push::new(self.hub.clone(), id)),
+            records,
+            parking,
+            in_flight,
+            clock: self.hub.ports().clock.clone(),
+            dice,
+        })
+    }
+
+    /// What is parked of a subscription that is over goes back to its queue: there it is seen, and there is whoever comes next.
+    async fn give_back(&self, id: SubscriptionId, wanted: &Wanted) {
+        if self.hub.is_stopping() || self.hub.by_id(id).is_some_and(|subscription| subscription.is_active()) {
+            return;
+        }
+        let name = consumer_name(id);
+        let given = match self.hub.estate().broker(&wanted.vhost).await {
+            Ok(broker) => lot::give_back(&*self.ports.parking, &*broker, &name, &wanted.queue).await,
+            Err(failure) => Err(failure),
+        };
+        match given {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::info!(subscription = %id, count, "messages that waited here are back in their queue")
+            }
+            Err(failure) => tracing::warn!(
+                subscription = %id, failure = failure.line(),
+                "messages of an ended subscription stay in the parking lot until it is active again"
+            ),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SubscriptionId, Arc<Status>>> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wanted {
+    fn of(settings: &HubSettings, subscription: &Subscription) -> Wanted {
+        let asked = subscription.max_in_flight.unwrap_or(settings.max_in_flight);
+        // More than can have their turn soon need not be held.
+        let paced = subscription.max_tps.saturating_mul(PACED_SECONDS_MAX);
+        let paced = if paced == 0 { u16::MAX } else { u16::try_from(paced).unwrap_or(u16::MAX) };
+        Wanted {
+            vhost: subscription.key.resource.vhost.clone(),
+            queue: subscription.queue().to_owned(),
+            concurrency: asked.min(paced).max(1),
+        }
+    }
+}
+
+/// The name of the consumer of a subscription, in records and elsewhere.
+pub fn consumer_name(id: SubscriptionId) -> String {
+    format!("subscription {id}")
+}
+
+/// What the consumer of a subscription is told to do.
+pub fn plan(settings: &HubSettings, subscription: &Subscription, record_bodies: bool) -> ConsumePlan {
+    let Wanted { queue, concurrency, .. } = Wanted::of(settings, subscription);
+    let rabbithub = settings.compat && subscription.protocol == Protocol::Rabbithub;
+    let dead_letter = if rabbithub {
+        DeadLetter::Broker // `requeue_on_http_post_error: false` rejects, and the queue's own settings decide
+    } else {
+        DeadLetter::Queue(settings.dead_letter_queue.clone())
+    };
+    let retry = if rabbithub {
+        let delays = [1, 10, 60].map(Duration::from_secs).to_vec();
+        Retry { in_place: Vec::new(), delays, forever: true, ..Retry::default() }
+    } else {
+        Retry::default()
+    };
+    ConsumePlan {
+        binary: true,
+        concurrency,
+        max_timeout: HANDLING_MAX,
+        expiration: None,
+        message_bytes_max: u64::MAX,
+        ordering: if concurrency == 1 { Ordering::Queue } else { Ordering::None },
+        retry,
+        record_bodies,
+        ..ConsumePlan::new(&consumer_name(subscription.id()), &queue, dead_letter)
+    }
+}

@@ -1,0 +1,226 @@
+//! What a hub does by itself: leases that end, chores, errors to be stored, topics to be fetched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{ERROR_BYTES_MAX, Hub};
+use crate::failure::Failure;
+use crate::hub::callback;
+use crate::hub::chores::{Chore, Taken, Tried};
+use crate::hub::request::{Refusal, SubscribeRequest};
+use crate::hub::subscription::{Protocol, Subscription, SubscriptionId, SubscriptionKey, WhyInactive};
+use crate::hub::topology::{self, Rest};
+use crate::hub::verify;
+use crate::hub::websub;
+
+/// So many chores are done at once.
+const AT_ONCE: usize = 32;
+/// The longest sleep: a wall clock may be set.
+const SLEEP_MAX: Duration = Duration::from_secs(60 * 60);
+/// The pause after the store failed.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Under which name the last state of a topic is kept.
+pub(super) fn topic_name(topic: &str) -> String {
+    format!("topic/{}", websub::print(topic))
+}
+
+impl Hub {
+    /// Does what is due until it is told to stop: ends leases, asks callbacks, stores errors, fetches topics. Run once per hub.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut running = JoinSet::new();
+        while !stop.is_cancelled() {
+            let mut wait = SLEEP_MAX;
+            for done in [self.look_at_leases().await, self.store_errors().await] {
+                if let Err(failure) = done {
+                    tracing::warn!(failure = failure.line(), "the hub cannot store what happened");
+                    wait = AGAIN;
+                }
+            }
+            let now = self.ports.clock.now_ms();
+            while running.len() < AT_ONCE
+                && let Some(taken) = self.chores.take(now)
+            {
+                running.spawn(self.clone().chore(taken));
+            }
+            let lease = self.held().due.first().map(|(at, _)| *at);
+            let chore = self.chores.next_ms().filter(|_| running.len() < AT_ONCE);
+            for at in [lease.filter(|_| wait == SLEEP_MAX), chore].into_iter().flatten() {
+                wait = wait.min(Duration::from_millis(u64::try_from(at.saturating_sub(now)).unwrap_or(0)));
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                Some(_) = running.join_next(), if !running.is_empty() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        self.store_errors().await.ok(); // whatever is not stored now is counted anew
+    }
+
+    /// Announces the ends of leases, and ends them.
+    async fn look_at_leases(&self) -> Result<(), Failure> {
+        let now = self.ports.clock.now_ms();
+        loop {
+            let due = {
+                let mut held = self.held();
+                let Some((at, id)) = held.due.first().copied().filter(|(at, _)| *at <= now) else {
+                    return Ok(());
+                };
+                let Some(entry) = held.by_id.get(&id) else {
+                    held.due.remove(&(at, id));
+                    continue;
+                };
+                let subscription = entry.subscription.clone();
+                if subscription.expires_at_ms > now {
+                    held.set(subscription.clone(), now); // to the next event of its lease
+                    warn_of_end(&subscription, now);
+                    continue;
+                }
+                subscription
+            };
+            self.end(due.id(), WhyInactive::Expired).await?;
+        }
+    }
+
+    /// Notes that a delivery failed.
+    pub(in crate::hub) fn note_error(&self, id: SubscriptionId, message: &str) -> Option<Arc<Subscription>> {
+        let now = self.ports.clock.now_ms();
+        let window = self.settings.unsubscribe_on_http_post_error_timeout;
+        let limited = window.filter(|_| self.settings.unsubscribe_on_http_post_error_limit.is_some());
+        let changed = self.held().replace(id, |subscription| {
+            let errors = &mut subscription.errors;
+            let over = limited.is_some_and(|window| {
+                now.saturating_sub(errors.first_at_ms) > i64::try_from(window.as_millis()).unwrap_or(i64::MAX)
+            });
+            if errors.count == 0 || over {
+                (errors.count, errors.first_at_ms) = (0, now);
+            }
+            errors.count = errors.count.saturating_add(1);
+            errors.last_at_ms = now;
+            let mut end = message.len().min(ERROR_BYTES_MAX);
+            while !message.is_char_boundary(end) {
+                end -= 1;
+            }
+            message[..end].clone_into(&mut errors.last_message);
+        });
+        if changed.is_some() {
+            self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
+            self.wake.notify_one();
+        }
+        changed
+    }
+
+    /// Stores the errors that were noted. Each subscription is written once, however many there were meanwhile.
+    async fn store_errors(&self) -> Result<(), Failure> {
+        loop {
+            let next = {
+                let mut dirty = self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let next = dirty.iter().next().copied();
+                next.inspect(|id| {
+                    dirty.remove(id);
+                })
+            };
+            let Some(id) = next else { return Ok(()) };
+            let _turn = self.turn(id).await;
+            let Some(subscription) = self.by_id(id) else { continue };
+            if let Err(failure) = self.ports.store.put(&subscription).await {
+                self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
+                return Err(failure);
+            }
+        }
+    }
+
+    async fn chore(self: Arc<Self>, taken: Taken) {
+        let tried = match taken.chore.clone() {
+            Chore::Verify(stored) => self.verify_later((*stored).into()).await,
+            Chore::Deny { key, reason } => self.deny(&key, &reason).await,
+            Chore::Rest { id, binding, rest } => self.put_to_rest(&id, &binding, rest).await,
+            Chore::Fetch { topic } => self.fetch(&topic).await,
+        };
+        let now = self.ports.clock.now_ms();
+        if let Err(failure) = self.chores.done(&*self.ports.store, taken, tried, now).await {
+            tracing::warn!(failure = failure.line(), "a chore that is over cannot be forgotten");
+        }
+    }
+
+    async fn verify_later(&self, request: SubscribeRequest) -> Tried {
+        if request.protocol == Protocol::Websub {
+            // What is allowed may have changed since it was asked, and whether it is there was not looked at.
+            if let Err(reason) = websub::topic(&self.settings, &request.key.topic) {
+                return self.deny(&request.key, &reason).await;
+            }
+            if request.key.resource.name != websub::EXCHANGE {
+                match self.is_there(&request.key).await {
+                    Ok(()) => {}
+                    Err(Refusal::NoSuchResource) => {
+                        return self.deny(&request.key, "there is no such exchange").await;
+                    }
+                    Err(refusal) => return after(&refusal),
+                }
+            }
+        }
+        let done = match self.agreed(&request).await {
+            Ok(()) => self.act(&request).await,
+            Err(refusal) => Err(refusal),
+        };
+        match done {
+            Ok(()) => Tried::Over,
+            Err(refusal) => {
+                let callback = callback::shown(&request.key.callback);
+                tracing::info!(callback, topic = request.key.topic, why = %refusal, "not verified");
+                after(&refusal)
+            }
+        }
+    }
+
+    /// Tells a callback that it will hear nothing of a topic (WebSub, section 5.2).
+    async fn deny(&self, key: &SubscriptionKey, reason: &str) -> Tried {
+        let guard = callback::guard(&self.settings.allow_callbacks);
+        match verify::deny(&*self.ports.http, guard, key, reason).await {
+            Ok(()) => Tried::Over,
+            Err(failure) => Tried::Again(failure.to_string()),
+        }
+    }
+
+    async fn put_to_rest(&self, id: &str, binding: &crate::hub::ports::HubBinding, rest: Rest) -> Tried {
+        let id = u128::from_str_radix(id, 16).map(SubscriptionId);
+        let Ok(id) = id else { return Tried::Over };
+        let _turn = self.turn(id).await;
+        let rest = match self.by_id(id) {
+            Some(subscription) => topology::rest(&self.settings, &subscription), // it may be active again
+            None => rest,
+        };
+        match topology::put_to_rest(&*self.ports.estate, binding, rest).await {
+            Ok(()) => Tried::Over,
+            Err(failure) => Tried::Again(failure.to_string()),
+        }
+    }
+}
+
+/// Whether a refusal may pass.
+fn after(refusal: &Refusal) -> Tried {
+    match refusal {
+        Refusal::NotVerified(why) if why.may_pass() => Tried::Again(why.to_string()),
+        Refusal::Failed(failure) => Tried::Again(failure.to_string()),
+        Refusal::NotVerified(_)
+        | Refusal::NoSuchResource
+        | Refusal::NoSuchSubscription
+        | Refusal::BadCallback(_) => Tried::Over,
+    }
+}
+
+fn warn_of_end(subscription: &Subscription, now_ms: i64) {
+    let Subscription { key, contact, .. } = subscription;
+    let app_name = contact.as_ref().map_or("", |contact| contact.app_name.as_str());
+    let hours = subscription.expires_at_ms.saturating_sub(now_ms) / 3_600_000;
+    tracing::warn!(
+        subscription = %key.id(), resource = %key.resource, topic = key.topic,
+        callback = callback::shown(&key.callback), app_name, hours,
+        "the lease of a subscription ends soon"
+    );
+}

@@ -1,0 +1,301 @@
+//! Deliveries as they are by default: retry, breaker, dead letter; the subscription lives to the end of its lease.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use warren_engine::consume::record::MessageStatus;
+use warren_engine::hub::request::SubscribeRequest;
+use warren_engine::hub::resource::Resource;
+use warren_engine::hub::settings::HubSettings;
+use warren_engine::hub::subscription::{Signing, SubscriptionState, WhyInactive};
+use warren_engine::message::{HeaderValue, Message, Properties, Route};
+use warren_engine::pipeline::outside::Hidden;
+
+use super::world::{Act, World, passes, to, to_queue};
+
+const DEAD: &str = "warren.hub.dead";
+
+#[tokio::test(start_paused = true)]
+async fn a_message_arrives_byte_for_byte() {
+    let world = World::new().await;
+    let request = SubscribeRequest { basic_auth: Some(Hidden("dTpw".into())), ..to_queue("http://good/cb") };
+    world.subscribe(request).await;
+    let body = bytes::Bytes::from_static(b"\x00\xff\xfe body");
+    let properties = Properties { content_type: Some("image/x".into()), ..Properties::default() };
+    world.send(Route::Queue("q".into()), Message { body: body.clone(), properties }).await;
+    world.until_taken("good", 1).await;
+    let post = world.web.requests("POST", "good").pop().unwrap();
+    assert_eq!((post.body, post.url.as_str()), (body, "http://good/cb?hub.topic=q"));
+    assert_eq!(post.authorization, Some(Hidden("Basic dTpw".into())));
+    assert!(post.headers.contains(&("content-type".into(), "image/x".into())));
+    assert!(post.guard.is_some() && post.options.cut_answer && post.options.again_if_stale);
+    assert_eq!(world.records.all().len(), 1, "it is on record");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_renewal_changes_holds_from_the_next_message_on() {
+    let world = World::new().await;
+    let request = SubscribeRequest { secret: Some(Hidden("one".into())), ..to_queue("http://good/") };
+    world.subscribe(request.clone()).await;
+    let signature = || {
+        let headers = world.web.requests("POST", "good").pop().unwrap().headers;
+        headers.into_iter().find(|(name, _)| name == "x-hub-signature").map(|(_, value)| value)
+    };
+    world.publish("q", ["m"]).await;
+    world.until_taken("good", 1).await;
+    let first = signature().unwrap();
+    let secret = Some(Hidden("two".into()));
+    let renewal = SubscribeRequest { secret, signing: Signing::Sha512, ..request.clone() };
+    world.hub.subscribe(renewal).await.unwrap();
+    world.publish("q", ["m"]).await;
+    world.until_taken("good", 2).await;
+    let second = signature().unwrap();
+    assert!(first.starts_with("sha256=") && second.starts_with("sha512="));
+    let renewal = SubscribeRequest { secret: None, basic_auth: Some(Hidden("x".into())), ..request };
+    world.hub.subscribe(renewal).await.unwrap();
+    world.publish("q", ["m"]).await;
+    world.until_taken("good", 3).await;
+    assert_eq!(signature(), None, "a secret may vanish");
+    assert!(world.web.requests("POST", "good").pop().unwrap().authorization.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_down_for_ten_minutes_gets_all() {
+    for in_flight in [1, 10] {
+        let world = World::new().await;
+        let request = SubscribeRequest { max_in_flight: Some(in_flight), ..to_queue("http://down/") };
+        world.subscribe(request.clone()).await;
+        world.web.posted("down", Act::Down);
+        let bodies: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+        world.publish("q", bodies.clone()).await;
+        passes(Duration::from_secs(600)).await;
+        world.web.posted("down", Act::Well);
+        world.until_taken("down", 40).await;
+        let mut taken = world.web.taken("down");
+        if in_flight > 1 {
+            taken.sort_by_key(|body| body.parse::<u32>().unwrap());
+        }
+        assert_eq!(taken, bodies, "each once, in order where one is in flight");
+        assert!(world.hub.get(&request.key).unwrap().is_active());
+        assert_eq!(world.depth(DEAD), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_works_is_dead_lettered_and_the_subscription_stays() {
+    let world = World::new().await;
+    let request = to_queue("http://bad/");
+    world.subscribe(request.clone()).await;
+    world.web.posted("bad", Act::Status(422));
+    world.publish("q", ["m"]).await;
+    world.until("the dead letter", || world.depth(DEAD) == 1).await;
+    let dead = world.host().queues.messages(DEAD).pop().unwrap();
+    assert_eq!(dead.body, "m");
+    let header = |name: &str| dead.properties.headers.get(name).cloned();
+    assert_eq!(header("x-warren-status"), Some(HeaderValue::I64(422)));
+    assert_eq!(header("x-warren-answer"), Some(HeaderValue::Text("says the receiver".into())));
+    let held = world.hub.get(&request.key).unwrap();
+    assert!(held.is_active() && held.errors.count == 1);
+    // A receiver that has trouble of its own gets more time, and in the end the same.
+    world.web.posted("bad", Act::Status(503));
+    world.publish("q", ["n"]).await;
+    world.until("the second", || world.depth(DEAD) == 2).await;
+    assert!(world.began.elapsed() > Duration::from_secs(7 * 3600), "the whole schedule");
+    // WebSub: it must be tried again for the next one.
+    world.web.posted("bad", Act::Well);
+    world.publish("q", ["o"]).await;
+    world.until_taken("bad", 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_asked_for_is_made() {
+    let world = World::new().await;
+    world.subscribe(to_queue("http://busy/")).await;
+    world.web.posted("busy", Act::Busy(503, 3600));
+    world.publish("q", ["m"]).await;
+    world.until("the first try", || world.web.requests("POST", "busy").len() == 1).await;
+    world.web.posted("busy", Act::Well);
+    world.until_taken("busy", 1).await;
+    assert!(world.began.elapsed() >= Duration::from_secs(3600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_ends_the_subscription() {
+    let world = World::new().await;
+    let request = SubscribeRequest { max_in_flight: Some(1), ..to_queue("http://gone/") };
+    world.subscribe(request.clone()).await;
+    world.web.posted("gone", Act::Status(410));
+    world.publish("q", ["1", "2", "3"]).await;
+    world.until("its end", || world.consumer(&request.key) == "none").await;
+    let held = world.hub.get(&request.key).unwrap();
+    assert_eq!(held.state, SubscriptionState::Inactive(WhyInactive::Gone));
+    world.until("rest", || world.host().queues.unsettled() == 0).await;
+    assert_eq!(world.depth("q") + world.depth(DEAD), 3, "nothing is lost");
+    assert_eq!(world.web.requests("POST", "gone").len(), 1, "nobody is bothered any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_tps_is_one_budget_for_all_deliveries() {
+    let world = World::new().await;
+    let request = SubscribeRequest { max_tps: 5, max_in_flight: Some(8), ..to_queue("http://good/") };
+    world.subscribe(request.clone()).await;
+    world.publish("q", (0..50).map(|number| number.to_string())).await;
+    world.until_taken("good", 50).await;
+    let at = world.web.taken_at("good");
+    let gaps: Vec<Duration> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(199)), "{gaps:?}");
+    assert!(at[49] - at[0] < Duration::from_secs(11), "and no slower than that");
+    // A renewal without a limit lets go from the next message on.
+    world.hub.subscribe(SubscribeRequest { max_tps: 0, ..request }).await.unwrap();
+    world.publish("q", (0..50).map(|number| number.to_string())).await;
+    world.until_taken("good", 100).await;
+    let at = world.web.taken_at("good");
+    assert!(at[99] - at[55] < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_hangs_costs_the_others_nothing() {
+    let world = World::new().await;
+    for number in 0..5 {
+        world.host().queues.declare(&format!("q{number}"));
+        let resource = Resource::queue("/", &format!("q{number}"));
+        world.subscribe(to(resource, "t", &format!("http://h{number}/"))).await;
+    }
+    world.web.posted("h0", Act::Hangs);
+    let began = Instant::now();
+    for number in 0..5 {
+        world.publish(&format!("q{number}"), (0..100).map(|number| number.to_string())).await;
+    }
+    for number in 1..5 {
+        world.until_taken(&format!("h{number}"), 100).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(world.web.requests("POST", "h0").len() <= 10, "and holds no more than it may");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_away_is_waited_for() {
+    let mut world = World::new().await;
+    let request = to_queue("http://good/");
+    world.subscribe(request.clone()).await;
+    world.until("the consumer", || world.consumer(&request.key) == "consuming").await;
+    world.host().queues.delete("q");
+    world.until("that it waits", || world.consumer(&request.key) == "waiting").await;
+    passes(Duration::from_secs(3600)).await;
+    world.restart().await; // RabbitHub deleted the subscription here
+    world.until("that it waits", || world.consumer(&request.key) == "waiting").await;
+    assert!(world.hub.get(&request.key).unwrap().is_active());
+    world.host().queues.declare("q");
+    world.publish("q", ["m"]).await;
+    world.until_taken("good", 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_of_ours_that_was_deleted_comes_back_bound() {
+    let world = World::new().await;
+    let request = to(Resource::exchange("/", "x"), "#", "http://good/");
+    let queue = world.subscribe(request.clone()).await.pseudo_queue.clone().unwrap();
+    world.until("the consumer", || world.consumer(&request.key) == "consuming").await;
+    warren_engine::hub::ports::Estate::delete(&*world.estate, &Resource::queue("/", &queue)).await.unwrap();
+    assert!(world.host().bindings().is_empty());
+    world.until("that it is back", || world.host().bindings().len() == 1).await;
+    let route = Route::Exchange { exchange: "x".into(), routing_key: "a".into() };
+    world.send(route, Message { body: "m".into(), properties: Properties::default() }).await;
+    world.until_taken("good", 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_when_the_process_dies_again_and_again() {
+    let mut world = World::new().await;
+    let requests: Vec<_> = (0..3).map(|number| to_queue(&format!("http://h{number}/"))).collect();
+    for request in &requests {
+        world.subscribe(request.clone()).await;
+    }
+    let all = 200;
+    for round in 0..20 {
+        let bodies = (round * all / 20..(round + 1) * all / 20).map(|number| number.to_string());
+        world.publish("q", bodies).await;
+        world.web.posted("h1", if round % 2 == 0 { Act::Down } else { Act::Well });
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        world.restart().await;
+        assert_eq!(world.hub.all().len(), 3, "no subscription is forgotten");
+    }
+    world.web.posted("h1", Act::Well);
+    let arrived = || {
+        let mut taken: Vec<u32> = (0..3)
+            .flat_map(|number| world.web.taken(&format!("h{number}")))
+            .map(|body| body.parse().unwrap())
+            .collect();
+        taken.extend(
+            world
+                .host()
+                .queues
+                .messages(DEAD)
+                .iter()
+                .map(|message| String::from_utf8_lossy(&message.body).parse::<u32>().unwrap()),
+        );
+        taken.sort_unstable();
+        taken.dedup();
+        taken.len()
+    };
+    world.until("all of them", || arrived() == all as usize).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_of_one_that_ends_goes_back_to_its_queue() {
+    let world = World::new().await;
+    world.host().queues.refuses_to_declare(true); // so messages are parked
+    let request = to_queue("http://bad/");
+    world.subscribe(request.clone()).await;
+    world.web.posted("bad", Act::Status(503));
+    world.publish("q", ["1", "2"]).await;
+    world.until("that they are parked", || world.parking.all().len() == 2).await;
+    world.hub.end(request.key.id(), WhyInactive::Unsubscribed).await.unwrap();
+    world.until("that they are back", || world.depth("q") == 2).await;
+    assert!(world.parking.all().is_empty());
+    world.web.posted("bad", Act::Well);
+    world.subscribe(request).await;
+    world.until_taken("bad", 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_end_hands_back_what_is_not_done() {
+    let mut settings = HubSettings::new(true);
+    settings.unsubscribe_on_http_post_error = false;
+    let mut world = World::with(settings).await;
+    world.web.posted("down", Act::Down);
+    world.subscribe(to_queue("http://down/")).await;
+    world.publish("q", ["1", "2"]).await;
+    passes(Duration::from_secs(100)).await;
+    let began = Instant::now();
+    world.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "it does not wait for the grace");
+    assert_eq!(world.depth("q"), 2);
+    assert!(world.records.all().iter().all(|run| run.status == MessageStatus::HandedBack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_idle_subscriptions_do_nothing() {
+    let world = World::new().await;
+    let mut keys = Vec::new();
+    for number in 0..1000 {
+        let request = SubscribeRequest {
+            lease_seconds: Some(86_400),
+            ..to(Resource::queue("/", "q"), "t", &format!("http://h{number}/"))
+        };
+        keys.push(request.key.clone());
+        world.hub.subscribe(request).await.unwrap();
+    }
+    world.until("the consumers", || keys.iter().all(|key| world.consumer(key) == "consuming")).await;
+    let before = world.host().queues.events().len();
+    passes(Duration::from_secs(3600)).await;
+    assert_eq!(world.host().queues.events().len(), before);
+    let looked = world
+        .delivering
+        .statuses()
+        .iter()
+        .all(|(_, status)| status.reconnects.load(std::sync::atomic::Ordering::Relaxed) == 0);
+    assert!(looked && world.web.requests("POST", "h0").is_empty());
+}
