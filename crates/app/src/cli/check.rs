@@ -163,9 +163,10 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
                 DeadLetter::Queue(queue) => Some(queue.clone()),
                 DeadLetter::Broker | DeadLetter::Drop => None,
             },
-            delay_queues: match plan.retry.mode.makes_queues(&plan.ordering) && kind != "sqs" {
-                true => delay_queues(plan),
-                false => Vec::new(),
+            delay_queues: if plan.retry.mode.makes_queues(&plan.ordering) && kind != "sqs" {
+                delay_queues(plan)
+            } else {
+                Vec::new()
             },
         };
         let found = broker.check_consumer(&wanted).await;
