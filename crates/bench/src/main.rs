@@ -4,6 +4,7 @@
 //! figures and how to rerun them.
 
 mod amqp;
+mod consume;
 mod figures;
 mod floor;
 mod hub;
@@ -29,6 +30,8 @@ struct Args {
 enum Bench {
     /// Our RabbitMQ client alone: publishing with receipts and consuming, beside a bare client.
     Amqp(amqp::Args),
+    /// Triggers of `warren serve`, beside a bare consumer, a bare POST loop, and consumers written by hand in Node and Python.
+    Consume(consume::Args),
     /// The hub: publishing and delivering by HTTP, and idle subscriptions.
     Hub(hub::Args),
     /// Publishing to SQS, beside a bare loop over AWS's own client.
@@ -46,6 +49,7 @@ fn main() {
     let result = match runtime {
         Ok(runtime) => match bench {
             Bench::Amqp(args) => runtime.block_on(amqp::run(&args)),
+            Bench::Consume(args) => runtime.block_on(consume::run(&args)),
             Bench::Hub(args) => runtime.block_on(hub::run(&args)),
             Bench::Sqs(args) => runtime.block_on(sqs::run(&args)),
             Bench::Sync(args) => runtime.block_on(sync::run(&args)),

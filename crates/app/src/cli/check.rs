@@ -163,9 +163,10 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
                 DeadLetter::Queue(queue) => Some(queue.clone()),
                 DeadLetter::Broker | DeadLetter::Drop => None,
             },
-            delay_queues: match plan.retry.mode.makes_queues(&plan.ordering) && kind != "sqs" {
-                true => delay_queues(plan),
-                false => Vec::new(),
+            delay_queues: if plan.retry.mode.makes_queues(&plan.ordering) && kind != "sqs" {
+                delay_queues(plan)
+            } else {
+                Vec::new()
             },
         };
         let found = broker.check_consumer(&wanted).await;
@@ -179,6 +180,12 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
         );
         broker.close().await;
     }
+}
+
+/// The names of the delay queues of a trigger.
+fn delay_queues(plan: &ConsumePlan) -> Vec<String> {
+    let delays = &plan.retry.delays;
+    delays.iter().map(|delay| delay_queue(&plan.queue, delays, *delay).name).collect()
 }
 
 /// The hub: its store, its users, and what its login may. That the broker can be reached was told with the brokers.
@@ -209,12 +216,6 @@ async fn hub(project: &Project, findings: &mut Vec<Finding>) {
         ),
         Err(failure) => findings.push(Finding::from_failure("hub.default_username", &failure)),
     }
-}
-
-/// The names of the delay queues of a trigger.
-fn delay_queues(plan: &ConsumePlan) -> Vec<String> {
-    let delays = &plan.retry.delays;
-    delays.iter().map(|delay| delay_queue(&plan.queue, delays, *delay).name).collect()
 }
 
 /// Which way a trigger's messages are tried again, and why.

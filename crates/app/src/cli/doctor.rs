@@ -73,15 +73,17 @@ pub async fn run(context: &Context, _args: &Args) -> Result<Exit, Stop> {
             patients.push(look_at_trigger(&project, &*state, name, said.as_ref(), &mut findings).await);
         }
     }
-    patients.iter().for_each(|patient| findings.extend(patient.findings()));
+    findings.extend(patients.iter().flat_map(Patient::findings));
     let now = SystemClock.now_ms();
     match context.style {
-        Style::Json => line(&document(&project, &folder, &patients, &findings).to_string()),
+        Style::Json => line(&document(&project, folder.as_ref(), &patients, &findings).to_string()),
         Style::Person => {
             if let Some(folder) = &folder {
                 line(&folder.tell());
             }
-            patients.iter().for_each(|patient| patient.tell(now));
+            for patient in &patients {
+                patient.tell(now);
+            }
             if findings.is_empty() {
                 line("all is well");
             } else {
@@ -283,8 +285,8 @@ impl Folder {
     }
 }
 
-fn document(project: &Project, folder: &Option<Folder>, patients: &[Patient], findings: &[Finding]) -> Value {
-    let state = folder.as_ref().map(|folder| {
+fn document(project: &Project, folder: Option<&Folder>, patients: &[Patient], findings: &[Finding]) -> Value {
+    let state = folder.map(|folder| {
         json!({
             "folder": folder.path, "bytes": folder.bytes, "free_bytes": folder.free_bytes,
             "disk_bytes": folder.disk_bytes,

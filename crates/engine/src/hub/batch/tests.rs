@@ -1,3 +1,5 @@
+//! Entries of batches as they come, and what is made of them.
+
 use proptest::prelude::*;
 
 use super::*;

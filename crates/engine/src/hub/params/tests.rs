@@ -1,3 +1,5 @@
+//! Forms, queries and JSON as they come, and what is read from them.
+
 use proptest::prelude::*;
 use serde_json::json;
 
