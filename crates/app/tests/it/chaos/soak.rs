@@ -82,12 +82,10 @@ fn program(folder: &TempDir, vhost: &Vhost, receiver: &Receiver) -> Program {
 /// Publishes all of them; what is not confirmed is published again.
 fn publish(vhost: &Vhost, messages: usize) -> BTreeSet<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let config = Config { url: Some(Secret::new(&vhost.url())), ..Config::default() };
+    let config = Config { url: Some(Secret::new(vhost.url())), ..Config::default() };
     let rabbit = Rabbit::new("rabbit", &config).unwrap();
     let outbound = |id: &str| {
-        let mut properties = Properties::default();
-        properties.message_id = Some(id.to_owned());
-        properties.persistent = true;
+        let properties = Properties { message_id: Some(id.to_owned()), ..Properties::default() };
         Outbound { route: Route::Queue("in".into()), message: Message { body: body(id).into(), properties } }
     };
     let ids: Vec<String> = (0..messages).map(id).collect();

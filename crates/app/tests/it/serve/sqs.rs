@@ -43,8 +43,8 @@ fn send(account: &Account, body: &str, attributes: &Value) -> String {
     account.ask("SendMessage", &message)["MessageId"].as_str().unwrap().to_owned()
 }
 
-/// 1. Attributes are headers of their type, what SQS says is in the envelope. 2. What fails once waits by visibility, and keeps its
-/// count. 3. All is deleted from the queue.
+/// Attributes are headers of their type, what SQS says is in the envelope; what fails once waits by visibility, and keeps its
+/// count; in the end all is deleted from the queue.
 #[test]
 fn a_message_of_sqs_is_the_document_with_its_attributes() {
     let account = account();
