@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use warren_connectors::BrokerConfig;
 use warren_engine::codes;
-use warren_engine::consume::key::JqKey;
+use warren_engine::consume::key::{GroupKey, JqKey};
 use warren_engine::consume::plan::{ConsumePlan, DeadLetter, Ordering, Retry, RetryMode};
 use warren_engine::pipeline::document::BodyForm;
 use warren_engine::pipeline::jq;
 use warren_engine::pipeline::plan::PipelinePlan;
+use warren_engine::sqs;
 
 use super::de;
 use super::faults::Fault;
@@ -81,7 +82,13 @@ impl ConsumeReader<'_, '_> {
             },
             allow_redelivery: raw.allow_redelivery.unwrap_or(true),
             message_bytes_max: raw.max_message_size.map_or(defaults.message_bytes_max, |size| size.0.0),
-            ordering: ordering.unwrap_or(Ordering::None),
+            ordering: match ordering {
+                // What a FIFO queue promises is kept unless somebody says otherwise.
+                _ if self.is_fifo(&raw) && node.get("ordering").is_none() => {
+                    Ordering::Key(Arc::new(GroupKey))
+                }
+                ordering => ordering.unwrap_or(Ordering::None),
+            },
             retry: Retry {
                 in_place: spans(&raw.retry.in_place, &defaults.retry.in_place),
                 delays: spans(&raw.retry.delays, &defaults.retry.delays),
@@ -105,6 +112,11 @@ impl ConsumeReader<'_, '_> {
         let pipeline = pipeline?;
         self.contradictions(&plan, &raw, &pipeline, &at);
         (self.steps.faults.len() == before).then_some(ProjectTrigger { broker: raw.from, plan, pipeline })
+    }
+
+    fn is_fifo(&self, raw: &RawConsume) -> bool {
+        let kind = self.broker_configs.get(&raw.from).map(BrokerConfig::kind);
+        kind == Some("sqs") && sqs::is_fifo(&raw.queue)
     }
 
     fn pipeline(
@@ -180,6 +192,14 @@ impl ConsumeReader<'_, '_> {
             );
         }
         let ordered = !matches!(plan.ordering, Ordering::None);
+        if ordered && plan.retry.mode == RetryMode::Visibility {
+            conflict(
+                at("retry"),
+                "a delay by the broker does not keep an order: what was received behind a message overtakes it"
+                    .to_owned(),
+                "write `mode: auto` or `mode: parking`, or `ordering: none`",
+            );
+        }
         if ordered && plan.retry.mode == RetryMode::DelayQueues {
             conflict(
                 at("retry"),

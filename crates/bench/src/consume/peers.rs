@@ -16,7 +16,8 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 pub struct Peers {
     ready: Vec<(&'static str, Peer)>,
     missing: Vec<String>,
-    _folder: Option<TempDir>,
+    /// Goes with them.
+    folder: Option<TempDir>,
 }
 
 /// How one is called.
@@ -42,7 +43,7 @@ impl Peers {
                 Err(error) => peers.missing.push(format!("{name}: {error}")),
             }
         }
-        peers._folder = Some(folder);
+        peers.folder = Some(folder);
         peers
     }
 

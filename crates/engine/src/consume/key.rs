@@ -1,4 +1,4 @@
-//! The key of a message by a jq expression over its document.
+//! The key of a message: by a jq expression over its document, or its group in a FIFO queue of SQS.
 
 use std::sync::Arc;
 
@@ -21,6 +21,17 @@ pub struct JqKey {
     pub expression: Expression,
     /// How the body is shown to it.
     pub form: BodyForm,
+}
+
+/// The key is the group of a FIFO queue, in which SQS keeps the order too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupKey;
+
+#[async_trait]
+impl KeyOf for GroupKey {
+    async fn key(&self, job: &Job, _: i64) -> Result<String, Failure> {
+        Ok(job.envelope.system.get("MessageGroupId").cloned().unwrap_or_default())
+    }
 }
 
 #[async_trait]

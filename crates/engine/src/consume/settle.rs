@@ -148,11 +148,11 @@ async fn retry(shared: &Shared, item: &Item, after: Duration) -> Result<Told, Cu
             shared.status.retries_by(Mechanism::Requeue);
             return Ok(Told::Broker(Settlement::Requeue));
         }
-        RetryMode::Auto | RetryMode::Visibility if can_delay => {
+        // A delay of the broker's frees the lane, so what came behind would overtake it; so would another queue.
+        RetryMode::Auto | RetryMode::Visibility if can_delay && !ordered => {
             shared.status.retries_by(Mechanism::Visibility);
             return Ok(Told::Broker(Settlement::Delay(after)));
         }
-        // What came behind must not overtake it on its way through another queue.
         RetryMode::Auto | RetryMode::DelayQueues if !ordered => {
             if by_delay_queue(shared, item, after).await? {
                 return Ok(Told::Ack);

@@ -41,8 +41,9 @@ pub struct RawConsume {
     pub allow_redelivery: Option<bool>,
     /// The largest body. Default: `1MiB`. A larger one is rejected as `too large`, and never read into a pipeline.
     pub max_message_size: Option<Size>,
-    /// What must be done in order: `none` (the default), `queue` for one message after another, or `{key: <jq>}` for one after another
-    /// of each key. A message that is to be tried again holds up what comes behind it in its order.
+    /// What must be done in order: `none`, `queue` for one message after another, or `{key: <jq>}` for one after another
+    /// of each key. A message that is to be tried again holds up what comes behind it in its order. Default: `none`; of a FIFO queue of
+    /// SQS, by its groups.
     #[serde(default)]
     pub ordering: RawOrdering,
     /// When and how a message is tried again.
