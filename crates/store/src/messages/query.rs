@@ -74,7 +74,15 @@ pub(super) fn find(connection: &Connection, filter: &MessageFilter) -> Result<Ve
     let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
     // Left out rather than `?1 IS NULL OR`, so that SQLite can go by an index.
     let by_id = if filter.id.is_some() { "id = ?1" } else { "?1 IS NULL" };
-    let by_message = if filter.message.is_some() { "message = ?2" } else { "?2 IS NULL" };
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let by_message = match filter.message {
+        None => "?2 IS NULL",
+        // A file that no newer Warren has written to since.
+        Some(_) if version < 2 => "message = ?2",
+        Some(_) => {
+            "(id IN (SELECT id FROM names WHERE message = ?2) OR (id > (SELECT up_to FROM named) AND message = ?2))"
+        }
+    };
     let order = if filter.oldest_first { "ASC" } else { "DESC" };
     let mut statement = connection.prepare(&format!(
         "SELECT id, consumer, message, attempt, status, class, received_at, started_at, ended_at, next_at, error, \

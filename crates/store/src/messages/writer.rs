@@ -21,6 +21,10 @@ const WAITING_MAX: usize = 1024;
 const TOGETHER_MAX: usize = 256;
 /// After so many bytes it is looked whether something must go.
 const PRUNE_EVERY_BYTES: u64 = 4 << 20;
+/// So many attempts are put into the index by name at once; as many are looked through where one is looked for.
+const NAMED_TOGETHER: u64 = 4096;
+/// After so many attempts were dropped, their names go from the index, which is read whole for that.
+const FORGET_EVERY: u64 = 100_000;
 /// Attempts dropped in one transaction.
 const PRUNED_TOGETHER: i64 = 1000;
 
@@ -48,7 +52,15 @@ impl Writer {
         clock: Arc<dyn Clock>,
     ) -> Result<Writer, Failure> {
         let (commands, waiting) = mpsc::channel(WAITING_MAX);
-        let work = Work { connection, path, retention, clock, bytes: PRUNE_EVERY_BYTES };
+        let work = Work {
+            connection,
+            path,
+            retention,
+            clock,
+            bytes: PRUNE_EVERY_BYTES,
+            unnamed: NAMED_TOGETHER, // what a process left that died
+            dropped: 0,
+        };
         let thread = std::thread::Builder::new()
             .name("warren-messages".to_owned())
             .spawn(move || work.run(waiting))
@@ -91,6 +103,10 @@ struct Work {
     clock: Arc<dyn Clock>,
     /// Written since it was looked whether something must go.
     bytes: u64,
+    /// Attempts that are not in the index by name yet.
+    unnamed: u64,
+    /// Attempts that were dropped and whose names are still there.
+    dropped: u64,
 }
 
 impl Work {
@@ -111,6 +127,13 @@ impl Work {
                     }
                 }
             }
+            if self.unnamed >= NAMED_TOGETHER {
+                self.unnamed = 0;
+                if let Err(fault) = self.name() {
+                    let failure = fault.into_failure("add to the index of messages", &self.path, KIND);
+                    tracing::warn!(%failure, "messages are found more slowly");
+                }
+            }
             if self.bytes >= PRUNE_EVERY_BYTES {
                 self.bytes = 0;
                 if let Err(fault) = self.prune() {
@@ -125,10 +148,11 @@ impl Work {
     fn write(&mut self, commands: &[Command]) -> Result<Vec<MessageRunId>, Fault> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut ids = Vec::with_capacity(commands.len());
-        let mut bytes = 0;
+        let (mut bytes, mut appended) = (0, 0);
         for command in commands {
             ids.push(match &command.ask {
                 Ask::Append(run) => {
+                    appended += 1;
                     bytes += run.job.message.body.len() as u64 + 512;
                     append(&transaction, run)?
                 }
@@ -142,7 +166,19 @@ impl Work {
         }
         transaction.commit()?;
         self.bytes += bytes;
+        self.unnamed += appended;
         Ok(ids)
+    }
+
+    /// Puts into the index by name what is not in it.
+    fn name(&mut self) -> Result<(), Fault> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(
+            "INSERT OR IGNORE INTO names SELECT message, id FROM attempts WHERE id > (SELECT up_to FROM named) \
+             ORDER BY message, id; \
+             UPDATE named SET up_to = max(up_to, (SELECT coalesce(max(id), 0) FROM attempts));",
+        )?;
+        Ok(transaction.commit()?)
     }
 
     fn prune(&mut self) -> Result<(), Fault> {
@@ -158,10 +194,19 @@ impl Work {
                  AND (?2 OR ended_at < ?3)",
                 params![PRUNED_TOGETHER, too_large, before],
             )?;
+            self.dropped += dropped as u64;
             if dropped == 0 || (!too_large && (dropped as i64) < PRUNED_TOGETHER) {
-                return Ok(());
+                break;
             }
         }
+        if self.dropped >= FORGET_EVERY {
+            self.connection.execute(
+                "DELETE FROM names WHERE id < (SELECT coalesce(min(id), 9223372036854775807) FROM attempts)",
+                [],
+            )?;
+            self.dropped = 0;
+        }
+        Ok(())
     }
 }
 

@@ -149,3 +149,48 @@ async fn what_is_too_old_or_too_much_goes() {
     let kept = find(folder.path(), MessageFilter::default()).await.unwrap();
     assert_eq!(kept.iter().map(|kept| kept.message.as_str()).collect::<Vec<_>>(), ["new"]);
 }
+
+/// How many attempts at the message of this name are found.
+async fn count(folder: &Path, message: &str) -> usize {
+    let filter = MessageFilter { message: Some(message.to_owned()), ..MessageFilter::default() };
+    find(folder, filter).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn a_message_is_found_whether_the_index_has_it_yet_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let messages = Arc::new(open(folder.path()));
+    let mut tasks = tokio::task::JoinSet::new();
+    // More than the index takes at once, so that some are in it and some are not.
+    for at in 0..5_000 {
+        let messages = messages.clone();
+        tasks.spawn(async move {
+            messages.append(run(Some(&format!("m{}", at % 2500)), "b", 1, MessageStatus::Ok)).await.unwrap();
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    for name in ["m0", "m1", "m1250", "m2499"] {
+        assert_eq!(count(folder.path(), name).await, 2, "{name}");
+    }
+    assert_eq!(count(folder.path(), "m2500").await, 0);
+    drop(messages);
+    // Another process puts the rest into the index.
+    let messages = open(folder.path());
+    messages.append(run(Some("m7"), "b", 2, MessageStatus::Ok)).await.unwrap();
+    assert_eq!(count(folder.path(), "m7").await, 3);
+    assert_eq!(count(folder.path(), "m2499").await, 2);
+}
+
+#[tokio::test]
+async fn a_record_of_version_one_is_read_as_it_is_and_written_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("messages.db")).unwrap();
+    connection.execute_batch(include_str!("golden/messages-v1.sql")).unwrap();
+    drop(connection);
+    assert_eq!(count(folder.path(), "m1").await, 1);
+    let messages = open(folder.path());
+    messages.append(run(Some("m1"), "b", 2, MessageStatus::Ok)).await.unwrap();
+    assert_eq!(count(folder.path(), "m1").await, 2);
+}
