@@ -54,7 +54,12 @@ impl Hub {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(_) = running.join_next(), if !running.is_empty() => {}
+                Some(ended) = running.join_next(), if !running.is_empty() => {
+                    if let Err(error) = ended {
+                        // It stands in the store still, and is done when the hub is opened again.
+                        tracing::error!(%error, "a chore of the hub broke off");
+                    }
+                }
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
