@@ -214,7 +214,7 @@ pub trait MessageRecords: Send + Sync {
     ///
     /// # Errors
     /// The state cannot be written.
-    async fn append(&self, run: MessageRun) -> Result<MessageRunId, Failure>;
+    async fn append(&self, run: &MessageRun) -> Result<MessageRunId, Failure>;
 
     /// Notes that an attempt's result came too late: the broker gives the message out again.
     ///

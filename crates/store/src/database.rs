@@ -9,6 +9,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
+use crate::packed::Damaged;
+
 /// How long a lock of another process is waited for. Ours are held for milliseconds.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -38,6 +40,12 @@ pub(crate) enum Fault {
     Damaged(&'static str),
     #[error("the file's version is {found}; this Warren knows versions up to {known}")]
     TooNew { found: i64, known: i64 },
+}
+
+impl From<Damaged> for Fault {
+    fn from(damaged: Damaged) -> Fault {
+        Fault::Damaged(damaged.0)
+    }
 }
 
 /// Opens the file to write, makes it where it is missing, for this user alone, and brings it up to date.

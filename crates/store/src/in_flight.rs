@@ -1,11 +1,11 @@
 //! Which messages were being handled when the process died: a file of slots for each consumer, `inflight/NAME.slots`.
 //!
-//! Noting a message is one small write to a slot; it is with the operating system when it returns, so it outlives the death
-//! of the process and costs a microsecond. When the file is opened, what stands in its slots was being handled: these are
+//! Noting a message is a copy into a slot of the mapped file: it is with the operating system at once, so it outlives the death of the
+//! process, and costs no system call. The file's blocks are there before it is mapped, so that a full disk is an error and not a signal. When the file is opened, what stands in its slots was being handled: these are
 //! suspects, which are written to `NAME.suspects` before the slots are cleared. The order makes a death in between harmless: a
 //! slot says how often its message had crashed before, so it is counted once however often it is read.
 //!
-//! Slots are 32 bytes: the message's print (16), its crashes before (4), nothing (4), a checksum (8), all little-endian.
+//! Slots that nobody uses are zero. They are 32 bytes: the message's print (16), its crashes before (4), nothing (4), a checksum (8), all little-endian.
 //! The file begins with `WARNFLT` and the version, 1.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use memmap2::{MmapMut, MmapOptions};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
@@ -24,19 +27,21 @@ use xxhash_rust::xxh3::xxh3_64;
 const HEADER: &[u8; 8] = b"WARNFLT\x01";
 const HEADER_BYTES: u64 = 16;
 const SLOT_BYTES: usize = 32;
+/// Slots of a new file; doubled when they are all in use.
+const SLOTS_MIN: usize = 128;
 /// Suspects that never came back (another process had them) are forgotten, the oldest first.
 const SUSPECTS_MAX: usize = 10_000;
 
 /// The journal of one consumer. One process at a time has it open: who opens it holds the consumer's lease.
 pub struct FileInFlight {
-    slots: File,
     path: PathBuf,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
+    slots: Slots,
     free: Vec<usize>,
-    /// How many slots the file has.
+    /// How many slots were ever used.
     count: usize,
     suspects: Suspects,
     suspects_path: PathBuf,
@@ -153,8 +158,45 @@ fn open(folder: &Path, path: &Path, suspects_path: PathBuf) -> io::Result<Option
     slots.set_len(0)?;
     slots.write_all_at(HEADER, 0)?;
     slots.set_len(HEADER_BYTES)?;
-    let inner = Mutex::new(Inner { free: Vec::new(), count: 0, suspects, suspects_path });
-    Ok(Some(FileInFlight { slots, path: path.to_owned(), inner }))
+    let slots = Slots::map(slots, SLOTS_MIN)?;
+    let inner = Mutex::new(Inner { slots, free: Vec::new(), count: 0, suspects, suspects_path });
+    Ok(Some(FileInFlight { path: path.to_owned(), inner }))
+}
+
+/// The file, mapped.
+struct Slots {
+    file: File,
+    map: MmapMut,
+    count: usize,
+}
+
+impl Slots {
+    fn map(file: File, count: usize) -> io::Result<Slots> {
+        let length = at(count);
+        match fallocate(&file, FallocateFlags::empty(), 0, length) {
+            // A file system that cannot: what is written is there as well.
+            Err(Errno::OPNOTSUPP) => {
+                let end = file.metadata()?.len().min(length);
+                file.write_all_at(&vec![0; (length - end) as usize], end)?;
+            }
+            allocated => allocated?,
+        }
+        #[expect(unsafe_code, reason = "the only way to a file without a system call")]
+        // SAFETY: the file belongs to whoever holds the consumer's lease, which is this process, and nobody makes it shorter
+        // while it is held. Others may read it; what they see of a slot is checked by its sum.
+        let map = unsafe { MmapOptions::new().len(length as usize).map_mut(&file)? };
+        Ok(Slots { file, map, count })
+    }
+
+    fn set(&mut self, slot: usize, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
+        if slot >= self.count {
+            let file = self.file.try_clone()?;
+            *self = Slots::map(file, self.count * 2)?;
+        }
+        let start = at(slot) as usize;
+        self.map[start..start + SLOT_BYTES].copy_from_slice(bytes);
+        Ok(())
+    }
 }
 
 impl Suspects {
@@ -228,7 +270,7 @@ impl InFlight for FileInFlight {
         let crashes = self.crashes(print);
         let mut inner = self.inner();
         let slot = inner.free.pop().unwrap_or(inner.count);
-        if let Err(error) = self.slots.write_all_at(&encoded(print, crashes), at(slot)) {
+        if let Err(error) = inner.slots.set(slot, &encoded(print, crashes)) {
             if slot < inner.count {
                 inner.free.push(slot);
             }
@@ -241,8 +283,8 @@ impl InFlight for FileInFlight {
     fn leave(&self, noted: Noted) {
         let Noted { slot, print } = noted;
         let mut inner = self.inner();
-        // If this fails, the worst that follows is a message that runs alone once after a crash.
-        self.slots.write_all_at(&[0; SLOT_BYTES], at(slot)).ok();
+        // A slot that was set is mapped; if it were not, the worst that follows is a message that runs alone once after a crash.
+        inner.slots.set(slot, &[0; SLOT_BYTES]).ok();
         inner.free.push(slot);
         if !inner.suspects.crashed.is_empty() && inner.suspects.crashed.remove(&key(print)).is_some() {
             inner.suspects.write(&inner.suspects_path).ok(); // as above
@@ -323,7 +365,22 @@ mod tests {
             journal.leave(other);
         }
         let length = fs::metadata(folder.path().join("orders.slots")).unwrap().len();
-        assert_eq!(length, HEADER_BYTES + 2 * SLOT_BYTES as u64);
+        assert_eq!((length, journal.inner().count), (at(SLOTS_MIN), 2));
+    }
+
+    #[test]
+    fn there_are_as_many_slots_as_are_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = journal(folder.path());
+        let noted: Vec<_> = (1..=1000).map(|print| first.enter(print).unwrap()).collect();
+        for (at, noted) in noted.into_iter().enumerate() {
+            if at % 2 == 0 {
+                first.leave(noted);
+            }
+        }
+        drop(first);
+        let second = journal(folder.path());
+        assert!((1..=1000).all(|print| second.crashes(print) == u32::from(print % 2 == 0)));
     }
 
     #[test]
@@ -340,7 +397,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = journal(folder.path());
         first.enter(8).unwrap();
-        first.slots.write_all_at(&[1, 2, 3], at(0)).unwrap();
+        first.inner().slots.map[at(0) as usize] ^= 1;
         drop(first);
         assert_eq!(journal(folder.path()).crashes(8), 0);
     }

@@ -8,3 +8,4 @@ pub mod state;
 pub mod subscriptions;
 
 mod database;
+mod packed;

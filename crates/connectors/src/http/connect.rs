@@ -1,21 +1,15 @@
 //! From a URL to a connection: straight or through a proxy, in the clear or with TLS, and only to addresses that are allowed.
 
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::Uri;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
-use tower_service::Service;
 
 use super::line::Line;
 use super::proxy::Proxies;
@@ -38,43 +32,41 @@ pub(super) struct Connector {
 #[error("{0}")]
 pub(super) struct NotAllowed(pub(super) IpAddr);
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Line>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move {
-            let deadline = Instant::now() + connector.timeout;
-            match timeout_at(deadline, connector.connect(&uri, deadline)).await {
-                Ok(connected) => connected.map(TokioIo::new),
-                Err(_) => Err(late(connector.timeout)),
-            }
-        })
-    }
+/// Where a connection leads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) https: bool,
+    /// A name or an address, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 impl Connector {
-    async fn connect(&self, uri: &Uri, deadline: Instant) -> io::Result<Line> {
-        let https = uri.scheme_str() == Some("https");
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let Some(proxy) = self.proxies.of(https, host) else {
-            let stream = reach(self.addresses(host, port).await?, deadline).await?;
-            return if https { self.secure(stream, host).await } else { Ok(Line::new(stream, false)) };
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// The host cannot be reached in time, or may not be.
+    pub(super) async fn open(&self, place: &Place) -> io::Result<Line> {
+        let deadline = Instant::now() + self.timeout;
+        match timeout_at(deadline, self.connect(place, deadline)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(late(self.timeout)),
+        }
+    }
+
+    async fn connect(&self, place: &Place, deadline: Instant) -> io::Result<Line> {
+        let Place { https, host, port } = place;
+        let Some(proxy) = self.proxies.of(*https, host) else {
+            let stream = reach(self.addresses(host, *port).await?, deadline).await?;
+            return if *https { self.secure(stream, host).await } else { Ok(Line::new(stream, false)) };
         };
-        self.check_behind_proxy(host, port).await?;
+        self.check_behind_proxy(host, *port).await?;
         let addresses: Vec<SocketAddr> = lookup_host((proxy.host.as_str(), proxy.port)).await?.collect();
         let mut stream = reach(addresses, deadline).await?;
         if !https {
             return Ok(Line::new(stream, true));
         }
-        proxy.tunnel(&mut stream, host, port).await?;
+        proxy.tunnel(&mut stream, host, *port).await?;
         self.secure(stream, host).await
     }
 

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use hyper_util::client::legacy;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
@@ -27,33 +26,43 @@ pub(super) fn address(what: &str, address: &str) -> Failure {
                  `hub.allow_callbacks`")
 }
 
-/// A call without an answer.
-pub(super) fn client(error: legacy::Error, what: &str) -> Failure {
+/// A connection that could not be made.
+pub(super) fn connecting(error: io::Error, what: &str) -> Failure {
     let causes = chain(&error);
     let causes = || causes.iter().copied();
     if let Some(refused) = causes().find_map(not_allowed) {
         return address(what, &refused.0.to_string());
     }
-    let tls = causes().find_map(tls);
+    if let Some(tls) = causes().find_map(tls) {
+        return untrusted(tls, what).because(error);
+    }
+    let timed_out = error.kind() == io::ErrorKind::TimedOut;
+    let kind = if timed_out { FailureKind::Timeout } else { FailureKind::Disconnected };
     let innermost = causes().last().map(ToString::to_string).unwrap_or_default();
-    let timed_out = causes()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::TimedOut);
-    let failure = match tls {
-        Some(tls) => Failure::new(FailureKind::Refused, codes::TLS_FAILED, what)
-            .detail(tls)
-            .remedy("check that the server's certificate is for this host and signed by an authority the system trusts"),
-        None if error.is_connect() => {
-            let kind = if timed_out { FailureKind::Timeout } else { FailureKind::Disconnected };
-            Failure::new(kind, codes::HTTP_FAILED, what)
-                .detail(format!("cannot connect: {innermost}"))
-                .remedy("check host and port, that the server runs, and the firewalls between")
-        }
-        None => Failure::new(FailureKind::Disconnected, codes::HTTP_FAILED, what)
-            .detail(format!("no answer came: {innermost}"))
-            .remedy("it is tried again; the server may have done what it was asked"),
-    };
-    failure.because(error)
+    Failure::new(kind, codes::HTTP_FAILED, what)
+        .detail(format!("cannot connect: {innermost}"))
+        .remedy("check host and port, that the server runs, and the firewalls between")
+        .because(error)
+}
+
+/// A call without an answer.
+pub(super) fn unanswered(error: hyper::Error, what: &str) -> Failure {
+    let causes = chain(&error);
+    let causes = || causes.iter().copied();
+    if let Some(tls) = causes().find_map(tls) {
+        return untrusted(tls, what).because(error);
+    }
+    let innermost = causes().last().map(ToString::to_string).unwrap_or_default();
+    Failure::new(FailureKind::Disconnected, codes::HTTP_FAILED, what)
+        .detail(format!("no answer came: {innermost}"))
+        .remedy("it is tried again; the server may have done what it was asked")
+        .because(error)
+}
+
+fn untrusted(why: String, what: &str) -> Failure {
+    Failure::new(FailureKind::Refused, codes::TLS_FAILED, what).detail(why).remedy(
+        "check that the server's certificate is for this host and signed by an authority the system trusts",
+    )
 }
 
 /// A call that took too long.

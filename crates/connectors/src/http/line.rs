@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use hyper::http::Extensions;
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A byte stream, in the clear or not.
@@ -35,11 +33,6 @@ struct Moments {
 }
 
 impl Past {
-    /// Of the connection that extensions are about.
-    pub(super) fn of(extensions: &Extensions) -> Option<&Past> {
-        extensions.get()
-    }
-
     /// A request was answered on the connection.
     pub(super) fn answered(&self) {
         self.0.answered.store(true, Ordering::Relaxed);
@@ -56,11 +49,13 @@ impl Line {
     pub(super) fn new(stream: impl Stream + 'static, proxied: bool) -> Line {
         Line { stream: Box::new(stream), proxied, past: Past::default() }
     }
-}
 
-impl Connection for Line {
-    fn connected(&self) -> Connected {
-        Connected::new().proxy(self.proxied).extra(self.past.clone())
+    pub(super) fn past(&self) -> Past {
+        self.past.clone()
+    }
+
+    pub(super) fn is_proxied(&self) -> bool {
+        self.proxied
     }
 }
 

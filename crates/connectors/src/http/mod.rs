@@ -8,7 +8,8 @@
 //! | idea | module |
 //! |---|---|
 //! | settings | [`config`] |
-//! | from a URL to a connection | `connect`, `proxy` |
+//! | connections, kept and used again | `pool` |
+//! | from a URL to a connection | `target`, `connect`, `proxy` |
 //! | what happened on a connection | `line` |
 //! | what went wrong | `fault` |
 
@@ -17,7 +18,9 @@ pub mod config;
 mod connect;
 mod fault;
 mod line;
+mod pool;
 mod proxy;
+mod target;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,13 +29,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
-use hyper::http::Extensions;
-use hyper::{Method, Request, Response, Uri};
-use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::{Method, Request, Response};
 use rustls::ClientConfig as TlsConfig;
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
@@ -42,9 +42,10 @@ use warren_engine::pipeline::outside::{AddressGuard, HttpAnswer, HttpRequest};
 use warren_engine::ports::HttpCaller;
 
 use self::config::{ClientConfig, ClientFor};
-use self::connect::Connector;
-use self::line::Past;
+use self::connect::{Connector, Place};
+use self::pool::{Open, Pool};
 use self::proxy::Proxies;
+use self::target::{Target, Targets};
 use crate::kit::guard::Allowed;
 use crate::kit::tls::{TlsSettings, client_config};
 
@@ -112,17 +113,12 @@ impl HttpCaller for Callbacks {
     }
 }
 
-type Calls = Client<Connector, Full<Bytes>>;
-
 /// Clients of one kind.
 #[derive(Clone)]
 struct Clients {
     /// What its guard allows; anything where there is none.
     allowed: Option<Arc<Allowed>>,
-    /// Uses connections again.
-    calls: Calls,
-    /// Does not.
-    fresh: Calls,
+    connections: Arc<Pool>,
 }
 
 /// What tells one kind of clients from another: a connection is used again only under the same guard.
@@ -140,24 +136,34 @@ struct Caller {
     idle_max: usize,
     idle_timeout: Duration,
     clients: Mutex<HashMap<Kind, Clients>>,
+    targets: Targets,
 }
 
 #[async_trait]
 impl HttpCaller for Caller {
     async fn call(&self, request: &HttpRequest) -> Result<HttpAnswer, Failure> {
-        let what = format!("{} {}", request.method, fault::shown(&request.url));
-        let url = Url::parse(&request.url).map_err(|error| fault::url(&what, &error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some()
-        {
-            return Err(fault::url(&what, "it must be http or https, and hold no user"));
-        }
-        let clients = self.clients(request, &url, &what)?;
+        let call = Call { request, target: self.targets.get(request)? };
+        let connections = self.connections(&call)?;
         let timeout = request.options.timeout.unwrap_or(TIMEOUT);
         let deadline = Instant::now() + timeout;
-        match timeout_at(deadline, self.send(&clients, request, &url, &what)).await {
-            Ok(response) => answer(response?, request, deadline, &what).await,
-            Err(_) => Err(fault::late(&what, timeout)),
-        }
+        let (open, response) = match timeout_at(deadline, self.send(&connections, &call)).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(fault::late(&call.what(), timeout)),
+        };
+        answer(open, response, &connections, &call, deadline).await
+    }
+}
+
+/// A request on its way.
+struct Call<'c> {
+    request: &'c HttpRequest,
+    target: Arc<Target>,
+}
+
+impl Call<'_> {
+    /// It in a few words, for failures.
+    fn what(&self) -> String {
+        target::what(self.request)
     }
 }
 
@@ -172,26 +178,32 @@ impl Caller {
             idle_max: config.max_sessions.unwrap_or(IDLE_MAX),
             idle_timeout: config.keep_alive_timeout.map_or(IDLE_TIMEOUT, |span| span.0),
             clients: Mutex::default(),
+            targets: Targets::default(),
         })
     }
 
-    /// The clients for a request, if the URL's host may be called as far as its name tells.
-    fn clients(&self, request: &HttpRequest, url: &Url, what: &str) -> Result<Clients, Failure> {
+    /// The connections for a request, if the URL's host may be called as far as its name tells.
+    fn connections(&self, call: &Call<'_>) -> Result<Arc<Pool>, Failure> {
+        let (request, url) = (call.request, &call.target.url);
         let allow = request.guard.as_ref().map(|AddressGuard { allow }| allow);
         let clients = self.clients_of(allow, request.options.connect_timeout);
-        let Some(allowed) = &clients.allowed else { return Ok(clients) };
+        let Some(allowed) = &clients.allowed else { return Ok(clients.connections) };
         if allowed.url(url) {
             // All of it is allowed, wherever its name leads.
-            return Ok(self.clients_of(None, request.options.connect_timeout));
+            return Ok(self.clients_of(None, request.options.connect_timeout).connections);
         }
         // A name is looked up, and its addresses checked, when it is connected to; an address is not looked up.
         let address = match url.host() {
-            Some(Host::Domain(_)) => return Ok(clients),
+            Some(Host::Domain(_)) => return Ok(clients.connections),
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            None => return Err(fault::url(what, "it has no host")),
+            None => return Err(fault::url(&call.what(), "it has no host")),
         };
-        if allowed.address(address) { Ok(clients) } else { Err(fault::address(what, &address.to_string())) }
+        if allowed.address(address) {
+            Ok(clients.connections)
+        } else {
+            Err(fault::address(&call.what(), &address.to_string()))
+        }
     }
 
     fn clients_of(&self, allow: Option<&Vec<String>>, connect_timeout: Option<Duration>) -> Clients {
@@ -212,14 +224,8 @@ impl Caller {
             allowed: allowed.clone(),
             timeout: kind.connect_timeout,
         };
-        let client = |idle_max: usize| {
-            Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(self.idle_timeout)
-                .pool_max_idle_per_host(idle_max)
-                .build(connector.clone())
-        };
-        let clients = Clients { allowed, calls: client(self.idle_max), fresh: client(0) };
+        let connections = Pool::new(connector, self.idle_max, self.idle_timeout);
+        let clients = Clients { allowed, connections };
         known.insert(kind, clients.clone());
         clients
     }
@@ -227,30 +233,43 @@ impl Caller {
     /// Sends a request and waits for the head of its answer.
     async fn send(
         &self,
-        clients: &Clients,
-        request: &HttpRequest,
-        url: &Url,
-        what: &str,
-    ) -> Result<Response<Incoming>, Failure> {
-        let made = || self.made(request, url, what);
-        let sent = match clients.calls.request(made()?).await {
-            Err(error) if request.options.again_if_stale && is_stale(&error) => {
-                clients.fresh.request(made()?).await
+        connections: &Arc<Pool>,
+        call: &Call<'_>,
+    ) -> Result<(Open, Response<Incoming>), Failure> {
+        let place = &call.target.place;
+        let connect =
+            async || connections.connect(place).await.map_err(|error| fault::connecting(error, &call.what()));
+        let mut again = call.request.options.again_if_stale;
+        let mut kept = connections.take(place);
+        loop {
+            let fresh = kept.is_none();
+            let mut open = match kept.take() {
+                Some(open) => open,
+                None => connect().await?,
+            };
+            let mut refused = match open.send(self.made(call, &open)?).await {
+                Ok(response) => {
+                    open.past.answered();
+                    return Ok((open, response));
+                }
+                Err(refused) => refused,
+            };
+            if refused.take_message().is_some() && !fresh {
+                // Nothing of it was sent: the server had closed the connection. Another is tried, at last a new one.
+                kept = connections.take(place);
+            } else if again && open.past.is_stale() {
+                again = false; // and on a connection of its own
+            } else {
+                return Err(fault::unanswered(refused.into_error(), &call.what()));
             }
-            sent => sent,
-        };
-        let response = sent.map_err(|error| fault::client(error, what))?;
-        if let Some(past) = Past::of(response.extensions()) {
-            past.answered();
         }
-        Ok(response)
     }
 
-    fn made(&self, request: &HttpRequest, url: &Url, what: &str) -> Result<Request<Full<Bytes>>, Failure> {
-        let mut made = made(request, url, what)?;
+    fn made(&self, call: &Call<'_>, open: &Open) -> Result<Request<Full<Bytes>>, Failure> {
+        let mut made = made(call, open.proxied)?;
         // A tunnel was opened with it; without one, the proxy reads the request itself.
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        if url.scheme() == "http"
+        let Place { https, host, .. } = &call.target.place;
+        if !https
             && let Some(proxy) = self.proxies.of(false, host)
             && let Some(authorization) = &proxy.authorization
             && let Ok(mut value) = HeaderValue::from_str(authorization.reveal())
@@ -262,25 +281,18 @@ impl Caller {
     }
 }
 
-/// Whether a request met a connection that the server had closed.
-fn is_stale(error: &legacy::Error) -> bool {
-    let mut extensions = Extensions::new();
-    if let Some(connected) = error.connect_info() {
-        connected.get_extras(&mut extensions);
-    }
-    Past::of(&extensions).is_some_and(Past::is_stale)
-}
-
-fn made(request: &HttpRequest, url: &Url, what: &str) -> Result<Request<Full<Bytes>>, Failure> {
+fn made(call: &Call<'_>, proxied: bool) -> Result<Request<Full<Bytes>>, Failure> {
+    let (request, target) = (call.request, &call.target);
     let wrong =
-        |detail: String| Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what).detail(detail);
-    let uri: Uri = url.as_str().parse().map_err(|_| fault::url(what, "it cannot be sent"))?;
+        |detail: String| Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, call.what()).detail(detail);
     let method = Method::from_bytes(request.method.as_bytes())
         .map_err(|_| wrong(format!("`{}` is no method", request.method)))?;
     let mut made = Request::new(Full::new(request.body.clone()));
     *made.method_mut() = method;
-    *made.uri_mut() = uri;
+    // A proxy must be told where it leads.
+    *made.uri_mut() = if proxied { target.whole.clone() } else { target.path.clone() };
     let headers = made.headers_mut();
+    headers.insert(HOST, target.host.clone());
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("warren/", env!("CARGO_PKG_VERSION"))));
     if let Some(authorization) = &request.authorization {
         let mut value = HeaderValue::from_str(&authorization.0)
@@ -303,28 +315,33 @@ fn made(request: &HttpRequest, url: &Url, what: &str) -> Result<Request<Full<Byt
 
 /// Reads an answer whole, or as much of it as the request wants. Of one that is an error as much as may be read is enough.
 async fn answer(
+    mut open: Open,
     response: Response<Incoming>,
-    request: &HttpRequest,
+    connections: &Arc<Pool>,
+    call: &Call<'_>,
     deadline: Instant,
-    what: &str,
 ) -> Result<HttpAnswer, Failure> {
+    let request = call.request;
     let bytes_max = request.answer_bytes_max;
     let cut = request.options.cut_answer;
     let (head, mut stream) = response.into_parts();
     let mut body = BytesMut::new();
     loop {
-        let frame = match timeout_at(deadline, stream.frame()).await {
-            Ok(None) => break,
+        let frame = match timeout_at(deadline, open.frame(&mut stream)).await {
+            Ok(None) => {
+                connections.give_back(&call.target.place, open);
+                break;
+            }
             Ok(Some(Ok(frame))) => frame,
             // The status is what counts; of the body, what came.
             Ok(Some(Err(_))) | Err(_) if cut => break,
-            Ok(Some(Err(error))) => return Err(fault::broken(error, what)),
-            Err(_) => return Err(fault::late(what, request.options.timeout.unwrap_or(TIMEOUT))),
+            Ok(Some(Err(error))) => return Err(fault::broken(error, &call.what())),
+            Err(_) => return Err(fault::late(&call.what(), request.options.timeout.unwrap_or(TIMEOUT))),
         };
         let Ok(data) = frame.into_data() else { continue };
         if body.len() + data.len() > bytes_max {
             if head.status.is_success() && !cut {
-                return Err(Failure::new(FailureKind::Invalid, codes::ANSWER_TOO_LARGE, what)
+                return Err(Failure::new(FailureKind::Invalid, codes::ANSWER_TOO_LARGE, call.what())
                     .detail(format!("the answer has more than {bytes_max} bytes"))
                     .remedy("raise `max_answer`, or ask for less"));
             }

@@ -116,7 +116,7 @@ pub(super) async fn work(shared: Arc<Shared>, mut item: Item) -> Finished {
         if hold == Noted::Hold && matches!(decision, Decision::Retry { .. }) && item.unsettled_or_parked() {
             let run = run(&shared, &item, MessageStatus::Held, &decision, started_at, &mut steps);
             // The failure is on record once it is; the message is not settled by it.
-            if let Err(failure) = shared.ports.records.append(run).await {
+            if let Err(failure) = shared.ports.records.append(&run).await {
                 shared.status.troubled(Some(failure));
             }
             shared.status.count(MessageStatus::Held);
@@ -150,8 +150,7 @@ async fn conclude(
     let run = run(shared, &item, status, &decision, started_at, steps);
     let late = item.unsettled.as_ref().is_some_and(|unsettled| !unsettled.alive());
     let run = MessageRun { status: if late { MessageStatus::Late } else { status }, ..run };
-    let told = Told::of(&run);
-    let Some(id) = recorded(shared, || async { shared.ports.records.append(run.clone()).await }).await else {
+    let Some(id) = recorded(shared, || shared.ports.records.append(&run)).await else {
         shared.status.count(MessageStatus::HandedBack);
         hand_back(shared, item).await;
         return Settled::HandedBack;
@@ -166,36 +165,19 @@ async fn conclude(
         note_late(shared, id).await;
     }
     shared.status.count(ended);
-    told.tell(ended);
+    tell(&run, ended);
     settled
 }
 
 /// The one wide event of an attempt; what is recorded, without bodies.
-struct Told {
-    consumer: Arc<str>,
-    queue: String,
-    attempt: u32,
-    took_ms: i64,
-    error: Option<String>,
-}
-
-impl Told {
-    fn of(run: &MessageRun) -> Told {
-        Told {
-            consumer: run.consumer.clone(),
-            queue: run.job.envelope.queue.clone(),
-            attempt: run.attempt,
-            took_ms: run.ended_at - run.started_at,
-            error: run.error.as_ref().map(|error| format!("{} [{}]", error.message, error.code)),
-        }
-    }
-
-    fn tell(self, status: MessageStatus) {
-        let Told { consumer, queue, attempt, took_ms, error } = self;
-        let (consumer, status) = (&*consumer, status.as_str());
-        match error {
-            None => tracing::debug!(consumer, queue, attempt, took_ms, status, "message handled"),
-            Some(error) => tracing::info!(consumer, queue, attempt, took_ms, status, error, "message failed"),
+fn tell(run: &MessageRun, status: MessageStatus) {
+    let (consumer, queue, attempt) = (&*run.consumer, run.job.envelope.queue.as_str(), run.attempt);
+    let (took_ms, status) = (run.ended_at - run.started_at, status.as_str());
+    match &run.error {
+        None => tracing::debug!(consumer, queue, attempt, took_ms, status, "message handled"),
+        Some(error) => {
+            let error = format!("{} [{}]", error.message, error.code);
+            tracing::info!(consumer, queue, attempt, took_ms, status, error, "message failed");
         }
     }
 }

@@ -1,23 +1,26 @@
 //! The loop of one consumer: open, take, start what may start, settle, open again; and an orderly end.
 //!
-//! One task owns all that waits; each message that is worked on is a task of its own, which hands back what became of it.
+//! One task owns all that waits; what is worked on hands back what became of it (`running`).
 //! What comes is looked at in `arrival`; the parking lot is looked after in `lot`.
 //!
 //! Nothing here ends because of a broker that is away or a queue that is missing: that is a state, shown and tried again.
 
 mod arrival;
 mod lot;
+mod running;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use futures_util::FutureExt;
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::lot::Lot;
+use self::running::{Ended, Running};
 use super::copies;
 use super::lanes::Lanes;
 use super::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
@@ -41,6 +44,9 @@ const LIVED: Duration = Duration::from_secs(30);
 const HOLD_MAX: Duration = Duration::from_secs(10 * 60);
 /// The deaths of the process after which the message that was worked on is given up.
 const CRASHES_MAX: u32 = 3;
+/// Messages taken in one round.
+const TOGETHER_MAX: u32 = 64;
+
 /// With whom a consumer works.
 #[derive(Clone)]
 pub struct ConsumePorts {
@@ -64,7 +70,7 @@ pub struct ConsumePorts {
 pub struct Worker {
     shared: Arc<Shared>,
     lanes: Lanes<Item>,
-    running: JoinSet<Finished>,
+    running: Running<Finished>,
     /// Messages that were being handled when the process died: each runs alone.
     suspects: VecDeque<Item>,
     alone: bool,
@@ -99,7 +105,7 @@ impl Worker {
         Worker {
             shared: Arc::new(Shared { plan, ports, status, breaker, declared, abandon }),
             lanes: Lanes::default(),
-            running: JoinSet::new(),
+            running: Running::default(),
             suspects: VecDeque::new(),
             alone: false,
             held: VecDeque::new(),
@@ -175,7 +181,12 @@ impl Worker {
         grace: Duration,
     ) -> Over {
         loop {
+            consume_budget().await; // others of the thread have their turn
             self.start_what_may();
+            if let Some(ended) = self.running.ended() {
+                self.finished(ended).await;
+                continue;
+            }
             if self.rests() || self.queue_waits_for_parked() {
                 self.forget_waiting().await;
                 drop(consumer);
@@ -190,18 +201,42 @@ impl Worker {
                     self.end(Some(consumer), grace).await;
                     return Over::Stopping;
                 }
-                Some(finished) = self.running.join_next(), if !self.running.is_empty() => {
+                Some(finished) = self.running.next(), if !self.running.is_empty() => {
                     self.finished(finished).await;
                 }
                 () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
                 // A consumer that is dropped half-way has taken nothing: that is its contract.
-                delivery = consumer.next(), if takes => match delivery {
-                    Ok(Some(delivery)) => self.arrived(delivery).await,
-                    Ok(None) => return Over::Lost(ended(&self.shared.plan.queue)),
-                    Err(failure) => return Over::Lost(failure),
-                },
+                delivery = consumer.next(), if takes => {
+                    if let Err(over) = self.arrived_with_others(delivery, &mut *consumer).await {
+                        return over;
+                    }
+                }
             }
         }
+    }
+
+    /// A message came, and perhaps others with it: they are taken in one round.
+    async fn arrived_with_others(
+        &mut self,
+        first: Result<Option<Delivery>, Failure>,
+        consumer: &mut dyn Consumer,
+    ) -> Result<(), Over> {
+        let mut next = first;
+        for taken in 1.. {
+            match next {
+                Ok(Some(delivery)) => self.arrived(delivery).await,
+                Ok(None) => return Err(Over::Lost(ended(&self.shared.plan.queue))),
+                Err(failure) => return Err(Over::Lost(failure)),
+            }
+            if taken == TOGETHER_MAX || !self.takes() {
+                break;
+            }
+            match consumer.next().now_or_never() {
+                Some(there) => next = there,
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     /// Whether more is to be taken. The prefetch bounds what waits; while the destination is down one message is enough.
@@ -297,7 +332,7 @@ impl Worker {
     }
 
     fn start(&mut self, item: Item) {
-        self.running.spawn(work(self.shared.clone(), item));
+        self.running.start(work(self.shared.clone(), item));
     }
 
     /// A message that waited too long here is given up: whoever set that bound does not want it run so late.
@@ -315,9 +350,9 @@ impl Worker {
     }
 
     /// A message is over, or waits.
-    async fn finished(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
+    async fn finished(&mut self, finished: Ended<Finished>) {
         self.alone = false;
-        let Ok(Finished { lane, parked, end }) = finished else {
+        let Some(Finished { lane, parked, end }) = finished else {
             // A panic of ours, not of a handler: what it held is with the broker, which gives it out again.
             self.shared.status.troubled(Some(Failure::internal("work on a message")));
             return;
@@ -395,7 +430,7 @@ impl Worker {
             return false;
         }
         for item in std::mem::take(&mut self.held) {
-            self.running.spawn(work(self.shared.clone(), item)); // their attempts are spent now
+            self.running.start(work(self.shared.clone(), item)); // their attempts are spent now
         }
         if !self.running.is_empty() {
             return false;
@@ -427,7 +462,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(finished) = self.running.join_next(), if !self.running.is_empty() => {
+                Some(finished) = self.running.next(), if !self.running.is_empty() => {
                     self.finished(finished).await;
                 }
                 () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
@@ -446,7 +481,7 @@ impl Worker {
                 biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(until) => return,
-                Some(finished) = self.running.join_next(), if !self.running.is_empty() => {
+                Some(finished) = self.running.next(), if !self.running.is_empty() => {
                     self.finished(finished).await;
                 }
                 () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
@@ -522,7 +557,7 @@ impl Worker {
         while !self.running.is_empty() || comes {
             tokio::select! {
                 biased;
-                Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
+                Some(_) = self.running.next(), if !self.running.is_empty() => {}
                 delivery = next_of(&mut consumer), if comes => match delivery {
                     // It was on its way when we asked for no more.
                     Ok(Some(delivery)) => {
@@ -539,7 +574,7 @@ impl Worker {
             }
         }
         self.shared.abandon.cancel();
-        while self.running.join_next().await.is_some() {}
+        while self.running.next().await.is_some() {}
         // Only now: closing it hands back whatever is still unsettled.
         drop(consumer);
     }

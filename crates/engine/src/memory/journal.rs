@@ -104,13 +104,13 @@ impl MemoryMessageRecords {
 
 #[async_trait]
 impl MessageRecords for MemoryMessageRecords {
-    async fn append(&self, run: MessageRun) -> Result<MessageRunId, Failure> {
+    async fn append(&self, run: &MessageRun) -> Result<MessageRunId, Failure> {
         let mut inner = self.lock();
         if inner.full {
             let what = "record what became of a message";
             return Err(Failure::new(FailureKind::Internal, codes::STATE_UNWRITABLE, what));
         }
-        inner.runs.push(run);
+        inner.runs.push(run.clone());
         Ok(MessageRunId(inner.runs.len() as i64))
     }
 

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::codes;
 use crate::delivery::Job;
@@ -26,27 +26,34 @@ pub enum BodyForm {
 /// The body is to be text and is not UTF-8.
 pub fn document(job: &Job, attempt: &Attempt, form: BodyForm) -> Result<Value, Failure> {
     let envelope = &job.envelope;
-    let mut enveloped = json!({
-        "deliveryTag": envelope.delivery_tag,
-        "exchange": envelope.exchange,
-        "routingKey": envelope.routing_key,
-        "queue": envelope.queue,
-        "redelivered": envelope.redelivered,
-        "attempt": attempt.number,
-        "consumerTag": envelope.consumer_tag,
-        "receivedAt": time(attempt.received_at_ms),
-    });
-    if let Value::Object(known) = &mut enveloped {
-        for (name, value) in &envelope.system {
-            known.entry(name.clone()).or_insert_with(|| value.clone().into());
-        }
+    let mut enveloped = object([
+        ("deliveryTag", envelope.delivery_tag.into()),
+        ("exchange", envelope.exchange.as_str().into()),
+        ("routingKey", envelope.routing_key.as_str().into()),
+        ("queue", envelope.queue.as_str().into()),
+        ("redelivered", envelope.redelivered.into()),
+        ("attempt", attempt.number.into()),
+        ("consumerTag", envelope.consumer_tag.as_str().into()),
+        ("receivedAt", time(attempt.received_at_ms).into()),
+    ]);
+    for (name, value) in &envelope.system {
+        enveloped.entry(name.clone()).or_insert_with(|| value.clone().into());
     }
-    Ok(json!({
-        "body": body(&job.message.body, form)?,
-        "properties": properties(&job.message.properties),
-        "headers": headers(&job.message.properties.headers),
-        "envelope": enveloped,
-    }))
+    Ok(Value::Object(object([
+        ("body", body(&job.message.body, form)?.into()),
+        ("properties", properties(&job.message.properties)),
+        ("headers", headers(&job.message.properties.headers)),
+        ("envelope", enveloped.into()),
+    ])))
+}
+
+/// An object that is made in one piece.
+fn object<const N: usize>(entries: [(&str, Value); N]) -> Map<String, Value> {
+    let mut object = Map::with_capacity(N);
+    for (name, value) in entries {
+        object.insert(name.to_owned(), value);
+    }
+    object
 }
 
 /// The body in its form.
@@ -66,23 +73,24 @@ pub fn body(body: &[u8], form: BodyForm) -> Result<String, Failure> {
 }
 
 fn properties(properties: &Properties) -> Value {
-    json!({
-        "appId": properties.app_id,
+    let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
+    Value::Object(object([
+        ("appId", text(&properties.app_id)),
         // AMQP 0-9-1 took these out; they are here because their names are.
-        "classId": null,
-        "clusterId": null,
-        "contentEncoding": properties.content_encoding,
-        "contentType": properties.content_type,
-        "correlationId": properties.correlation_id,
-        "deliveryMode": if properties.persistent { 2 } else { 1 },
-        "expiration": properties.expiration,
-        "messageId": properties.message_id,
-        "priority": properties.priority,
-        "replyTo": properties.reply_to,
-        "type": properties.kind,
-        "userId": properties.user_id,
-        "timestamp": properties.timestamp,
-    })
+        ("classId", Value::Null),
+        ("clusterId", Value::Null),
+        ("contentEncoding", text(&properties.content_encoding)),
+        ("contentType", text(&properties.content_type)),
+        ("correlationId", text(&properties.correlation_id)),
+        ("deliveryMode", if properties.persistent { 2 } else { 1 }.into()),
+        ("expiration", text(&properties.expiration)),
+        ("messageId", text(&properties.message_id)),
+        ("priority", properties.priority.map_or(Value::Null, Value::from)),
+        ("replyTo", text(&properties.reply_to)),
+        ("type", text(&properties.kind)),
+        ("userId", text(&properties.user_id)),
+        ("timestamp", properties.timestamp.map_or(Value::Null, Value::from)),
+    ]))
 }
 
 fn headers(headers: &Headers) -> Value {

@@ -162,6 +162,7 @@ impl<'r> Runner<'r> {
         scope: &mut Scope,
     ) -> Result<(Flow, Option<String>), Trouble> {
         let done = match kind {
+            StepKind::Map(expression) if expression.is_identity() => Done::same(),
             StepKind::Map(expression) => Done::value(scope.one(expression).await?),
             StepKind::Filter(expression) => {
                 if !scope.holds(expression).await? {

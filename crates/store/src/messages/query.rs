@@ -1,13 +1,19 @@
 //! What the record of messages can be asked, and what it answers.
 
+use std::path::Path;
+
 use bytes::Bytes;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use warren_engine::consume::record::{MessageError, MessageRunId, MessageStatus, StepRecord};
 use warren_engine::delivery::Envelope;
 use warren_engine::message::Properties;
 
-use crate::database::Fault;
-use crate::parking::StoredEnvelope;
+use super::attempt::View;
+use super::block::{self, of_consumer, status_mask};
+use super::journal;
+use super::old;
+use crate::database::{self, Fault};
+use crate::packed::seen;
 
 /// Which attempts are wanted. Empty: all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -70,112 +76,104 @@ pub struct RecordedMessage {
 /// Attempts read at once where nobody says how many.
 const LIMIT: usize = 10_000;
 
-pub(super) fn find(connection: &Connection, filter: &MessageFilter) -> Result<Vec<RecordedMessage>, Fault> {
-    let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let mut statement = connection.prepare(&question(filter, version))?;
-    let mut rows = statement.query(params![
-        filter.id.map(|id| id.0),
-        filter.message,
-        filter.consumer,
-        serde_json::to_string(&statuses)?,
-        filter.since,
-        filter.until,
-        filter.limit.unwrap_or(LIMIT) as i64,
-    ])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read(row)?);
+impl MessageFilter {
+    /// At most so many.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(LIMIT)
     }
+
+    /// Whether an attempt is one of those.
+    pub(super) fn wants(&self, id: MessageRunId, status: MessageStatus, attempt: &View<'_>) -> bool {
+        self.id.is_none_or(|wanted| wanted == id)
+            && self.message.as_deref().is_none_or(|wanted| wanted == attempt.message)
+            && self.consumer.as_deref().is_none_or(|wanted| wanted == attempt.consumer)
+            && (self.statuses.is_empty() || self.statuses.contains(&status))
+            && self.since.is_none_or(|since| attempt.ended_at >= since)
+            && self.until.is_none_or(|until| attempt.ended_at < until)
+    }
+
+    /// Whether a block may hold one of them, by its filter.
+    fn may_be_in(&self, filter: &[u8]) -> bool {
+        self.message.as_deref().is_none_or(|message| seen::may_hold(filter, seen::of_key(message)))
+            && self.consumer.as_deref().is_none_or(|name| seen::may_hold(filter, of_consumer(name)))
+    }
+}
+
+/// All that a filter asks for, from the journals and the file of a folder.
+pub(super) fn find(
+    folder: &Path,
+    path: &Path,
+    filter: &MessageFilter,
+) -> Result<Vec<RecordedMessage>, Fault> {
+    // The journals first: of one that is packed meanwhile, the block is there when the file is read after it.
+    let mut journals = Vec::new();
+    for path in journal::files(folder)? {
+        journals.extend(journal::read(&path)?);
+    }
+    let mut found = Vec::new();
+    if let Some(mut connection) = database::open_to_read(path, super::KIND)? {
+        let snapshot = connection.transaction()?;
+        if is_there(&snapshot)? {
+            let mut packed = snapshot.prepare("SELECT 1 FROM blocks WHERE first = ?1")?;
+            let mut unpacked = Vec::new();
+            for journal in journals {
+                if !packed.exists([journal.first])? {
+                    unpacked.push(journal);
+                }
+            }
+            journals = unpacked;
+            in_blocks(&snapshot, filter, &mut found)?;
+        }
+        if old::is_there(&snapshot)? {
+            found.append(&mut old::find(&snapshot, filter)?);
+        }
+    }
+    for journal in journals {
+        found.append(&mut journal.find(filter)?);
+    }
+    found.sort_unstable_by_key(|attempt| attempt.id);
+    if !filter.oldest_first {
+        found.reverse();
+    }
+    found.truncate(filter.limit());
     Ok(found)
 }
 
-/// The statement for a filter, in a file of that version.
-fn question(filter: &MessageFilter, version: i64) -> String {
-    // Left out rather than `?1 IS NULL OR`, so that SQLite can go by an index.
-    let by_id = if filter.id.is_some() { "id = ?1" } else { "?1 IS NULL" };
-    let by_message = match filter.message {
-        None => "?2 IS NULL",
-        // A file that no newer Warren has written to since.
-        Some(_) if version < 2 => "message = ?2",
-        Some(_) => {
-            // Not with `OR`: for that SQLite reads the whole record.
-            "id IN (SELECT id FROM names WHERE message = ?2 UNION ALL \
-             SELECT id FROM attempts WHERE id > (SELECT up_to FROM named) AND message = ?2)"
-        }
-    };
+/// Whether the file has blocks: one that no newer Warren has written to has none.
+fn is_there(connection: &Connection) -> Result<bool, Fault> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(version >= 3)
+}
+
+fn in_blocks(
+    connection: &Connection,
+    filter: &MessageFilter,
+    found: &mut Vec<RecordedMessage>,
+) -> Result<(), Fault> {
     let order = if filter.oldest_first { "ASC" } else { "DESC" };
-    format!(
-        "SELECT id, consumer, message, attempt, status, class, received_at, started_at, ended_at, next_at, error, \
-         steps, properties, envelope, body_bytes, body FROM attempts WHERE {by_id} AND {by_message} \
-         AND (?3 IS NULL OR consumer = ?3) AND (?4 = '[]' OR status IN (SELECT value FROM json_each(?4))) \
-         AND (?5 IS NULL OR ended_at >= ?5) AND (?6 IS NULL OR ended_at < ?6) ORDER BY id {order} LIMIT ?7"
-    )
-}
-
-fn read(row: &Row<'_>) -> Result<RecordedMessage, Fault> {
-    let status: String = row.get(4)?;
-    let error: Option<String> = row.get(10)?;
-    let error: Option<MessageError> = error.map(|error| serde_json::from_str(&error)).transpose()?;
-    let steps: Option<String> = row.get(11)?;
-    let steps = steps.map(|steps| serde_json::from_str(&steps)).transpose()?;
-    let envelope: StoredEnvelope =
-        serde_json::from_str(row.get_ref(13)?.as_str().map_err(rusqlite::Error::from)?)?;
-    let body: Option<Vec<u8>> = row.get(15)?;
-    Ok(RecordedMessage {
-        id: MessageRunId(row.get(0)?),
-        consumer: row.get(1)?,
-        message: row.get(2)?,
-        attempt: row.get(3)?,
-        status: status.parse().map_err(|()| Fault::Damaged("a status that does not exist"))?,
-        class: row.get(5)?,
-        received_at: row.get(6)?,
-        started_at: row.get(7)?,
-        ended_at: row.get(8)?,
-        next_at: row.get(9)?,
-        error,
-        steps: steps.unwrap_or_default(),
-        properties: serde_json::from_str(row.get_ref(12)?.as_str().map_err(rusqlite::Error::from)?)?,
-        envelope: envelope.into(),
-        body_bytes: row.get::<_, i64>(14)? as u64,
-        body: body.map(Bytes::from),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What SQLite would do for a filter.
-    fn plan(filter: &MessageFilter) -> String {
-        let connection = Connection::open_in_memory().unwrap();
-        for migration in super::super::KIND.migrations {
-            connection.execute_batch(migration).unwrap();
+    // By its number an attempt is in the last block that begins at or before it.
+    let by_id = if filter.id.is_some() {
+        "first = (SELECT max(first) FROM blocks WHERE first <= ?1)"
+    } else {
+        "?1 IS NULL"
+    };
+    let mut statement = connection.prepare(&format!(
+        "SELECT first, seen, attempts, bodies FROM blocks WHERE {by_id} AND (statuses & ?2) <> 0 \
+         AND (?3 IS NULL OR newest >= ?3) AND (?4 IS NULL OR oldest < ?4) ORDER BY first {order}"
+    ))?;
+    let statuses = filter.statuses.iter().fold(0, |mask, status| mask | status_mask(*status));
+    let statuses = if filter.statuses.is_empty() { -1 } else { statuses };
+    let mut rows =
+        statement.query(params![filter.id.map(|id| id.0), statuses, filter.since, filter.until])?;
+    while let Some(row) = rows.next()? {
+        let blob = |at| Ok::<_, Fault>(row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from)?);
+        if !filter.may_be_in(blob(1)?) {
+            continue;
         }
-        let question = question(filter, 2);
-        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
-        // Parameters that are not bound are null, which is all the same to the plan.
-        let mut rows = statement.raw_query();
-        let mut steps = Vec::new();
-        while let Some(row) = rows.next().unwrap() {
-            steps.push(row.get::<_, String>(3).unwrap());
-        }
-        steps.join("; ")
-    }
-
-    #[test]
-    fn one_message_is_looked_up_without_reading_the_whole_record() {
-        for filter in [
-            MessageFilter { message: Some("m".into()), ..MessageFilter::default() },
-            MessageFilter {
-                message: Some("m".into()),
-                consumer: Some("c".into()),
-                ..MessageFilter::default()
-            },
-            MessageFilter { id: Some(MessageRunId(7)), ..MessageFilter::default() },
-        ] {
-            let plan = plan(&filter);
-            assert!(!plan.contains("SCAN attempts"), "{plan}");
+        found.append(&mut block::find(row.get(0)?, blob(2)?, || blob(3), filter)?);
+        if found.len() >= filter.limit() {
+            break;
         }
     }
+    Ok(())
 }

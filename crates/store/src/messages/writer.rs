@@ -1,47 +1,65 @@
-//! The one thread that writes: it takes what waits, commits it together, answers, and drops what is too old or too much.
+//! Recording: attempts go to the journal where they are made; a thread packs a journal that is full into a block, and drops what is too old or
+//! too much.
+//!
+//! Adding to the journal is one write to a file by whoever has an attempt to record, so it neither waits for others nor wakes anybody. The
+//! next journal is there before it is needed. Where it is not (the disk is slow, or full), recording waits, and so do the messages.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, TransactionBehavior, params};
-use tokio::sync::{mpsc, oneshot};
-use warren_engine::consume::record::{MessageRun, MessageRunId, MessageStatus};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use tokio::sync::{Notify, mpsc, oneshot};
+use warren_engine::consume::record::{MessageRun, MessageRunId};
 use warren_engine::failure::Failure;
 use warren_engine::ports::Clock;
 
-use super::{KIND, message_name};
+use super::attempt::Written;
+use super::block::{ATTEMPTS_MAX, late_in};
+use super::journal::{self, Entry, Journal};
+use super::{KIND, old};
 use crate::database::Fault;
-use crate::parking::StoredEnvelope;
 use crate::state::Retention;
 
-/// Attempts that may wait; callers beyond that are held up.
-const WAITING_MAX: usize = 1024;
-/// Attempts in one transaction.
-const TOGETHER_MAX: usize = 256;
-/// After so many bytes it is looked whether something must go.
-const PRUNE_EVERY_BYTES: u64 = 4 << 20;
-/// So many attempts are put into the index by name at once; as many are looked through where one is looked for.
-const NAMED_TOGETHER: u64 = 4096;
-/// After so many attempts were dropped, their names go from the index, which is read whole for that.
-const FORGET_EVERY: u64 = 100_000;
-/// Attempts dropped in one transaction.
-const PRUNED_TOGETHER: i64 = 1000;
+/// What may wait for the thread: a journal to be packed, and results that came late.
+const WAITING_MAX: usize = 64;
+/// A journal is packed after so long, in milliseconds, even if it is not full: what is dropped for its age is dropped in blocks.
+const JOURNAL_AGE_MAX: i64 = 60 * 60 * 1000;
+
+/// The way to the record. Dropping it ends the thread and waits for it.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    asks: Option<mpsc::Sender<Ask>>,
+    thread: Option<JoinHandle<()>>,
+    path: PathBuf,
+}
+
+struct Shared {
+    current: Mutex<Current>,
+    /// Told when there is a journal to go on with, or a reason why there is none.
+    changed: Notify,
+}
+
+struct Current {
+    journal: Journal,
+    /// To go on with when that is full.
+    spare: Option<Journal>,
+    /// Why there is no spare one.
+    fault: Option<Failure>,
+}
 
 enum Ask {
-    Append(Box<MessageRun>),
-    Late(MessageRunId),
+    Pack(Box<Journal>),
+    Late(MessageRunId, oneshot::Sender<Result<(), Failure>>),
+    /// Something could not be done; perhaps it can be now.
+    Again,
 }
 
-struct Command {
-    ask: Ask,
-    done: oneshot::Sender<Result<MessageRunId, Failure>>,
-}
-
-/// The way to the thread. Dropping it ends the thread and waits for it.
-pub(super) struct Writer {
-    commands: Option<mpsc::Sender<Command>>,
-    thread: Option<JoinHandle<()>>,
+impl Shared {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Writer {
@@ -51,137 +69,235 @@ impl Writer {
         retention: Retention,
         clock: Arc<dyn Clock>,
     ) -> Result<Writer, Failure> {
-        let (commands, waiting) = mpsc::channel(WAITING_MAX);
-        let work = Work {
-            connection,
-            path,
-            retention,
-            clock,
-            bytes: PRUNE_EVERY_BYTES,
-            unnamed: NAMED_TOGETHER, // what a process left that died
-            dropped: 0,
-        };
+        let failed = |fault: Fault| fault.into_failure("open the record of messages", &path, KIND);
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let mut packer =
+            Packer { connection, path: path.clone(), folder, retention, clock, unpacked: None, shared: None };
+        old::convert(&mut packer.connection).map_err(failed)?;
+        let journal = packer.take_up().map_err(failed)?;
+        let spare = packer.journal().map_err(failed)?;
+        let current = Mutex::new(Current { journal, spare: Some(spare), fault: None });
+        let shared = Arc::new(Shared { current, changed: Notify::new() });
+        packer.shared = Some(shared.clone());
+        let (asks, asked) = mpsc::channel(WAITING_MAX);
         let thread = std::thread::Builder::new()
             .name("warren-messages".to_owned())
-            .spawn(move || work.run(waiting))
+            .spawn(move || packer.run(asked))
             .map_err(|error| Failure::internal("start the thread of the record").because(error))?;
-        Ok(Writer { commands: Some(commands), thread: Some(thread) })
+        Ok(Writer { shared, asks: Some(asks), thread: Some(thread), path })
     }
 
-    pub(super) async fn append(&self, run: MessageRun) -> Result<MessageRunId, Failure> {
-        self.ask(Ask::Append(Box::new(run))).await
+    pub(super) async fn append(&self, run: &MessageRun) -> Result<MessageRunId, Failure> {
+        let entry = Entry::of(&Written::of_run(run));
+        if let Some(id) = self.put(&entry, run.ended_at)? {
+            return Ok(id);
+        }
+        loop {
+            let mut changed = pin!(self.shared.changed.notified());
+            changed.as_mut().enable(); // from here on no change is missed
+            if let Some(id) = self.put(&entry, run.ended_at)? {
+                return Ok(id);
+            }
+            changed.await;
+        }
     }
 
-    pub(super) async fn late(&self, run: MessageRunId) -> Result<(), Failure> {
-        self.ask(Ask::Late(run)).await.map(|_| ())
+    /// Adds an attempt. `None`: there is no room until the thread has made some.
+    fn put(&self, entry: &Entry, now: i64) -> Result<Option<MessageRunId>, Failure> {
+        let mut current = self.shared.current();
+        let gathered = &current.journal.gathered;
+        let full = gathered.is_full();
+        let old = gathered.oldest().is_some_and(|oldest| now.saturating_sub(oldest) > JOURNAL_AGE_MAX);
+        if full || old {
+            if let Some(spare) = current.spare.take() {
+                let done = std::mem::replace(&mut current.journal, spare);
+                self.ask(Ask::Pack(Box::new(done)))?;
+            } else if full {
+                let Some(fault) = current.fault.clone() else { return Ok(None) };
+                self.ask(Ask::Again)?;
+                return Err(fault);
+            }
+        }
+        current.journal.append(entry).map(Some).map_err(|fault| failed(fault, &self.path))
     }
 
-    async fn ask(&self, ask: Ask) -> Result<MessageRunId, Failure> {
-        let gone = || {
-            Failure::internal("record what became of a message").detail("the thread that writes has ended")
-        };
+    fn ask(&self, ask: Ask) -> Result<(), Failure> {
+        let asks = self.asks.as_ref().ok_or_else(gone)?;
+        match asks.try_send(ask) {
+            Ok(()) | Err(mpsc::error::TrySendError::Full(Ask::Again)) => Ok(()),
+            // A journal is given to it only after it has packed the one before, so there is always room for one.
+            Err(_) => Err(gone()),
+        }
+    }
+
+    pub(super) async fn late(&self, id: MessageRunId) -> Result<(), Failure> {
+        let noted = self.shared.current().journal.late(id);
+        if noted.map_err(|error| failed(error.into(), &self.path))? {
+            return Ok(());
+        }
         let (done, answer) = oneshot::channel();
-        let commands = self.commands.as_ref().ok_or_else(gone)?;
-        commands.send(Command { ask, done }).await.map_err(|_| gone())?;
+        let asks = self.asks.as_ref().ok_or_else(gone)?;
+        asks.send(Ask::Late(id, done)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.commands = None;
+        self.asks = None;
         if let Some(thread) = self.thread.take() {
             thread.join().ok(); // its panic has been printed, and its callers were answered that it is gone
         }
     }
 }
 
-struct Work {
-    connection: Connection,
-    path: PathBuf,
-    retention: Retention,
-    clock: Arc<dyn Clock>,
-    /// Written since it was looked whether something must go.
-    bytes: u64,
-    /// Attempts that are not in the index by name yet.
-    unnamed: u64,
-    /// Attempts that were dropped and whose names are still there.
-    dropped: u64,
+fn gone() -> Failure {
+    Failure::internal("record what became of a message").detail("the thread that writes has ended")
 }
 
-impl Work {
-    fn run(mut self, mut waiting: mpsc::Receiver<Command>) {
-        let mut commands = Vec::new();
-        while waiting.blocking_recv_many(&mut commands, TOGETHER_MAX) > 0 {
-            let commands = std::mem::take(&mut commands);
-            match self.write(&commands) {
-                Ok(ids) => {
-                    for (command, id) in commands.into_iter().zip(ids) {
-                        command.done.send(Ok(id)).ok(); // who gave up waiting need not hear
+fn failed(fault: Fault, path: &Path) -> Failure {
+    fault.into_failure("record what became of a message", path, KIND)
+}
+
+struct Packer {
+    connection: Connection,
+    path: PathBuf,
+    folder: PathBuf,
+    retention: Retention,
+    clock: Arc<dyn Clock>,
+    /// A journal that could not be packed yet.
+    unpacked: Option<Journal>,
+    shared: Option<Arc<Shared>>,
+}
+
+impl Packer {
+    fn run(mut self, mut asked: mpsc::Receiver<Ask>) {
+        while let Some(ask) = asked.blocking_recv() {
+            match ask {
+                Ask::Pack(journal) => self.unpacked = Some(*journal),
+                Ask::Late(id, done) => {
+                    let noted = self.late(id).map_err(|fault| failed(fault, &self.path));
+                    done.send(noted).ok(); // who gave up waiting need not hear
+                    continue;
+                }
+                Ask::Again => {}
+            }
+            let made = self.go_on();
+            let Some(shared) = &self.shared else { continue };
+            let mut current = shared.current();
+            match made {
+                Ok(spare) => {
+                    current.fault = None;
+                    if current.spare.is_none() {
+                        current.spare = Some(spare);
+                    } else {
+                        spare.remove().ok(); // nothing is in it
                     }
                 }
-                Err(fault) => {
-                    let failure = fault.into_failure("record what became of a message", &self.path, KIND);
-                    for command in commands {
-                        command.done.send(Err(failure.clone())).ok(); // as above
-                    }
-                }
+                Err(fault) => current.fault = Some(failed(fault, &self.path)),
             }
-            if self.unnamed >= NAMED_TOGETHER {
-                self.unnamed = 0;
-                if let Err(fault) = self.name() {
-                    let failure = fault.into_failure("add to the index of messages", &self.path, KIND);
-                    tracing::warn!(%failure, "messages are found more slowly");
-                }
-            }
-            if self.bytes >= PRUNE_EVERY_BYTES {
-                self.bytes = 0;
-                if let Err(fault) = self.prune() {
-                    let failure = fault.into_failure("drop old records", &self.path, KIND);
-                    tracing::warn!(%failure, "old records could not be dropped");
-                }
-            }
+            drop(current);
+            shared.changed.notify_waiters();
         }
     }
 
-    /// All in one transaction, or none.
-    fn write(&mut self, commands: &[Command]) -> Result<Vec<MessageRunId>, Fault> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut ids = Vec::with_capacity(commands.len());
-        let (mut bytes, mut appended) = (0, 0);
-        for command in commands {
-            ids.push(match &command.ask {
-                Ask::Append(run) => {
-                    appended += 1;
-                    bytes += run.job.message.body.len() as u64 + 512;
-                    append(&transaction, run)?
-                }
-                Ask::Late(id) => {
-                    transaction
-                        .prepare_cached("UPDATE attempts SET status = ?2 WHERE id = ?1")?
-                        .execute(params![id.0, MessageStatus::Late.as_str()])?;
-                    *id
-                }
-            });
+    /// Packs what is to be packed, and makes the journal after the next.
+    fn go_on(&mut self) -> Result<Journal, Fault> {
+        if let Some(journal) = self.unpacked.take() {
+            if let Err(fault) = self.pack(&journal) {
+                self.unpacked = Some(journal);
+                return Err(fault);
+            }
+            if let Err(error) = journal.remove() {
+                // It is known by its number that its attempts are in a block.
+                tracing::warn!(%error, "a journal that is packed could not be removed");
+            }
+            if let Err(fault) = self.prune() {
+                let failure = fault.into_failure("drop old records", &self.path, KIND);
+                tracing::warn!(%failure, "old records could not be dropped");
+            }
         }
+        self.journal()
+    }
+
+    /// The journal to go on with: one that a process left, or a new one. Others that were left are packed.
+    fn take_up(&mut self) -> Result<Journal, Fault> {
+        let mut left = Vec::new();
+        for path in journal::files(&self.folder)? {
+            left.extend(Journal::adopt(&path)?);
+        }
+        let mut current: Option<Journal> = None;
+        for journal in left {
+            let first = journal.gathered.first;
+            if self.is_packed(first)? {
+                journal.remove()?;
+                continue;
+            }
+            let full = journal.gathered.is_full();
+            match &mut current {
+                None if !full => current = Some(journal),
+                // The later one goes on, unless nothing is in it.
+                Some(held) if !full && journal.gathered.count() > 0 => {
+                    let before = std::mem::replace(held, journal);
+                    self.pack(&before)?;
+                    before.remove()?;
+                }
+                _ => {
+                    self.pack(&journal)?;
+                    journal.remove()?;
+                }
+            }
+        }
+        match current {
+            Some(journal) => Ok(journal),
+            None => self.journal(),
+        }
+    }
+
+    /// A journal for numbers that nobody was given.
+    fn journal(&mut self) -> Result<Journal, Fault> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let first: i64 = transaction.query_row("SELECT next FROM numbers", [], |row| row.get(0))?;
+        transaction.execute("UPDATE numbers SET next = ?1", [first + ATTEMPTS_MAX as i64])?;
         transaction.commit()?;
-        self.bytes += bytes;
-        self.unnamed += appended;
-        Ok(ids)
+        Ok(Journal::create(&self.folder, first)?)
     }
 
-    /// Puts into the index by name what is not in it.
-    fn name(&mut self) -> Result<(), Fault> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(
-            "INSERT OR IGNORE INTO names SELECT message, id FROM attempts WHERE id > (SELECT up_to FROM named) \
-             ORDER BY message, id; \
-             UPDATE named SET up_to = max(up_to, (SELECT coalesce(max(id), 0) FROM attempts));",
+    fn is_packed(&self, first: i64) -> Result<bool, Fault> {
+        let found = self.connection.query_row("SELECT 1 FROM blocks WHERE first = ?1", [first], |_| Ok(()));
+        Ok(found.optional()?.is_some())
+    }
+
+    fn pack(&self, journal: &Journal) -> Result<(), Fault> {
+        if journal.gathered.count() > 0 {
+            journal.gathered.pack()?.insert(&self.connection)?;
+        }
+        Ok(())
+    }
+
+    /// Notes a result that came late of an attempt that is in no current journal. One that was dropped needs no note.
+    fn late(&mut self, id: MessageRunId) -> Result<(), Fault> {
+        if let Some(journal) = &mut self.unpacked
+            && journal.late(id)?
+        {
+            return Ok(());
+        }
+        let block = self.connection.query_row(
+            "SELECT first, attempts FROM blocks WHERE first <= ?1 AND first + count > ?1 ORDER BY first DESC LIMIT 1",
+            [id.0],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)),
+        );
+        let Some((first, attempts)) = block.optional()? else { return Ok(()) };
+        let (attempts, statuses) = late_in(first, &attempts, id)?;
+        self.connection.execute(
+            "UPDATE blocks SET attempts = ?2, statuses = ?3 WHERE first = ?1",
+            params![first, attempts, statuses],
         )?;
-        Ok(transaction.commit()?)
+        Ok(())
     }
 
-    fn prune(&mut self) -> Result<(), Fault> {
+    /// Drops blocks that are too old, or too much; for their size never the newest.
+    fn prune(&self) -> Result<(), Fault> {
         let age = i64::try_from(self.retention.age.as_millis()).unwrap_or(i64::MAX);
         let before = self.clock.now_ms().saturating_sub(age);
         loop {
@@ -190,52 +306,13 @@ impl Work {
             let used = number("page_size")? * (number("page_count")? - number("freelist_count")?);
             let too_large = used as u64 > self.retention.size.0;
             let dropped = self.connection.execute(
-                "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts ORDER BY id LIMIT ?1) \
-                 AND (?2 OR ended_at < ?3)",
-                params![PRUNED_TOGETHER, too_large, before],
+                "DELETE FROM blocks WHERE first = (SELECT min(first) FROM blocks) \
+                 AND (newest < ?2 OR (?1 AND first < (SELECT max(first) FROM blocks)))",
+                params![too_large, before],
             )?;
-            self.dropped += dropped as u64;
-            if dropped == 0 || (!too_large && (dropped as i64) < PRUNED_TOGETHER) {
-                break;
+            if dropped == 0 {
+                return Ok(());
             }
         }
-        if self.dropped >= FORGET_EVERY {
-            self.connection.execute(
-                "DELETE FROM names WHERE id < (SELECT coalesce(min(id), 9223372036854775807) FROM attempts)",
-                [],
-            )?;
-            self.dropped = 0;
-        }
-        Ok(())
     }
-}
-
-fn append(connection: &Connection, run: &MessageRun) -> Result<MessageRunId, Fault> {
-    let message = &run.job.message;
-    let error = run.error.as_ref().map(serde_json::to_string).transpose()?;
-    let steps = if run.steps.is_empty() { None } else { Some(serde_json::to_string(&run.steps)?) };
-    connection
-        .prepare_cached(
-            "INSERT INTO attempts (consumer, message, attempt, status, class, received_at, started_at, ended_at, \
-             next_at, error, steps, properties, envelope, body_bytes, body) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-        )?
-        .execute(params![
-            &*run.consumer,
-            message_name(&run.job),
-            run.attempt,
-            run.status.as_str(),
-            run.class,
-            run.received_at,
-            run.started_at,
-            run.ended_at,
-            run.next_at,
-            error,
-            steps,
-            serde_json::to_string(&message.properties)?,
-            serde_json::to_string(&StoredEnvelope::from(&run.job.envelope))?,
-            message.body.len() as i64,
-            run.with_body.then_some(&message.body[..]),
-        ])?;
-    Ok(MessageRunId(connection.last_insert_rowid()))
 }

@@ -1,13 +1,17 @@
 //! What consuming keeps, as version 1 wrote it: the record of messages and the journal of messages in flight. It is read for ever.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use warren_engine::codes;
-use warren_engine::consume::record::{MessageRunId, MessageStatus};
-use warren_engine::message::HeaderValue;
-use warren_engine::ports::InFlight;
+use warren_engine::consume::record::{MessageError, MessageRun, MessageRunId, MessageStatus, StepRecord};
+use warren_engine::delivery::{Envelope, Job};
+use warren_engine::memory::FixedClock;
+use warren_engine::message::{HeaderValue, Message, Properties};
+use warren_engine::ports::{InFlight, MessageRecords};
 use warren_store::in_flight::FileInFlight;
-use warren_store::messages::{MessageFilter, find};
+use warren_store::messages::{FileMessages, MessageFilter, find};
+use warren_store::state::Retention;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden").join(name)
@@ -77,4 +81,88 @@ fn version_1_of_the_journal_is_read() {
     let crashes = [7, u128::MAX - 1, 8, 9].map(|print| journal.crashes(print));
     assert_eq!(crashes, [2, 1, 0, 0]);
     assert!(journal.take_unstarted(9) && !journal.take_unstarted(8));
+}
+
+/// Two attempts in a block, and one in the journal, whose result came late.
+#[tokio::test]
+#[ignore = "makes the files that the next one reads"]
+async fn make_version_3_of_the_record() {
+    let folder = golden("messages-v3");
+    let messages =
+        FileMessages::open(&folder, Retention::default(), Arc::new(FixedClock(1_767_225_600_000))).unwrap();
+    let first = attempt(1_767_225_600_002);
+    messages.append(&first).await.unwrap();
+    let plain = MessageRun { error: None, status: MessageStatus::Ok, with_body: false, ..first.clone() };
+    messages.append(&plain).await.unwrap();
+    // Hours later: what was before is packed.
+    let last = MessageRun { ended_at: first.ended_at + 7_200_000, ..first };
+    let id = messages.append(&last).await.unwrap();
+    messages.late(id).await.unwrap();
+    drop(messages);
+    let connection = rusqlite::Connection::open(folder.join("messages.db")).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = DELETE; VACUUM").unwrap();
+}
+
+fn attempt(ended_at: i64) -> MessageRun {
+    let mut properties = Properties { message_id: Some("m1".into()), ..Properties::default() };
+    properties.headers.set("bytes", HeaderValue::Bytes(vec![0, 255]));
+    let envelope = Envelope {
+        queue: "orders".into(),
+        delivery_count: Some(3),
+        system: [("MessageGroupId".to_owned(), "g".to_owned())].into(),
+        ..Envelope::default()
+    };
+    MessageRun {
+        consumer: "orders".into(),
+        job: Arc::new(Job { message: Message { body: "body".into(), properties }, envelope }),
+        with_body: true,
+        attempt: 2,
+        received_at: ended_at - 2,
+        started_at: ended_at - 1,
+        ended_at,
+        status: MessageStatus::Retried,
+        class: None,
+        next_at: Some(ended_at + 10_000),
+        error: Some(MessageError {
+            code: "broker-unreachable".into(),
+            message: "call it: no".into(),
+            remedy: Some("wait".into()),
+            status: Some(503),
+            exit_code: Some(-1),
+            answer: Some("busy".into()),
+        }),
+        steps: vec![StepRecord {
+            path: "1.http".into(),
+            id: Some("call".into()),
+            took_us: 5,
+            note: Some("503".into()),
+            error: Some("no [http-status]".into()),
+        }],
+    }
+}
+
+#[tokio::test]
+async fn version_3_of_the_record_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(golden("messages-v3")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    for _ in 0..2 {
+        let filter = MessageFilter { oldest_first: true, ..MessageFilter::default() };
+        let found = find(folder.path(), filter).await.unwrap();
+        let [first, second, third] = &found[..] else { panic!("{found:#?}") };
+        let wanted = attempt(1_767_225_600_002);
+        assert_eq!((first.error.as_ref(), &first.steps), (wanted.error.as_ref(), &wanted.steps));
+        assert_eq!(
+            (&first.properties, &first.envelope),
+            (&wanted.job.message.properties, &wanted.job.envelope)
+        );
+        assert_eq!((first.status, first.body.as_deref()), (MessageStatus::Retried, Some(&b"body"[..])));
+        assert_eq!((first.received_at, first.next_at), (wanted.received_at, wanted.next_at));
+        assert_eq!((second.status, second.body.as_deref(), second.body_bytes), (MessageStatus::Ok, None, 4));
+        assert_eq!((third.status, third.ended_at), (MessageStatus::Late, wanted.ended_at + 7_200_000));
+        // And gone on with.
+        drop(FileMessages::open(folder.path(), Retention::default(), Arc::new(FixedClock(0))).unwrap());
+    }
 }

@@ -70,6 +70,13 @@ impl Ledger {
         state.waiting()
     }
 
+    /// Whether every delivery up to a tag is settled.
+    pub(crate) fn is_settled(&self, up_to: u64) -> bool {
+        let state = self.state();
+        state.told + state.marks.len() as u64 >= up_to
+            && state.marks.iter().all(|mark| *mark != Mark::Unsettled)
+    }
+
     /// Writes all that waits to be told.
     pub(crate) fn collect(&self, out: &mut Vec<u8>) {
         let mut state = self.state();

@@ -30,6 +30,8 @@ pub(crate) struct RabbitConsumer {
     here: VecDeque<Content>,
     inbox: Arc<Inbox>,
     settling: Arc<Settling>,
+    /// The tag of the last delivery that was yielded.
+    last: u64,
     cancelled: bool,
 }
 
@@ -82,6 +84,7 @@ pub(crate) async fn consume(
         here: VecDeque::new(),
         inbox,
         settling: Arc::new(Settling { ledger, channel, connection, eager }),
+        last: 0,
         cancelled: false,
     })
 }
@@ -94,7 +97,9 @@ impl Consumer for RabbitConsumer {
                 if let Some(gone) = self.settling.channel.gone() {
                     return Err(self.failure(&gone)); // the broker gives them out again
                 }
-                return Ok(Some(self.delivery(content)));
+                let delivery = self.delivery(content);
+                self.last = delivery.job().envelope.delivery_tag;
+                return Ok(Some(delivery));
             }
             match self.inbox.take(&mut self.here) {
                 Came::Some => continue,
@@ -102,8 +107,11 @@ impl Consumer for RabbitConsumer {
                 Came::End(None) => return Ok(None),
                 Came::End(Some(gone)) => return Err(self.failure(&gone)),
             }
-            // Nothing is left to work on, so nothing will come to travel with: the broker hears now.
-            self.settling.tell_now();
+            // Nothing is left to work on, so nothing will come to travel with: the broker hears now. Where something is, it hears with the
+            // next that is settled, or a moment later.
+            if self.settling.ledger.is_settled(self.last) {
+                self.settling.tell_now();
+            }
             self.inbox.came().await;
         }
     }

@@ -76,6 +76,8 @@ pub struct Expression(Arc<Compiled>);
 struct Compiled {
     text: String,
     filter: Filter<Evaluation>,
+    /// The names it goes by, where it is nothing but a path such as `.body.sku`; none for `.`.
+    path: Option<Vec<String>>,
     reads_steps: bool,
     reads_message: bool,
 }
@@ -164,11 +166,19 @@ impl Expression {
         &self.0.text
     }
 
+    /// Whether it is `.`, which yields its input as it is.
+    pub fn is_identity(&self) -> bool {
+        self.0.path.as_ref().is_some_and(Vec::is_empty)
+    }
+
     /// The one result.
     ///
     /// # Errors
     /// It failed, was stopped, or has no or several results.
     pub async fn one(&self, scope: &Scope<'_>) -> Result<Value, EvaluationError> {
+        if let Some(value) = self.0.at_path(scope.input) {
+            return Ok(value.clone());
+        }
         let mut results = self.evaluate(scope, 2).await?;
         match (results.pop(), results.pop()) {
             (None, _) => Err(EvaluationError::Nothing),
@@ -182,8 +192,12 @@ impl Expression {
     /// # Errors
     /// It failed or was stopped.
     pub async fn holds(&self, scope: &Scope<'_>) -> Result<bool, EvaluationError> {
+        let is_true = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+        if let Some(value) = self.0.at_path(scope.input) {
+            return Ok(is_true(value));
+        }
         let results = self.evaluate(scope, 1).await?;
-        Ok(results.first().is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false))))
+        Ok(results.first().is_some_and(is_true))
     }
 
     /// The first results, in order.
@@ -233,6 +247,20 @@ impl Expression {
 }
 
 impl Compiled {
+    /// What a plain path leads to, without the interpreter; `None` where it is no plain path, or fails, so that the interpreter
+    /// says how.
+    fn at_path<'v>(&self, input: &'v Value) -> Option<&'v Value> {
+        let mut value = input;
+        for name in self.path.as_ref()? {
+            value = match value {
+                Value::Object(entries) => entries.get(name).unwrap_or(&Value::Null),
+                Value::Null => value,
+                _ => return None,
+            };
+        }
+        Some(value)
+    }
+
     fn run(&self, scope: &Scope<'_>, at_most: usize) -> Result<Vec<Value>, EvaluationError> {
         let variable = |read: bool, value: &Value| if read { Val::of_json(value) } else { Val::Null };
         let variables =
@@ -295,6 +323,7 @@ fn compile(text: &str) -> Result<Expression, Vec<SyntaxError>> {
     Ok(Expression(Arc::new(Compiled {
         text: text.to_owned(),
         filter,
+        path: plain_path(text),
         reads_steps: reads("$steps"),
         reads_message: reads("$message"),
     })))
@@ -354,6 +383,19 @@ fn undefined_fault(text: &str, name: &str, what: &jaq_core::compile::Undefined) 
     };
     let hint = library::hint(name).map(str::to_owned).or(hint);
     SyntaxError { message, at, hint }
+}
+
+/// The names of a plain path, such as `.body.sku`.
+fn plain_path(text: &str) -> Option<Vec<String>> {
+    let names = text.trim().strip_prefix('.')?;
+    if names.is_empty() {
+        return Some(Vec::new());
+    }
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
+    };
+    names.split('.').map(|name| is_name(name).then(|| name.to_owned())).collect()
 }
 
 /// Where a part of a text begins; its end where the part is none of it.

@@ -3,13 +3,10 @@
 //! A row of the record costs a few microseconds and some tens of bytes only because it is not a row of a database: it
 //! would need an index entry for its key and one for its change, each in a random place of a large tree. A block
 //! holds the rows of one run as they came, in three parts that are read one after the other and only as far as
-//! needed: the change ids (bare), the rows (packed), the bodies (packed). A [filter](seen) says of nearly every
+//! needed: the change ids (bare), the rows (packed), the bodies (packed). A [filter](crate::packed::seen) says of nearly every
 //! block that does not hold a key or change that it does not, so a search reads few blocks whole.
 
-mod bytes;
-mod properties;
 mod read;
-pub(super) mod seen;
 mod write;
 
 pub(super) use read::{Packed, RowView};
@@ -20,11 +17,6 @@ use warren_engine::run::RowStatus;
 
 /// The format's version, the first byte of the rows.
 const VERSION: u8 = 1;
-
-/// A block that says something impossible.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("a block of recorded rows is damaged: {0}")]
-pub(super) struct Damaged(pub(super) &'static str);
 
 const HAS_CHANGE: u8 = 1;
 const HAS_OUTBOUND: u8 = 2;
@@ -73,6 +65,7 @@ mod tests {
     use warren_engine::run::{Attempt, RowOutcome};
 
     use super::*;
+    use crate::packed::{Damaged, seen};
 
     const NOW: i64 = 1_700_000_000_000;
 

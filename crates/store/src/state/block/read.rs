@@ -1,6 +1,5 @@
 //! Unpacking: a block → the rows wanted of it. Nothing is copied of rows that are not.
 
-use std::io::Read;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -10,11 +9,12 @@ use warren_engine::message::{Message, Outbound, Route};
 use warren_engine::run::{Attempt, RowOutcome, RowStatus};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::bytes::Reader;
 use super::{
-    Damaged, HAS_CHANGE, HAS_OUTBOUND, MESSAGE_ID_IS_CHANGE, OP_SHIFT, STATUS_SHIFT, VERSION, op_of_bits,
-    properties, status_of_bits,
+    HAS_CHANGE, HAS_OUTBOUND, MESSAGE_ID_IS_CHANGE, OP_SHIFT, STATUS_SHIFT, VERSION, op_of_bits,
+    status_of_bits,
 };
+use crate::packed::bytes::Reader;
+use crate::packed::{Damaged, properties, unpack};
 
 /// A block whose rows are unpacked, and its bodies not.
 pub(crate) struct Packed<'a> {
@@ -85,15 +85,6 @@ impl<'a> Packed<'a> {
         ids.end()?;
         Ok(rows)
     }
-}
-
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, Damaged> {
-    // Streamed rather than into room made beforehand: a damaged length must not ask for all memory.
-    let mut out = Vec::new();
-    let mut decoder =
-        zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| Damaged("it cannot be unpacked"))?;
-    decoder.read_to_end(&mut out).map_err(|_| Damaged("it cannot be unpacked"))?;
-    Ok(out)
 }
 
 fn row<'a>(

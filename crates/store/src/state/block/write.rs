@@ -12,13 +12,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
-use super::bytes::{put_bytes, put_number, put_signed};
-use super::properties::{put_properties, put_route};
-use super::seen;
 use super::{
     HAS_CHANGE, HAS_OUTBOUND, MESSAGE_ID_IS_CHANGE, OP_SHIFT, STATUS_SHIFT, VERSION, op_bits, status_bits,
     status_mask,
 };
+use crate::packed::bytes::{put_bytes, put_number, put_signed};
+use crate::packed::properties::{put_properties, put_route};
+use crate::packed::seen;
 
 /// Rows in a block. More pack hardly better and make a search for one row read more.
 const ROWS_MAX: usize = 1024;

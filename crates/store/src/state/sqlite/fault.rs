@@ -7,7 +7,7 @@ use rusqlite::ErrorCode;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
-use crate::state::block::Damaged;
+use crate::packed::Damaged;
 
 /// What goes wrong below, before it is known what was tried.
 #[derive(Debug, thiserror::Error)]

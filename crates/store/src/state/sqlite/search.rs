@@ -12,7 +12,8 @@ use warren_engine::run::RunId;
 
 use super::connection;
 use super::fault::Fault;
-use crate::state::block::{Packed, RowView, seen, status_mask};
+use crate::packed::seen;
+use crate::state::block::{Packed, RowView, status_mask};
 use crate::state::{Order, OutcomeFilter, Recorded};
 
 /// Blocks looked at in one statement.

@@ -21,7 +21,7 @@ pub(crate) fn of_change(change: ChangeId) -> u64 {
 }
 
 /// The filter of some hashes.
-pub(super) fn filter(hashes: &[u64]) -> Vec<u8> {
+pub(crate) fn filter(hashes: &[u64]) -> Vec<u8> {
     let mut filter = vec![0; (hashes.len() * BITS_EACH).div_ceil(8).max(8)];
     let bits = filter.len() as u64 * 8;
     for hash in hashes {

@@ -9,7 +9,7 @@ use super::bytes::{Reader, put_bytes, put_number, put_signed};
 /// Headers in headers in headers …: deeper ones do not fit a frame of any broker.
 const DEPTH_MAX: usize = 200;
 
-pub(super) fn put_route(out: &mut Vec<u8>, route: &Route) {
+pub(crate) fn put_route(out: &mut Vec<u8>, route: &Route) {
     match route {
         Route::Queue(queue) => {
             out.push(0);
@@ -23,7 +23,7 @@ pub(super) fn put_route(out: &mut Vec<u8>, route: &Route) {
     }
 }
 
-pub(super) fn route(bytes: &[u8]) -> Result<Route, Damaged> {
+pub(crate) fn route(bytes: &[u8]) -> Result<Route, Damaged> {
     let mut reader = Reader(bytes);
     let route = match reader.byte()? {
         0 => Route::Queue(reader.text()?.to_owned()),
@@ -35,7 +35,7 @@ pub(super) fn route(bytes: &[u8]) -> Result<Route, Damaged> {
 }
 
 /// Writes properties, without the message id where it is kept elsewhere.
-pub(super) fn put_properties(out: &mut Vec<u8>, properties: &Properties, with_message_id: bool) {
+pub(crate) fn put_properties(out: &mut Vec<u8>, properties: &Properties, with_message_id: bool) {
     // Named one by one, so a property that is added cannot be forgotten here.
     let Properties {
         content_type,
@@ -80,8 +80,15 @@ pub(super) fn put_properties(out: &mut Vec<u8>, properties: &Properties, with_me
     put_headers(out, headers);
 }
 
-pub(super) fn properties(bytes: &[u8]) -> Result<Properties, Damaged> {
+pub(crate) fn properties(bytes: &[u8]) -> Result<Properties, Damaged> {
     let mut reader = Reader(bytes);
+    let properties = next_properties(&mut reader)?;
+    reader.end()?;
+    Ok(properties)
+}
+
+/// Properties with something behind them.
+pub(crate) fn next_properties(reader: &mut Reader<'_>) -> Result<Properties, Damaged> {
     let persistent = reader.byte()? != 0;
     let present = reader.number()?;
     let mut texts = [const { None }; 9];
@@ -106,8 +113,7 @@ pub(super) fn properties(bytes: &[u8]) -> Result<Properties, Damaged> {
         priority => Some(u8::try_from(priority - 1).map_err(|_| Damaged("a priority is too large"))?),
     };
     let timestamp = if reader.byte()? == 0 { None } else { Some(reader.number()?) };
-    let headers = headers(&mut reader, 0)?;
-    reader.end()?;
+    let headers = headers(reader, 0)?;
     Ok(Properties {
         content_type,
         content_encoding,

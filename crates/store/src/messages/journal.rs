@@ -1,0 +1,222 @@
+//! The newest attempts, one after another in a file, until there are enough of them for a block.
+//!
+//! `messages-N.journal` in the state folder, N being the number of its first attempt: a head, and an entry for each attempt, with its length
+//! and checksum. An entry is one write, handed to the operating system when [`Journal::append`] returns. A file is locked for as long as a
+//! process adds to it; one that is not locked was left by a process that died, and whoever opens the record next goes on with it. It is
+//! removed once its attempts are in a block, so of a file whose block is there nothing needs to be read.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use warren_engine::consume::record::MessageRunId;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::attempt::{Written, status_byte};
+use super::block::Gathered;
+use crate::database::Fault;
+use crate::packed::Damaged;
+use crate::packed::bytes::{Reader, put_bytes, put_signed};
+
+/// Whose file it is, and its version.
+const MAGIC: [u8; 8] = *b"WARNMSG\x01";
+const HEAD_BYTES: usize = 24;
+/// Length and checksum of an entry.
+const ENTRY_HEAD_BYTES: usize = 12;
+const ATTEMPT: u8 = 1;
+const LATE: u8 = 2;
+
+/// The file of one process, locked.
+pub(super) struct Journal {
+    file: File,
+    path: PathBuf,
+    length: u64,
+    /// What is in it.
+    pub(super) gathered: Gathered,
+}
+
+/// An attempt as it is appended.
+pub(super) struct Entry {
+    bytes: Vec<u8>,
+    status: u8,
+    /// Where the attempt begins, and where its body does.
+    attempt_at: usize,
+    body_at: usize,
+}
+
+impl Entry {
+    pub(super) fn of(written: &Written<'_>) -> Entry {
+        let mut attempt = Vec::with_capacity(512);
+        written.put(&mut attempt);
+        let body = written.body.unwrap_or_default();
+        let mut bytes = Vec::with_capacity(ENTRY_HEAD_BYTES + 8 + attempt.len() + body.len());
+        bytes.resize(ENTRY_HEAD_BYTES, 0);
+        let status = status_byte(written.status);
+        bytes.extend_from_slice(&[ATTEMPT, status]);
+        put_bytes(&mut bytes, &attempt);
+        let body_at = bytes.len();
+        bytes.extend_from_slice(body);
+        finish(&mut bytes);
+        Entry { bytes, status, attempt_at: body_at - attempt.len(), body_at }
+    }
+}
+
+/// Writes length and checksum before what they are of.
+fn finish(bytes: &mut [u8]) {
+    let (head, payload) = bytes.split_at_mut(ENTRY_HEAD_BYTES);
+    head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    head[4..].copy_from_slice(&xxh3_64(payload).to_le_bytes());
+}
+
+impl Journal {
+    /// Makes a file for attempts from a number on. Nobody else has that number.
+    pub(super) fn create(folder: &Path, first: i64) -> io::Result<Journal> {
+        let path = folder.join(format!("messages-{first}.journal"));
+        let beside = path.with_extension("journal.new");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.lock()?;
+        let mut head = [0; HEAD_BYTES];
+        head[..8].copy_from_slice(&MAGIC);
+        head[8..16].copy_from_slice(&first.to_le_bytes());
+        let sum = xxh3_64(&head[..16]);
+        head[16..].copy_from_slice(&sum.to_le_bytes());
+        file.write_all_at(&head, 0)?;
+        // Locked and with its head from the moment anybody sees it.
+        fs::rename(&beside, &path)?;
+        Ok(Journal { file, path, length: HEAD_BYTES as u64, gathered: Gathered::new(first) })
+    }
+
+    /// Goes on with a file that a process left. `None`: another process has it, or it is gone meanwhile.
+    pub(super) fn adopt(path: &Path) -> Result<Option<Journal>, Fault> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        if file.metadata()?.nlink() == 0 {
+            return Ok(None); // its attempts were packed between opening and locking it
+        }
+        let (gathered, length) = contents(&file)?;
+        // An entry that was not written to its end was not recorded, and its message not settled.
+        file.set_len(length)?;
+        Ok(Some(Journal { file, path: path.to_owned(), length, gathered }))
+    }
+
+    /// Adds an attempt; it outlives the process when this returns.
+    pub(super) fn append(&mut self, entry: &Entry) -> Result<MessageRunId, Fault> {
+        self.write(&entry.bytes)?;
+        let (attempt, body) = (&entry.bytes[entry.attempt_at..entry.body_at], &entry.bytes[entry.body_at..]);
+        Ok(self.gathered.add(entry.status, attempt, body)?)
+    }
+
+    /// Notes that the result of an attempt came late; `false` where it is none of these.
+    pub(super) fn late(&mut self, id: MessageRunId) -> io::Result<bool> {
+        if !self.gathered.late(id) {
+            return Ok(false);
+        }
+        let mut bytes = vec![0; ENTRY_HEAD_BYTES];
+        bytes.push(LATE);
+        put_signed(&mut bytes, id.0);
+        finish(&mut bytes);
+        self.write(&bytes)?;
+        Ok(true)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.file.write_all_at(bytes, self.length) {
+            // What was written of it has no valid checksum; the next entry takes its place.
+            self.file.set_len(self.length).ok();
+            return Err(error);
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Removes the file, whose attempts are elsewhere.
+    pub(super) fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+/// The attempts of a file that somebody may be adding to. `None` where it is gone: they are in a block.
+pub(super) fn read(path: &Path) -> Result<Option<Gathered>, Fault> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(contents(&file)?.0)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The files of a folder, those with the lower numbers first.
+pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_prefix("messages-")?.strip_suffix(".journal"));
+        if let Some(first) = number.and_then(|number| number.parse::<i64>().ok()) {
+            files.push((first, path));
+        }
+    }
+    files.sort();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+/// What is in a file, up to the first entry that is not whole, and where that begins.
+fn contents(mut file: &File) -> Result<(Gathered, u64), Fault> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let head = bytes.first_chunk::<HEAD_BYTES>().ok_or(Damaged("a journal has no head"))?;
+    if head[..7] != MAGIC[..7] {
+        return Err(Damaged("a journal is not one of Warren's").into());
+    }
+    if head[7] > MAGIC[7] {
+        return Err(Fault::TooNew { found: head[7].into(), known: MAGIC[7].into() });
+    }
+    let mut rest = Reader(&head[8..]);
+    let (first, sum) = (i64::from_le_bytes(rest.array()?), u64::from_le_bytes(rest.array()?));
+    if sum != xxh3_64(&head[..16]) {
+        return Err(Damaged("the head of a journal is not what was written").into());
+    }
+    let mut gathered = Gathered::new(first);
+    let mut at = HEAD_BYTES;
+    while let Some(payload) = entry(&bytes[at..]) {
+        at += ENTRY_HEAD_BYTES + payload.len();
+        let mut reader = Reader(payload);
+        match reader.byte()? {
+            ATTEMPT => {
+                let status = reader.byte()?;
+                let attempt = reader.bytes()?;
+                gathered.add(status, attempt, reader.0)?;
+            }
+            LATE => drop(gathered.late(MessageRunId(reader.signed()?))),
+            _ => return Err(Damaged("an entry of a journal is of no known kind").into()),
+        }
+    }
+    Ok((gathered, at as u64))
+}
+
+/// The next entry, if it is there whole.
+fn entry(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<8>()?;
+    let payload = rest.get(..u32::from_le_bytes(*length) as usize)?;
+    (!payload.is_empty() && xxh3_64(payload) == u64::from_le_bytes(*sum)).then_some(payload)
+}
