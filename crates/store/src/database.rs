@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
@@ -38,6 +38,9 @@ pub(crate) enum Fault {
     Io(#[from] io::Error),
     #[error("{0}")]
     Damaged(&'static str),
+    /// Of another file than the one that was asked for.
+    #[error("{1}")]
+    Of(PathBuf, Box<Fault>),
     #[error("the file's version is {found}; this Warren knows versions up to {known}")]
     TooNew { found: i64, known: i64 },
 }
@@ -140,6 +143,7 @@ impl Fault {
             )
         };
         match self {
+            Fault::Of(path, fault) => fault.into_failure(what, &path, kind),
             Fault::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                     damaged().detail("the file is damaged").because(error)

@@ -108,7 +108,7 @@ impl Journal {
         if file.metadata()?.nlink() == 0 {
             return Ok(None); // its attempts were packed between opening and locking it
         }
-        let (gathered, length) = contents(&file)?;
+        let (gathered, length) = contents(&file).map_err(|fault| Fault::Of(path.to_owned(), fault.into()))?;
         // An entry that was not written to its end was not recorded, and its message not settled.
         file.set_len(length)?;
         Ok(Some(Journal { file, path: path.to_owned(), length, gathered }))
@@ -153,7 +153,10 @@ impl Journal {
 /// The attempts of a file that somebody may be adding to. `None` where it is gone: they are in a block.
 pub(super) fn read(path: &Path) -> Result<Option<Gathered>, Fault> {
     match File::open(path) {
-        Ok(file) => Ok(Some(contents(&file)?.0)),
+        Ok(file) => match contents(&file) {
+            Ok((gathered, _)) => Ok(Some(gathered)),
+            Err(fault) => Err(Fault::Of(path.to_owned(), fault.into())),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -378,3 +378,18 @@ async fn what_version_two_recorded_is_packed_and_found() {
     let left = "SELECT count(*) FROM sqlite_schema WHERE name = 'attempts'";
     assert_eq!(connection.query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_damaged_journal_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("messages-1.journal");
+    std::fs::write(&path, b"WARNMSG\x01 something that is no journal").unwrap();
+    let failure =
+        FileMessages::open(folder.path(), Retention::default(), Arc::new(FixedClock(NOW))).err().unwrap();
+    assert!(failure.to_string().contains("messages-1.journal"), "{failure}");
+    let failure = find(folder.path(), MessageFilter::default()).await.unwrap_err();
+    assert_eq!(failure.code.as_str(), "state-damaged");
+    std::fs::write(&path, b"WARNMSG\x02 something of a newer version").unwrap();
+    let failure = find(folder.path(), MessageFilter::default()).await.unwrap_err();
+    assert_eq!(failure.code.as_str(), "state-too-new");
+}
