@@ -17,7 +17,9 @@ use warren_engine::hub::settings::HubSettings;
 use warren_engine::pipeline::document::BodyForm;
 use warren_engine::pipeline::plan::PipelinePlan;
 use warren_engine::pipeline::{Outside, Pipeline};
-use warren_engine::ports::{Baseline, Broker, CommandRunner, Handler, HttpCaller, Leases, Records, Source};
+use warren_engine::ports::{
+    Baseline, Broker, CommandRunner, Handler, HttpCaller, Leases, Records, Source, SqlExecutor,
+};
 use warren_engine::sync::plan::SyncPlan;
 use warren_engine::sync::run::Ports;
 use warren_store::baseline::{BaselineOptions, FileBaseline};
@@ -288,6 +290,8 @@ pub fn hub_users(hub: &ProjectHub, config: &BrokerConfig) -> Result<Arc<dyn User
 pub struct Callers {
     http: Arc<dyn HttpCaller>,
     commands: Arc<dyn CommandRunner>,
+    /// By source, made when the first pipeline asks for it: each has its connections, which all pipelines share.
+    databases: Arc<Mutex<BTreeMap<String, Arc<dyn SqlExecutor>>>>,
 }
 
 impl Callers {
@@ -297,7 +301,18 @@ impl Callers {
     /// The certificates that the system trusts cannot be read.
     pub fn new() -> Result<Callers, Failure> {
         let http = warren_connectors::http::caller(&TlsSettings::default())?;
-        Ok(Callers { http, commands: warren_connectors::exec::runner() })
+        Ok(Callers { http, commands: warren_connectors::exec::runner(), databases: Arc::default() })
+    }
+
+    fn database(&self, project: &Project, name: &str) -> Result<Arc<dyn SqlExecutor>, Failure> {
+        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = databases.get(name) {
+            return Ok(database.clone());
+        }
+        let source = project.sources.get(name).ok_or_else(|| unknown("source", name))?;
+        let database = source.executor(name)?;
+        databases.insert(name.to_owned(), database.clone());
+        Ok(database)
     }
 }
 
@@ -323,11 +338,10 @@ pub fn pipeline(
     }
     let mut databases = BTreeMap::new();
     for name in plan.sources() {
-        let source = project.sources.get(name).ok_or_else(|| unknown("source", name))?;
-        databases.insert(name.to_owned(), source.executor(name)?);
+        databases.insert(name.to_owned(), callers.database(project, name)?);
     }
     let origin = if plan.replies() { Some(open(origin)?) } else { None };
-    let Callers { http, commands } = callers.clone();
+    let Callers { http, commands, .. } = callers.clone();
     Pipeline::new(plan.clone(), Outside { http, commands, brokers, databases, origin }, form)
 }
 

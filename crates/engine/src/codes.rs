@@ -203,6 +203,8 @@ codes! {
     TRIGGER_NOT_RUNNING = "trigger-not-running";
     /// The process died with messages that have not ended since.
     CRASH_SUSPECTS = "crash-suspects";
+    /// So many messages wait behind one of their key that fails that no more are parked.
+    KEY_BACKLOG = "key-backlog";
 
     // The hub.
     /// So much waits to be done for the hub's callers that it takes no more for now.

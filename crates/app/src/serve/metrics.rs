@@ -16,7 +16,7 @@ const STATES: [&str; 6] = ["starting", "consuming", "waiting", "paused", "draini
 /// One number of a trigger: name, kind, help, and how it is read.
 type Number = (&'static str, &'static str, &'static str, fn(&Status) -> f64);
 
-const NUMBERS: [Number; 6] = [
+const NUMBERS: [Number; 7] = [
     ("warren_messages_received_total", "counter", "Messages received.", |status| {
         status.received.load(Relaxed) as f64
     }),
@@ -35,6 +35,12 @@ const NUMBERS: [Number; 6] = [
     ("warren_messages_parked", "gauge", "Messages in the local parking lot.", |status| {
         status.parked.load(Relaxed) as f64
     }),
+    (
+        "warren_keys_full",
+        "gauge",
+        "Keys with as many messages parked as may be, of which more have come.",
+        |status| status.full_lanes.load(Relaxed) as f64,
+    ),
 ];
 
 /// Sums over the consumers of all subscriptions that are active now.

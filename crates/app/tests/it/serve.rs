@@ -1,5 +1,6 @@
 //! `warren serve` as a process, with brokers that are real.
 
+mod again;
 mod checks;
 mod doctor;
 mod dying;

@@ -8,6 +8,7 @@ pub mod guard;
 pub(crate) mod logins;
 pub(crate) mod permission;
 pub(crate) mod place;
+pub(crate) mod pool;
 pub mod random;
 pub mod setting;
 pub mod tls;

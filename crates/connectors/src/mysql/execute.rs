@@ -1,15 +1,20 @@
 //! Statements with parameters, for `sql` steps.
 //!
-//! One connection a call, and one transaction on it: all executions count or none (of tables whose engine has transactions).
+//! Each call has a connection for itself, from a small pool, and one transaction on it: all executions count or none (of tables whose
+//! engine has transactions). A connection goes back to the pool only after it was reset, so that nothing a statement left there (a
+//! setting, a user variable, a lock, a temporary table) meets the next one; one that broke while nobody used it is replaced without
+//! a word, since nothing was executed yet.
 //! A call that is dropped is killed on the server, and rolled back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params, Row, Value as Sql};
 use serde_json::Value;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
@@ -21,6 +26,7 @@ use super::columns::Cell;
 use super::config::{Config, Settings};
 use super::connection;
 use super::fault::{self, Query};
+use crate::kit::pool::{CONNECTIONS_MAX, Place, Pool};
 
 /// A MySQL or MariaDB database to execute statements on. Nothing is connected yet.
 ///
@@ -31,12 +37,19 @@ pub fn executor(name: &str, config: &Config) -> Result<Arc<dyn SqlExecutor>, Fai
         None => failure.at(format!("source `{name}`")),
         Some(_) => failure,
     })?;
-    Ok(Arc::new(Executor { name: name.to_owned(), settings, running: TaskTracker::new() }))
+    let (pool, running) = (Pool::new(CONNECTIONS_MAX), TaskTracker::new());
+    Ok(Arc::new(Executor { name: name.to_owned(), settings, pool, running }))
 }
+
+/// How long a connection that was used before may take to begin a transaction. Longer is one that is dead and does not know.
+const USED_ANSWERS: Duration = Duration::from_secs(5);
+/// How long cleaning may take.
+const CLEANED: Duration = Duration::from_secs(5);
 
 struct Executor {
     name: String,
     settings: Settings,
+    pool: Arc<Pool<Conn>>,
     /// One task a call; each ends with its statement, or soon after its caller is gone.
     running: TaskTracker,
 }
@@ -57,43 +70,95 @@ impl From<Error> for Stop {
 impl SqlExecutor for Executor {
     async fn execute(&self, call: &SqlCall) -> Result<SqlAnswer, Failure> {
         let what = format!("execute the statement on source `{}`", self.name);
-        let connection = connection::open(&self.settings).await?;
+        let place = self.pool.place().await;
         let (answer, answered) = oneshot::channel();
-        self.running.spawn(run(connection, self.settings.clone(), call.clone(), what.clone(), answer));
+        self.running.spawn(run(place, self.settings.clone(), call.clone(), what.clone(), answer));
         answered.await.unwrap_or_else(|_| Err(Failure::internal(what)))
     }
 }
 
 async fn run(
-    mut connection: Conn,
+    place: Place<Conn>,
     settings: Settings,
     call: SqlCall,
     what: String,
     mut answer: oneshot::Sender<Result<SqlAnswer, Failure>>,
 ) {
     let query = Query { what, sql: call.statement.clone(), rows_came: false };
-    // The branch that is dropped is one that nobody waits for.
+    // The branch that is dropped is one that nobody waits for; nothing was executed yet.
+    let begun = tokio::select! {
+        begun = begun(&place, &settings, &call, &query) => begun,
+        () = answer.closed() => return,
+    };
+    let mut connection = match begun {
+        Ok(connection) => connection,
+        Err(failure) => return drop(answer.send(Err(failure))),
+    };
+    // As above, and the server is told.
     let result = tokio::select! {
         result = work(&mut connection, &call, &query.what) => Some(result),
         () = answer.closed() => None,
     };
-    let result = match result {
-        None => return connection::kill(connection, &settings).await,
-        Some(Ok(found)) => Ok(found),
-        Some(Err(Stop::Failed(failure))) => Err(failure),
-        Some(Err(Stop::Lost(error))) => Err(fault::query(error, &query)),
-    };
-    // What is open is rolled back by the server.
-    connection::close(connection).await;
-    // Whoever asked may have gone meanwhile.
-    drop(answer.send(result));
+    // Whoever asked may have gone meanwhile; what they are told does not wait for the connection to be cleaned.
+    match result {
+        None => connection::kill(connection, &settings).await,
+        Some(Ok(found)) => {
+            drop(answer.send(Ok(found)));
+            clean(place, connection).await;
+        }
+        Some(Err(Stop::Failed(failure))) => {
+            // Rows may still be on their way. What is open is rolled back by the server.
+            connection::close(connection).await;
+            drop(answer.send(Err(failure)));
+        }
+        Some(Err(Stop::Lost(error))) => {
+            let refused = matches!(error, Error::Server(_));
+            drop(answer.send(Err(fault::query(error, &query))));
+            if refused {
+                clean(place, connection).await;
+            } else {
+                connection::close(connection).await;
+            }
+        }
+    }
+}
+
+/// A connection with an open transaction: one that was used before, or where none of these works, another.
+async fn begun(
+    place: &Place<Conn>,
+    settings: &Settings,
+    call: &SqlCall,
+    query: &Query,
+) -> Result<Conn, Failure> {
+    while let Some(mut connection) = place.used() {
+        if matches!(timeout(USED_ANSWERS, begin(&mut connection, call.timeout)).await, Ok(Ok(()))) {
+            return Ok(connection);
+        }
+    }
+    let mut connection = connection::open(settings).await?;
+    match begin(&mut connection, call.timeout).await {
+        Ok(()) => Ok(connection),
+        Err(error) => Err(fault::query(error, query)),
+    }
+}
+
+async fn begin(connection: &mut Conn, limit: Duration) -> Result<(), Error> {
+    connection.query_drop("SET NAMES utf8mb4").await?;
+    connection.query_drop("SET SESSION time_zone = '+00:00'").await?;
+    connection::set_limit(connection, limit).await?;
+    connection.query_drop("START TRANSACTION").await
+}
+
+/// Gives a connection back as new, or ends it. A reset rolls back what is open.
+async fn clean(place: Place<Conn>, mut connection: Conn) {
+    match timeout(CLEANED, connection.reset()).await {
+        Ok(Ok(true)) => place.give_back(connection),
+        // A server that is too old for it has each connection used once.
+        Ok(Ok(false) | Err(_)) | Err(_) => connection::close(connection).await,
+    }
 }
 
 async fn work(connection: &mut Conn, call: &SqlCall, what: &str) -> Result<SqlAnswer, Stop> {
-    connection.query_drop("SET NAMES utf8mb4").await?;
-    connection.query_drop("SET SESSION time_zone = '+00:00'").await?;
-    connection::set_limit(connection, call.timeout).await?;
-    connection.query_drop("START TRANSACTION").await?;
     let statement = connection.prep(call.statement.as_str()).await?;
     let wanted = usize::from(statement.num_params());
     let mut answer = SqlAnswer::default();

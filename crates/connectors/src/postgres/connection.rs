@@ -123,8 +123,8 @@ impl Session {
     }
 
     /// Why the connection is gone, where that is more than "closed".
-    pub(super) fn why_closed(self) -> Option<Error> {
-        self.wire.error
+    pub(super) fn why_closed(&mut self) -> Option<Error> {
+        self.wire.error.take()
     }
 
     /// Ends what the server is doing for this connection, and the connection.

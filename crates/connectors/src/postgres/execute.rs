@@ -1,6 +1,8 @@
 //! Statements with parameters, for `sql` steps.
 //!
-//! One connection a call, and one transaction on it: all executions count or none. Parameters are sent as text, which the server
+//! Each call has a connection for itself, from a small pool, and one transaction on it: all executions count or none. A connection goes
+//! back to the pool only after `DISCARD ALL`, so that nothing a statement left there (a setting, a role, a lock, a temporary table) meets
+//! the next one; one that broke while nobody used it is replaced without a word, since nothing was sent over it yet. Parameters are sent as text, which the server
 //! reads by the type it expects; so a number can stand for a `numeric`, a text for a `date` or an `enum`, an array for an array.
 //! A call that is dropped is cancelled on the server, and rolled back.
 
@@ -14,6 +16,7 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Statement};
 use tokio_util::task::TaskTracker;
@@ -28,6 +31,7 @@ use super::columns::uncast;
 use super::config::{Config, Settings};
 use super::connection::Session;
 use super::fault::{self, Query};
+use crate::kit::pool::{CONNECTIONS_MAX, Place, Pool};
 
 /// A PostgreSQL database to execute statements on. Nothing is connected yet.
 ///
@@ -38,12 +42,19 @@ pub fn executor(name: &str, config: &Config) -> Result<Arc<dyn SqlExecutor>, Fai
         None => failure.at(format!("source `{name}`")),
         Some(_) => failure,
     })?;
-    Ok(Arc::new(Executor { name: name.to_owned(), settings, running: TaskTracker::new() }))
+    let (pool, running) = (Pool::new(CONNECTIONS_MAX), TaskTracker::new());
+    Ok(Arc::new(Executor { name: name.to_owned(), settings, pool, running }))
 }
+
+/// How long a connection that was used before may take to begin a transaction. Longer is one that is dead and does not know.
+const USED_ANSWERS: Duration = Duration::from_secs(5);
+/// How long cleaning may take.
+const CLEANED: Duration = Duration::from_secs(5);
 
 struct Executor {
     name: String,
     settings: Settings,
+    pool: Arc<Pool<Session>>,
     /// One task a call; each ends with its statement, or soon after its caller is gone.
     running: TaskTracker,
 }
@@ -64,43 +75,93 @@ impl From<Error> for Stop {
 impl SqlExecutor for Executor {
     async fn execute(&self, call: &SqlCall) -> Result<SqlAnswer, Failure> {
         let what = format!("execute the statement on source `{}`", self.name);
-        let session = Session::open(&self.settings).await?;
+        let place = self.pool.place().await;
         let (answer, answered) = oneshot::channel();
-        self.running.spawn(run(session, call.clone(), what.clone(), answer));
+        self.running.spawn(run(place, self.settings.clone(), call.clone(), what.clone(), answer));
         answered.await.unwrap_or_else(|_| Err(Failure::internal(what)))
     }
 }
 
 async fn run(
-    mut session: Session,
+    place: Place<Session>,
+    settings: Settings,
     call: SqlCall,
     what: String,
     mut answer: oneshot::Sender<Result<SqlAnswer, Failure>>,
 ) {
     let query = Query { what, sql: call.statement.clone(), chars_before: 0, rows_came: false };
+    // The branch that is dropped is one that nobody waits for; nothing was executed yet.
+    let begun = tokio::select! {
+        begun = begun(&place, &settings, &call, &query) => begun,
+        () = answer.closed() => return,
+    };
+    let mut session = match begun {
+        Ok(session) => session,
+        Err(failure) => return drop(answer.send(Err(failure))),
+    };
     let work = session.work(async |client| work(client, &call, &query.what).await);
-    // The branch that is dropped is one that nobody waits for.
+    // As above, and the server is told.
     let result = tokio::select! {
         result = work => result,
         () = answer.closed() => return session.cancel().await,
     };
-    let result = match result {
+    // Whoever asked may have gone meanwhile; what they are told does not wait for the connection to be cleaned.
+    match result {
         Ok(found) => {
-            session.close().await;
-            Ok(found)
+            drop(answer.send(Ok(found)));
+            clean(place, session, true).await;
         }
         Err(Stop::Failed(failure)) => {
+            // Rows may still be on their way.
             session.close().await;
-            Err(failure)
+            drop(answer.send(Err(failure)));
         }
-        Err(Stop::Lost(error)) => Err(fault::query(error, session.why_closed(), &query)),
-    };
-    // Whoever asked may have gone meanwhile.
-    drop(answer.send(result));
+        Err(Stop::Lost(error)) => {
+            let lost = session.why_closed();
+            drop(answer.send(Err(fault::query(error, lost, &query))));
+            clean(place, session, false).await;
+        }
+    }
+}
+
+/// A connection with an open transaction: one that was used before, or where none of these works, another.
+async fn begun(
+    place: &Place<Session>,
+    settings: &Settings,
+    call: &SqlCall,
+    query: &Query,
+) -> Result<Session, Failure> {
+    let begin = begin(call.timeout);
+    while let Some(mut session) = place.used() {
+        let begun = session.work(async |client| client.batch_execute(&begin).await);
+        if matches!(timeout(USED_ANSWERS, begun).await, Ok(Ok(()))) {
+            return Ok(session);
+        }
+    }
+    let mut session = Session::open(settings).await?;
+    match session.work(async |client| client.batch_execute(&begin).await).await {
+        Ok(()) => Ok(session),
+        Err(error) => Err(fault::query(error, session.why_closed(), query)),
+    }
+}
+
+/// Gives a connection back as new, or ends it.
+async fn clean(place: Place<Session>, mut session: Session, committed: bool) {
+    let cleaning = session.work(async |client| {
+        if !committed {
+            client.batch_execute("ROLLBACK").await?;
+        }
+        // In a request of its own, since it may not be within a transaction, as which the server takes several statements.
+        client.batch_execute("DISCARD ALL").await
+    });
+    match timeout(CLEANED, cleaning).await {
+        Ok(Ok(())) => place.give_back(session),
+        Ok(Err(_)) => session.close().await,
+        Err(_) => session.cancel().await,
+    }
 }
 
 async fn work(client: &Client, call: &SqlCall, what: &str) -> Result<SqlAnswer, Stop> {
-    client.batch_execute(&begin(call.timeout)).await?;
     let statement = client.prepare(&call.statement).await?;
     let cells = cells(&statement, what).map_err(Stop::Failed)?;
     let names: Vec<String> = statement.columns().iter().map(|column| column.name().to_owned()).collect();

@@ -104,7 +104,7 @@ async fn prepare(
     }
 }
 
-fn lost(session: Session, error: Error, query: &Query) -> Failure {
+fn lost(mut session: Session, error: Error, query: &Query) -> Failure {
     fault::query(error, session.why_closed(), query)
 }
 

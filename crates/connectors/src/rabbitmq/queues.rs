@@ -65,14 +65,9 @@ async fn declare(rabbit: &Rabbit, name: &str, best: Headers, plain: Headers) -> 
         Err(failure) if failure.kind == FailureKind::Invalid => failure,
         Err(failure) => return Err(failure),
     };
-    // Either it is there with other settings, which somebody chose, or the broker does not know these.
-    match rabbit.queue_state(name).await {
-        Ok(_) => Ok(()),
-        Err(missing) if missing.kind == FailureKind::NotFound => {
-            rabbit.declare_queue(&spec(name, plain)).await.map(|_| ()).map_err(|_| failure)
-        }
-        Err(other) => Err(other),
-    }
+    // Either the broker does not know these settings, or a queue of others is there: the plain one, made before the broker knew them,
+    // does as well; any other may lead nowhere, and what waits in it would wait for ever.
+    rabbit.declare_queue(&spec(name, plain)).await.map(|_| ()).map_err(|_| failure)
 }
 
 /// Whether a queue fits what a trigger wants of it.

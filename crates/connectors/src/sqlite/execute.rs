@@ -2,6 +2,10 @@
 //!
 //! Each call has a thread, which opens the file for writing and executes everything in one immediate transaction. SQLite asks
 //! every few thousand steps whether to go on; a call that is dropped, or out of time, is rolled back.
+//!
+//! Only one such transaction can be open in a file, so calls go one after another, in the order in which they came: beside each
+//! other they would wait for the file's lock all the same, in no order, and as many threads with them. The file is opened for each
+//! call, which costs less than making sure that nothing of the one before is left (a `PRAGMA`, an `ATTACH`, a temporary table).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use async_trait::async_trait;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, TransactionBehavior, params_from_iter};
 use serde_json::Value;
+use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
@@ -42,6 +47,7 @@ pub fn executor(name: &str, config: &Config) -> Result<Arc<dyn SqlExecutor>, Fai
         name: name.to_owned(),
         path: config.path.clone(),
         busy_timeout: config.busy_timeout.map_or(BUSY_TIMEOUT, |span| span.0),
+        turn: Arc::default(),
         running: TaskTracker::new(),
     }))
 }
@@ -50,6 +56,8 @@ struct Executor {
     name: String,
     path: PathBuf,
     busy_timeout: Duration,
+    /// Whose turn it is; held by the thread, which may outlive its caller a little.
+    turn: Arc<Mutex<()>>,
     /// One thread a call; each ends with its statement, or soon after its caller is gone.
     running: TaskTracker,
 }
@@ -67,6 +75,7 @@ impl Drop for Waiting {
 impl SqlExecutor for Executor {
     async fn execute(&self, call: &SqlCall) -> Result<SqlAnswer, Failure> {
         let what = format!("execute the statement on source `{}`", self.name);
+        let turn = self.turn.clone().lock_owned().await;
         let waiting = Waiting(Arc::default());
         let work = Work {
             path: self.path.clone(),
@@ -75,7 +84,11 @@ impl SqlExecutor for Executor {
             what: what.clone(),
             gone: waiting.0.clone(),
         };
-        let thread = self.running.spawn_blocking(move || work.run());
+        let thread = self.running.spawn_blocking(move || {
+            let result = work.run();
+            drop(turn);
+            result
+        });
         thread.await.unwrap_or_else(|_| Err(Failure::internal(what)))
     }
 }

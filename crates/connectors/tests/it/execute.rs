@@ -1,5 +1,7 @@
 //! Statements on real databases.
 
+mod pool;
+
 use std::sync::Arc;
 use std::time::Duration;
 

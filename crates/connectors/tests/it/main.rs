@@ -7,6 +7,7 @@ mod estate;
 mod exec;
 mod execute;
 mod http;
+mod memory;
 mod mysql;
 mod postgres;
 mod rabbitmq;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::record::MessageStatus;
-use crate::failure::Failure;
+use super::worker::LANE_PARKED_MAX;
+use crate::codes;
+use crate::failure::{Failure, FailureKind};
 
 /// Where a consumer stands.
 #[derive(Debug, Clone)]
@@ -60,6 +62,8 @@ pub struct Status {
     pub waiting: AtomicI64,
     /// Messages in the local parking lot.
     pub parked: AtomicI64,
+    /// Keys of which as many are parked as may be, and more have come.
+    pub full_lanes: AtomicI64,
     /// Connections lost or refused.
     pub reconnects: AtomicU64,
     /// How long handlers took.
@@ -78,6 +82,7 @@ impl Default for Status {
             in_flight: AtomicI64::default(),
             waiting: AtomicI64::default(),
             parked: AtomicI64::default(),
+            full_lanes: AtomicI64::default(),
             reconnects: AtomicU64::default(),
             duration: Histogram::default(),
         }
@@ -106,7 +111,22 @@ impl Status {
 
     /// What holds it up.
     pub fn trouble(&self) -> Option<Failure> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        trouble.or_else(|| (self.full_lanes.load(Ordering::Relaxed) > 0).then(|| self.backlog()))
+    }
+
+    /// That too much waits behind messages that fail.
+    pub(super) fn backlog(&self) -> Failure {
+        let keys = match self.full_lanes.load(Ordering::Relaxed) {
+            1 => "1 key has".to_owned(),
+            keys => format!("{keys} keys have"),
+        };
+        Failure::new(FailureKind::Throttled, codes::KEY_BACKLOG, "park a message behind those of its key")
+            .detail(format!(
+                "{keys} {LANE_PARKED_MAX} messages parked behind one that fails; what comes for them stays with the broker, \
+                 and takes up the `concurrency`"
+            ))
+            .remedy("mend what fails, or have it given up sooner with fewer `retry.delays`")
     }
 
     pub(super) fn troubled(&self, trouble: Option<Failure>) {

@@ -16,7 +16,7 @@ use super::policy::{Decision, decide};
 use super::record::{MessageError, MessageRun, MessageRunId, MessageStatus};
 use super::settle::{Settled, hand_back, recorded, settle};
 use super::status::Status;
-use super::worker::ConsumePorts;
+use super::worker::{ConsumePorts, Working};
 use crate::codes;
 use crate::delivery::Unsettled;
 use crate::failure::{Failure, FailureKind};
@@ -59,6 +59,9 @@ pub(super) struct Item {
     pub decided: Option<Decision>,
     /// Whether `decided` follows an attempt that is spent.
     pub handled: bool,
+    /// Tells that it is here, where the broker may give it out again meanwhile.
+    #[expect(dead_code, reason = "it tells that it is here no more when it is dropped")]
+    pub working: Option<Working>,
 }
 
 impl Item {

@@ -1,10 +1,11 @@
 //! The loop of one consumer: open, take, start what may start, settle, open again; and an orderly end.
 //!
 //! One task owns all that waits; what is worked on hands back what became of it (`running`).
-//! What comes is looked at in `arrival`; the parking lot is looked after in `lot`.
+//! What comes is looked at in `arrival`, what comes again while it is worked on in `again`; the parking lot is looked after in `lot`.
 //!
 //! Nothing here ends because of a broker that is away or a queue that is missing: that is a state, shown and tried again.
 
+mod again;
 mod arrival;
 mod lot;
 mod running;
@@ -19,6 +20,10 @@ use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::again::Again;
+pub(super) use self::again::Working;
+use self::arrival::came_before;
+pub use self::lot::LANE_PARKED_MAX;
 use self::lot::Lot;
 use self::running::{Ended, Running};
 use super::copies;
@@ -80,6 +85,7 @@ pub struct Worker {
     /// How long messages have waited for nothing but the destination, in all.
     paused_in_all: Duration,
     lot: Lot,
+    again: Again,
 }
 
 /// The destination is down.
@@ -112,6 +118,7 @@ impl Worker {
             paused: None,
             paused_in_all: Duration::ZERO,
             lot: Lot::default(),
+            again: Again::default(),
         }
     }
 
@@ -180,6 +187,7 @@ impl Worker {
         stop: &CancellationToken,
         grace: Duration,
     ) -> Over {
+        self.again.opened();
         loop {
             consume_budget().await; // others of the thread have their turn
             self.start_what_may();
@@ -187,7 +195,7 @@ impl Worker {
                 self.finished(ended).await;
                 continue;
             }
-            if self.rests() || self.queue_waits_for_parked() {
+            if self.rests() || self.queue_waits_for_parked() || self.rests_for_room() {
                 self.forget_waiting().await;
                 drop(consumer);
                 self.wait_until_it_may_go_on(stop).await;
@@ -241,6 +249,9 @@ impl Worker {
 
     /// Whether more is to be taken. The prefetch bounds what waits; while the destination is down one message is enough.
     fn takes(&self) -> bool {
+        if self.lot.is_full_for_long() {
+            return false;
+        }
         self.paused.is_none() || (self.held.is_empty() && self.lanes.ready() == 0 && self.running.is_empty())
     }
 
@@ -257,6 +268,8 @@ impl Worker {
         let print = copies::print(&received.job);
         let crashes = shared.ports.in_flight.crashes(print);
         let (lane, decided) = self.judged(&received, print, crashes).await;
+        let again = lane.is_none() && decided.is_none() && came_before(&received.job.envelope);
+        let working = unsettled.is_some().then(|| self.again.came(print));
         let item = Item {
             received,
             unsettled,
@@ -268,7 +281,12 @@ impl Worker {
             paused_before: self.paused_in_all,
             decided: decided.map(Decision::DeadLetter),
             handled: false,
+            working,
         };
+        if again && self.again.is_worked_on(print) {
+            self.again.wait(item);
+            return;
+        }
         self.lanes.push(lane.clone(), item);
         if let Some(lane) = lane
             && self.lot.lanes.contains_key(&lane)
@@ -307,7 +325,7 @@ impl Worker {
                 }
             }
         }
-        let waiting = self.lanes.waiting() + self.suspects.len() + self.held.len();
+        let waiting = self.lanes.waiting() + self.suspects.len() + self.held.len() + self.again.waiting();
         self.shared.status.waiting.store(waiting as i64, Relaxed);
     }
 
@@ -352,6 +370,9 @@ impl Worker {
     /// A message is over, or waits.
     async fn finished(&mut self, finished: Ended<Finished>) {
         self.alone = false;
+        for item in self.again.over() {
+            self.lanes.push(item.lane.clone(), item);
+        }
         let Some(Finished { lane, parked, end }) = finished else {
             // A panic of ours, not of a handler: what it held is with the broker, which gives it out again.
             self.shared.status.troubled(Some(Failure::internal("work on a message")));
@@ -360,7 +381,7 @@ impl Worker {
         match end {
             End::Held(item) => self.held.push_back(*item),
             End::Done => match parked {
-                Some(id) => self.unparked(id, &lane),
+                Some(id) => self.unparked(id, &lane).await,
                 None => self.lanes.done(&lane),
             },
             End::Parked => {
@@ -455,7 +476,7 @@ impl Worker {
             let probe_is_due = self.paused.as_ref().is_none_or(|pause| Instant::now() >= pause.probe_at);
             let queue_waits =
                 matches!(self.shared.plan.ordering, Ordering::Queue) && !self.lot.lanes.is_empty();
-            if self.running.is_empty() && probe_is_due && !queue_waits {
+            if self.running.is_empty() && probe_is_due && !queue_waits && self.lot.has_room() {
                 return;
             }
             let wake_at = self.wake_at();
@@ -510,15 +531,18 @@ impl Worker {
         });
         let now = Instant::now();
         // What is due already and could not be done waits for something else to happen.
-        [probe.filter(|at| *at > now), rest, lot].into_iter().flatten().min()
+        let full = self.lot.full_for_long_at().filter(|at| *at > now);
+        [probe.filter(|at| *at > now), rest, lot, full].into_iter().flatten().min()
     }
 
     /// Lets go of what waits and was not started: the consumer is gone, or about to be closed. What is parked stays parked.
     async fn forget_waiting(&mut self) {
         // The last first: a broker that puts what comes back at the head has them in order then.
-        for item in self.lanes.take_all().into_iter().rev() {
+        let waiting = self.again.take_all().into_iter().chain(self.lanes.take_all());
+        for item in waiting.collect::<Vec<_>>().into_iter().rev() {
             self.let_go(item).await;
         }
+        self.nothing_is_held_back();
         // These have a lane for themselves, as if they ran.
         let begun: Vec<Item> = self.suspects.drain(..).chain(self.held.drain(..)).collect();
         for item in begun.into_iter().rev() {

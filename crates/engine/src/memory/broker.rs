@@ -21,6 +21,9 @@ use super::consumer::{Event, MemoryConsumer, Queues};
 /// How long it takes to find out that it is away.
 const CONNECT: Duration = Duration::from_secs(1);
 
+/// The largest body, unless it is set.
+const BODY_BYTES_MAX: u64 = 16 << 20;
+
 /// What happens to one message of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -232,6 +235,10 @@ impl Inner {
     }
 
     fn route(&mut self, outbound: &Outbound) -> Receipt {
+        if outbound.message.body.len() as u64 > self.body_bytes_max.unwrap_or(BODY_BYTES_MAX) {
+            let what = format!("publish to {}", outbound.route);
+            return Receipt::Refused(Failure::new(FailureKind::Invalid, codes::MESSAGE_TOO_LARGE, what));
+        }
         let queue = match &outbound.route {
             Route::Queue(queue) => queue,
             Route::Exchange { exchange, .. } => {
@@ -289,7 +296,7 @@ impl Broker for MemoryBroker {
         }
         let body_bytes_max = self.lock().body_bytes_max;
         Ok(MessageLimits {
-            body_bytes_max: body_bytes_max.unwrap_or(16 << 20),
+            body_bytes_max: body_bytes_max.unwrap_or(BODY_BYTES_MAX),
             header_bytes_max: Some(128 << 10),
             short_bytes_max: Some(255),
         })
@@ -329,7 +336,8 @@ impl Broker for MemoryBroker {
             return Err(Failure::new(FailureKind::Disconnected, codes::BROKER_UNREACHABLE, what));
         }
         if !self.lock().queues.has(queue) {
-            return Err(Failure::new(FailureKind::NotFound, codes::NO_SUCH_QUEUE, what));
+            let failure = Failure::new(FailureKind::NotFound, codes::NO_SUCH_QUEUE, what);
+            return Err(failure.remedy("declare the queue"));
         }
         let (inner, came) = (self.inner.clone(), self.came.clone());
         Ok(Box::new(MemoryConsumer::open(inner, came, queue, prefetch)))
@@ -337,8 +345,12 @@ impl Broker for MemoryBroker {
 
     async fn declare_delay_queue(&self, queue: &DelayQueue) -> Result<(), Failure> {
         self.may_declare(&queue.name)?;
-        self.lock().queues.declare_delay(queue);
-        Ok(())
+        if self.lock().queues.declare_delay(queue) {
+            return Ok(());
+        }
+        let what = format!("declare queue `{}`", queue.name);
+        Err(Failure::new(FailureKind::Refused, codes::CONFLICTING_KEYS, what)
+            .detail("it is there with other settings"))
     }
 
     async fn ensure_queue(&self, queue: &str) -> Result<(), Failure> {

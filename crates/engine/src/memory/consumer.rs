@@ -65,8 +65,14 @@ impl Queues {
         self.by_name.entry(queue.to_owned()).or_default().counts = true;
     }
 
-    pub fn declare_delay(&mut self, queue: &DelayQueue) {
-        self.by_name.entry(queue.name.clone()).or_default().delay = Some(queue.clone());
+    /// `false`: one of that name and other settings is there.
+    pub fn declare_delay(&mut self, queue: &DelayQueue) -> bool {
+        let delay = Some(queue.clone());
+        self.by_name
+            .entry(queue.name.clone())
+            .or_insert_with(|| Queue { delay: delay.clone(), ..Queue::default() })
+            .delay
+            == delay
     }
 
     pub fn delete(&mut self, queue: &str) {

@@ -1,5 +1,6 @@
 //! The flow of a consumer with ports in memory, under a clock that is moved and not waited for.
 
+mod again;
 mod breaker;
 mod crash;
 mod dying;

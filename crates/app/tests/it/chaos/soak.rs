@@ -1,7 +1,8 @@
 //! Messages through an `http` step while the receiver fails, hangs, resets and lies, the broker is restarted and the process
 //! killed: nothing is lost, and the record explains every request that the receiver saw.
 //!
-//! The seed is printed; `WARREN_SEED` gives it back, as far as the machine repeats itself.
+//! The seed is printed; `WARREN_SEED` gives it back, as far as the machine repeats itself. `WARREN_CHAOS_MESSAGES` has another number of
+//! messages sent, with all kills and restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -151,13 +152,22 @@ struct Storm {
     restarts: usize,
 }
 
+impl Storm {
+    fn new() -> Storm {
+        let few = std::env::var("WARREN_CHAOS_MESSAGES").ok().map(|count| count.parse().unwrap());
+        match (few, soak()) {
+            (Some(messages), _) => Storm { messages, kills: 20, restarts: 5 },
+            (None, true) => Storm { messages: 200_000, kills: 20, restarts: 5 },
+            (None, false) => Storm { messages: 3_000, kills: 3, restarts: 1 },
+        }
+    }
+}
+
 #[test]
 fn nothing_is_lost_and_every_request_is_explained() {
-    let storm = if soak() {
-        Storm { messages: 200_000, kills: 20, restarts: 5 }
-    } else {
-        Storm { messages: 3_000, kills: 3, restarts: 1 }
-    };
+    let storm = Storm::new();
+    let began = Instant::now();
+    let passed = |what: &str| println!("{:>6.1} s: {what}", began.elapsed().as_secs_f64());
     let seed = std::env::var("WARREN_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let mut random = Rng::with_seed(seed);
@@ -169,6 +179,7 @@ fn nothing_is_lost_and_every_request_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let program = program(&folder, &vhost, &receiver);
     let sent = publish(&vhost, storm.messages);
+    passed("all are published");
 
     let mut serving = program.start(&["serve"]);
     for (after, event) in events(&mut random, storm.messages as u64, storm.kills, storm.restarts) {
@@ -177,6 +188,7 @@ fn nothing_is_lost_and_every_request_is_explained() {
             receiver.seen() >= after
         });
         pause("a moment at random", Duration::from_millis(random.u64(..50)));
+        passed(&format!("{event:?} after {} requests", receiver.seen()));
         match event {
             Event::Kill => {
                 serving.kill();
@@ -192,10 +204,12 @@ fn nothing_is_lost_and_every_request_is_explained() {
     }
     let mut dead = BTreeMap::new();
     finish(&mut serving, &vhost, &sent, &log, &mut dead);
+    passed("every message ended");
     let ended = stop(serving);
     assert_eq!(ended, Some(0));
     assert_eq!(under_way(&vhost), 0, "a queue is not empty");
     let attempts = program.documents(&["runs", "--trigger", "orders", "--limit", "100000000"], 0);
+    passed("the record is read");
     account(&storm, &sent, &dead, &Ledger::of(&log.lock().unwrap(), &attempts));
 }
 

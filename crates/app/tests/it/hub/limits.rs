@@ -1,6 +1,7 @@
 //! Bounds, and answers to what is broken.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ use warren_testkit::tls;
 use super::client::{Ask, Reply, raw};
 use super::world::World;
 
+const SOON: Duration = Duration::from_secs(60);
 const LOGIN: &str = "authorization: Basic Ym9zczpzZWNyZXQ=\r\n";
 
 async fn status(world: &World, request: &[u8], closes: bool) -> u16 {
@@ -114,6 +116,26 @@ async fn trouble_with_the_broker_says_when_to_come_again() {
         let reply = world.boss(Ask::new("GET", "/endpoint/q/foo")).await;
         assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
     }
+}
+
+#[tokio::test]
+async fn nobody_is_told_that_a_message_is_taken_before_the_broker_has_it() {
+    let world = World::start(false).await;
+    world.queues(&["foo"]);
+    let host = world.estate.host("/");
+    host.queues.hold(true);
+    let mut asking = std::pin::pin!(world.boss(Ask::new("POST", "/endpoint/q/foo").body("", "x")));
+    let there = warren_testkit::wait::wait_until_async("the broker has it", SOON, async || {
+        host.queues.messages("foo").len() == 1
+    });
+    tokio::select! {
+        reply = &mut asking => panic!("answered without a confirm: {reply:?}"),
+        () = there => {}
+    }
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut asking).await;
+    assert!(waited.is_err(), "answered without a confirm: {waited:?}");
+    host.queues.hold(false);
+    assert_eq!(asking.await.status, 202);
 }
 
 #[tokio::test]

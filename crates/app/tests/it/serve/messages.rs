@@ -88,6 +88,14 @@ fn from_a_quorum_queue_everything_goes_where_it_belongs() {
     goes_where_it_belongs(QUORUM);
 }
 
+/// What nobody who declares it without could consume.
+#[test]
+fn from_a_queue_with_settings_of_its_own_everything_goes_where_it_belongs() {
+    goes_where_it_belongs(
+        r#"{"x-message-ttl": 3600000, "x-max-length": 1000, "x-max-priority": 5, "x-queue-mode": "lazy"}"#,
+    );
+}
+
 #[test]
 fn where_no_queue_may_be_made_messages_wait_in_the_parking_lot() {
     let vhost = rabbit::vhost();

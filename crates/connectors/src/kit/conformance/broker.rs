@@ -8,6 +8,7 @@
 //! ```
 
 mod consuming;
+mod delaying;
 mod keeping;
 mod publishing;
 mod routing;
@@ -93,6 +94,17 @@ pub const CASES: &[(&str, Case)] = &[
         Box::pin(keeping::rejected_is_dead_lettered(f))
     }),
     ("what expires goes to the dead-letter queue", |f| Box::pin(keeping::expired_is_dead_lettered(f))),
+    ("what is delayed comes back after its time, as it was", |f| {
+        Box::pin(delaying::it_comes_back_as_it_was(f))
+    }),
+    ("what is delayed for a shorter time of its own comes back after that", |f| {
+        Box::pin(delaying::its_own_time_counts_where_it_is_shorter(f))
+    }),
+    ("a delay queue that is declared twice is one", |f| Box::pin(delaying::twice_declared_is_one(f))),
+    ("a delay queue that is there with other settings is refused", |f| {
+        Box::pin(delaying::one_of_other_settings_is_refused(f))
+    }),
+    ("a delay queue keeps the order", |f| Box::pin(delaying::order_is_kept_within_one(f))),
 ];
 
 /// The cases that restart the broker.
@@ -101,6 +113,7 @@ pub const RESTART_CASES: &[(&str, Case)] = &[
     ("unsettled messages survive a restart, settled ones stay settled", |f| {
         Box::pin(keeping::unsettled_messages_survive(f))
     }),
+    ("what is delayed survives a restart and comes back", |f| Box::pin(delaying::what_waits_survives(f))),
 ];
 
 /// What not every broker has. A broker declares what it has; the cases that need something else are not for it.
@@ -120,6 +133,8 @@ pub enum Capability {
     DeathHeaders,
     /// Messages expire into a dead-letter queue.
     Expiration,
+    /// Queues that keep messages for a time and lead them back.
+    DelayQueues,
     /// A queue keeps the order in which it was sent to, whoever sends however much at once. (Small cases ask for order all the same,
     /// of one publisher that sends one request after another.)
     QueueOrder,
@@ -134,6 +149,7 @@ pub const ALL_CAPABILITIES: &[Capability] = &[
     Capability::FullQueues,
     Capability::DeathHeaders,
     Capability::Expiration,
+    Capability::DelayQueues,
     Capability::QueueOrder,
 ];
 
@@ -150,6 +166,11 @@ const NEEDS: &[(&str, Capability)] = &[
     ("a check finds what is missing", Capability::Exchanges),
     ("what is rejected goes to the dead-letter queue as it was", Capability::DeathHeaders),
     ("what expires goes to the dead-letter queue", Capability::Expiration),
+    ("what is delayed comes back after its time, as it was", Capability::DelayQueues),
+    ("what is delayed for a shorter time of its own comes back after that", Capability::DelayQueues),
+    ("a delay queue that is declared twice is one", Capability::DelayQueues),
+    ("a delay queue that is there with other settings is refused", Capability::DelayQueues),
+    ("a delay queue keeps the order", Capability::DelayQueues),
 ];
 
 /// The cases for a broker with these capabilities, and the names of those that are not for it.

@@ -7,7 +7,7 @@ use crate::consume::lanes::Lane;
 use crate::consume::plan::{ConsumePlan, Ordering};
 use crate::consume::policy::{Class, Reason};
 use crate::consume::settle::given_up_before;
-use crate::delivery::Job;
+use crate::delivery::{Envelope, Job};
 use crate::failure::{Failure, FailureKind};
 
 impl Worker {
@@ -42,14 +42,19 @@ impl Worker {
             let times = if crashes == 1 { "once".to_owned() } else { format!("{crashes} times") };
             return reason(Class::Crashed, format!("the process died {times} while it handled the message"));
         }
-        let envelope = &received.job.envelope;
-        let counted = envelope.delivery_count.unwrap_or(0) > 0
-            || envelope.system.get("ApproximateReceiveCount").is_some_and(|count| count != "1");
-        if again || !(envelope.redelivered || counted) || self.shared.ports.in_flight.take_unstarted(print) {
+        if again || !came_before(&received.job.envelope) || self.shared.ports.in_flight.take_unstarted(print)
+        {
             return None;
         }
         reason(Class::Unknown, "unknown outcome: it was delivered before, and may not run again".to_owned())
     }
+}
+
+/// Whether the broker gave it out before.
+pub(super) fn came_before(envelope: &Envelope) -> bool {
+    envelope.redelivered
+        || envelope.delivery_count.unwrap_or(0) > 0
+        || envelope.system.get("ApproximateReceiveCount").is_some_and(|count| count != "1")
 }
 
 fn rejected(failure: Failure) -> Reason {

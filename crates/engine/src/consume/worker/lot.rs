@@ -1,19 +1,21 @@
 //! The parking lot as the worker sees it: what is due is taken into the lanes, and what comes behind a parked message of its
-//! lane is parked behind it.
+//! lane is parked behind it, up to a bound. Beyond that it stays unsettled with the broker, in its lane, and takes up its part of the
+//! prefetch: the others go on with what is left of that.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CRASHES_MAX, Worker};
+use super::{CRASHES_MAX, HOLD_MAX, Worker};
 use crate::consume::copies::{self, Received};
 use crate::consume::lanes::Lane;
 use crate::consume::plan::Ordering;
 use crate::consume::policy::Decision;
 use crate::consume::settle::acknowledge;
+use crate::consume::status::State;
 use crate::consume::work::Item;
 use crate::failure::Failure;
 use crate::ports::{NewParked, Parked, ParkedId};
@@ -26,6 +28,10 @@ const NO_ROOM_AGAIN: Duration = Duration::from_millis(200);
 /// The same when all that is due is being worked on already; something else may become due meanwhile.
 const TAKEN_AGAIN: Duration = Duration::from_secs(2);
 
+/// The most messages of one lane that are parked. What is parked only this machine has, and it is read back one by one; a key that has
+/// as many waiting behind one that fails is a backlog, which is the broker's to keep and to show.
+pub const LANE_PARKED_MAX: u64 = 1000;
+
 /// What is known of the parking lot.
 #[derive(Default)]
 pub(super) struct Lot {
@@ -35,6 +41,32 @@ pub(super) struct Lot {
     pub lanes: HashMap<Arc<str>, u64>,
     /// When to look next; `None`: nothing is parked.
     pub look_at: Option<Instant>,
+    /// The lanes that are full while more of them is here, unsettled, and since when.
+    full: HashMap<Arc<str>, Instant>,
+    /// Whether consuming has stopped because of that, until there is room again.
+    rests: bool,
+}
+
+impl Lot {
+    /// Since brokers take back what is not settled for long, it is not held for longer than while the destination is down.
+    pub fn full_for_long_at(&self) -> Option<Instant> {
+        self.full.values().min().map(|since| *since + HOLD_MAX)
+    }
+
+    pub fn is_full_for_long(&self) -> bool {
+        self.full_for_long_at().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Whether consuming need not rest, or not any longer. It rests until there is room for more than one, since each time it begins
+    /// again what waits is delivered once more.
+    pub fn has_room(&mut self) -> bool {
+        self.rests &= self.lanes.values().any(|parked| *parked > LANE_PARKED_MAX / 2);
+        !self.rests
+    }
+
+    fn is_full(&self, lane: &Arc<str>) -> bool {
+        self.lanes.get(lane).is_some_and(|parked| *parked >= LANE_PARKED_MAX)
+    }
 }
 
 impl Worker {
@@ -124,13 +156,14 @@ impl Worker {
             paused_before: self.paused_in_all,
             decided: decided.map(Decision::DeadLetter),
             handled: false,
+            working: None,
         };
         self.lot.taken.insert(id);
         self.lanes.push_first(lane, item);
     }
 
     /// A parked message is over: the next of its lane is due, or the lane free.
-    pub(super) fn unparked(&mut self, id: ParkedId, lane: &Lane) {
+    pub(super) async fn unparked(&mut self, id: ParkedId, lane: &Lane) {
         self.lot.taken.remove(&id);
         // Also one that was handed back at the end of the process ends here; it is still parked then, and nobody looks any more.
         self.shared.status.parked.fetch_sub(1, Relaxed);
@@ -143,7 +176,38 @@ impl Worker {
         if left == 0 {
             self.lot.lanes.remove(name);
             self.lanes.done(lane);
+            self.held_back(name, false);
+        } else {
+            self.park_behind(name).await; // there is room for one that was held back
         }
+    }
+
+    /// Whether messages have been held back behind a full lane for so long that they go back to the queue. Nothing is taken any more, and
+    /// what runs has ended.
+    pub(super) fn rests_for_room(&mut self) -> bool {
+        if !self.lot.is_full_for_long() || !self.running.is_empty() {
+            return false;
+        }
+        self.lot.rests = true;
+        let failure = self.shared.status.backlog();
+        self.shared.status.set(State::Waiting(failure));
+        true
+    }
+
+    /// What was held back is let go.
+    pub(super) fn nothing_is_held_back(&mut self) {
+        self.lot.full.clear();
+        self.shared.status.full_lanes.store(0, Relaxed);
+    }
+
+    /// Notes whether messages of a lane are held back because it is full.
+    fn held_back(&mut self, lane: &Arc<str>, is: bool) {
+        if is {
+            self.lot.full.entry(lane.clone()).or_insert_with(Instant::now);
+        } else {
+            self.lot.full.remove(lane);
+        }
+        self.shared.status.full_lanes.store(self.lot.full.len() as i64, Relaxed);
     }
 
     /// Parks what came behind a parked message of its lane, in order, so that it is neither held nor overtakes. For a whole queue
@@ -153,8 +217,15 @@ impl Worker {
             return;
         }
         let shared = self.shared.clone();
-        let mut behind = self.lanes.take_behind(lane);
-        while let Some(mut item) = behind.pop_front() {
+        let (decided, mut behind): (VecDeque<Item>, VecDeque<Item>) =
+            self.lanes.take_behind(lane).into_iter().partition(|item| item.decided.is_some());
+        for item in decided {
+            // Nothing of it is to be run, so it overtakes nothing; and what is parked is looked at no more before it runs.
+            self.lanes.push(None, Item { lane: None, ..item });
+        }
+        while !self.lot.is_full(lane)
+            && let Some(mut item) = behind.pop_front()
+        {
             let parked = NewParked {
                 job: item.received.job.clone(),
                 spent: item.received.spent,
@@ -181,6 +252,7 @@ impl Worker {
                 }
             }
         }
+        self.held_back(lane, self.lot.is_full(lane) && !behind.is_empty());
         for item in behind {
             self.lanes.push(Some(lane.clone()), item);
         }

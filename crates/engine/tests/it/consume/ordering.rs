@@ -1,11 +1,13 @@
 //! Lanes, and what waits for what.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use warren_engine::codes;
 use warren_engine::consume::plan::{KeyOf, Ordering, RetryMode};
+use warren_engine::consume::worker::LANE_PARKED_MAX;
 use warren_engine::delivery::Job;
 use warren_engine::failure::{Failure, FailureKind};
 
@@ -146,4 +148,104 @@ async fn an_ordered_trigger_makes_no_delay_queues() {
     world.until("all", |world| world.calls_of("a-2") == 1).await;
     assert_eq!((world.bodies(), world.delayed()), (vec!["a-1".to_owned(), "a-1".into(), "a-2".into()], 0));
     assert!(!RetryMode::Auto.makes_queues(&Ordering::Queue));
+}
+
+/// A key that fails, with more of its messages than may be parked behind it, and others.
+async fn flooded(concurrency: u16, beyond: usize) -> World {
+    let mut world = World::new().acts([("a-0", Act::Busy(None))]).with(|plan| {
+        plan.ordering = by_key();
+        plan.concurrency = concurrency;
+        // Once a day, so that it fails for as long as a test wants it to.
+        plan.retry.delays = vec![Duration::from_secs(86_400); 3];
+    });
+    world.publish((0..LANE_PARKED_MAX as usize + beyond).map(|at| format!("a-{at}"))).await;
+    world.start();
+    world.until("the bound", |world| world.status.full_lanes.load(Relaxed) == 1).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_of_one_key_has_a_bound_and_others_go_on() {
+    let mut world = flooded(4, 3).await;
+    assert_eq!(
+        (world.parking.all().len() as u64, world.status.parked.load(Relaxed)),
+        (LANE_PARKED_MAX, 1000)
+    );
+    world.until("the rest is held", |world| world.broker.unsettled() == 3).await;
+    assert_eq!(world.status.trouble().unwrap().code, codes::KEY_BACKLOG);
+    // One place is left for the others.
+    world.publish((0..50).map(|at| format!("b-{at}"))).await;
+    world.until("the others", |world| world.calls_of("b-49") == 1).await;
+    assert!(world.is("consuming"));
+    assert_eq!((world.parking.all().len() as u64, world.calls_of("a-1")), (LANE_PARKED_MAX, 0));
+    // It is mended, and all of them go through in order.
+    world.act("a-0", Act::Ok);
+    world.until("the last", |world| world.calls_of("a-1002") == 1).await;
+    world.until_settled().await;
+    let expected: Vec<String> =
+        std::iter::once("a-0".to_owned()).chain((0..1003).map(|at| format!("a-{at}"))).collect();
+    assert_eq!(of(&world, "a"), expected);
+    assert_eq!((world.status.full_lanes.load(Relaxed), world.status.parked.load(Relaxed)), (0, 0));
+    assert!(world.status.trouble().is_none());
+    assert_eq!(world.depth("dead"), 0);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_beyond_the_bound_goes_back_before_the_broker_takes_it() {
+    let world = flooded(4, 10).await;
+    world.until("the prefetch is full", |world| world.broker.unsettled() == 4).await;
+    passes(Duration::from_secs(9 * 60)).await;
+    assert_eq!((world.broker.unsettled(), world.is("consuming")), (4, true));
+    world.until("it rests", |world| world.is("waiting")).await;
+    assert_eq!(world.waits_for().unwrap().code, codes::KEY_BACKLOG);
+    assert_eq!((world.broker.unsettled(), world.depth("in")), (0, 10));
+    // For hours, without taking and giving back.
+    let received = world.status.received.load(Relaxed);
+    passes(Duration::from_secs(6 * 3600)).await;
+    assert_eq!((world.status.received.load(Relaxed), world.is("waiting")), (received, true));
+    // The lane is worked on all the same, and at half of the bound there is room again.
+    world.act("a-0", Act::Ok);
+    world.until("the half", |world| world.calls_of("a-499") == 1).await;
+    world.until("the last", |world| world.calls_of("a-1009") == 1).await;
+    world.until_settled().await;
+    let expected: Vec<String> =
+        std::iter::once("a-0".to_owned()).chain((0..1010).map(|at| format!("a-{at}"))).collect();
+    assert_eq!(of(&world, "a"), expected);
+    assert_eq!((world.is("consuming"), world.depth("dead")), (true, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_key_is_full_after_a_restart_too() {
+    let mut world = flooded(4, 3).await;
+    world.until("the rest is held", |world| world.broker.unsettled() == 3).await;
+    world.stop().await;
+    assert_eq!((world.parking.all().len() as u64, world.depth("in")), (LANE_PARKED_MAX, 3));
+    world.start();
+    world.until("the rest is held", |world| world.broker.unsettled() == 3).await;
+    assert_eq!(world.parking.all().len() as u64, LANE_PARKED_MAX);
+    world.broker.disconnect();
+    world.until("consuming", |world| world.is("consuming") && world.broker.unsettled() == 3).await;
+    world.act("a-0", Act::Ok);
+    world.until("the last", |world| world.calls_of("a-1002") == 1).await;
+    world.until_settled().await;
+    let expected: Vec<String> =
+        std::iter::once("a-0".to_owned()).chain((0..1003).map(|at| format!("a-{at}"))).collect();
+    assert_eq!(of(&world, "a"), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_unread_is_not_parked_behind_its_key() {
+    let mut world = World::new().acts([("a-0", Act::FailsTimes(2))]).with(|plan| {
+        plan.ordering = by_key();
+        plan.message_bytes_max = 100;
+    });
+    let large = format!("a-{}", "x".repeat(200));
+    world.publish(["a-0".to_owned(), large.clone(), "a-1".to_owned()]).await;
+    world.start();
+    world.until("the dead letter", |world| world.depth("dead") == 1).await;
+    assert_eq!(world.calls_of("a-1"), 0, "its key still waits");
+    world.until_settled().await;
+    world.until("the last", |world| world.calls_of("a-1") == 1).await;
+    assert_eq!((world.calls_of(&large), world.dead()[0].2.as_str()), (0, "too large"));
 }

@@ -44,6 +44,18 @@ async fn each_outcome_is_settled_as_the_table_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_message_breaks_is_its_own() {
+    let mut world = World::new().acts([("bad", Act::Panics)]).with(|plan| plan.concurrency = 1);
+    world.publish(["bad", "one", "two"]).await;
+    world.start();
+    world.until("the others", |world| world.calls_of("two") == 1).await;
+    assert_eq!((world.calls_of("bad"), world.is("consuming")), (1, true), "the others do not wait for it");
+    world.until_settled().await;
+    assert_eq!((world.calls_of("bad"), world.dead()[0].1.as_str()), (9, "exhausted"));
+    assert_eq!(world.status.reconnects.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_copy_is_confirmed_before_the_original_is_acked() {
     let mut world = World::new().acts([("bad", Act::Reject)]);
     world.publish(["bad"]).await;
