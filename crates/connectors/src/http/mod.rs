@@ -106,6 +106,9 @@ struct Callbacks {
 #[async_trait]
 impl HttpCaller for Callbacks {
     async fn call(&self, request: &HttpRequest) -> Result<HttpAnswer, Failure> {
+        if self.choices.is_empty() {
+            return self.otherwise.call(request).await;
+        }
         let url = Url::parse(&request.url).ok();
         let fits = |urls: &Allowed| url.as_ref().is_some_and(|url| urls.url(url));
         let chosen = self.choices.iter().find(|(urls, _)| fits(urls)).map(|(_, caller)| caller);

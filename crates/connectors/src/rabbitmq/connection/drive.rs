@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use warren_engine::message::Properties;
 
@@ -94,11 +95,14 @@ async fn write(
                 let beat_at = beat.map(|beat| last + beat);
                 let Some(until) = [lazy, beat_at].into_iter().flatten().min() else {
                     shared.outbox.ready().await;
+                    yield_now().await; // see below
                     continue;
                 };
                 // Neither branch takes anything: dropping the other loses nothing.
                 tokio::select! {
-                    () = shared.outbox.ready() => {}
+                    // Whoever else is about to say something says it first: one write for all costs us less, and the broker, which
+                    // reads them together.
+                    () = shared.outbox.ready() => yield_now().await,
                     () = sleep_until(until) => {
                         if beat_at.is_some_and(|at| at <= Instant::now()) {
                             // Not of the outbox: its offsets count only what it was given.
