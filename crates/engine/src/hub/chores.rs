@@ -159,6 +159,15 @@ impl Chore {
         }
     }
 
+    /// Whether there may be only so many: anybody can ask for it. Queues to be tidied up are as many as subscriptions at most, and
+    /// none must be forgotten because others ask for too much.
+    fn is_bounded(&self) -> bool {
+        match self {
+            Chore::Verify(_) | Chore::Deny { .. } | Chore::Fetch { .. } => true,
+            Chore::Rest { .. } => false,
+        }
+    }
+
     /// When to try again after so many tries; `None`: no more.
     fn pause(&self, tries: u32, since: Duration) -> Option<Duration> {
         let step = (tries.max(1) as usize - 1).min(PAUSES.len() - 1);
@@ -169,6 +178,11 @@ impl Chore {
             Chore::Rest { .. } => Some(pause),
         }
     }
+}
+
+/// The name of the chore that tidies up the queue of a subscription.
+pub fn rest_name(id: SubscriptionId) -> String {
+    format!("rest/{id}")
 }
 
 /// The name of the chore that asks the callback of a subscription.
@@ -266,7 +280,7 @@ impl Chores {
         {
             let inner = self.lock();
             let held = inner.pending.get(&name);
-            if held.is_none() && inner.pending.len() >= PENDING_MAX {
+            if held.is_none() && chore.is_bounded() && inner.pending.len() >= PENDING_MAX {
                 let what = "take a request that is answered before it is done";
                 return Err(Failure::new(FailureKind::Throttled, codes::HUB_BUSY, what)
                     .detail(format!("{PENDING_MAX} wait already")));
