@@ -1,3 +1,5 @@
+//! A whole old configuration, small ones, and whatever may stand in one.
+
 use proptest::prelude::*;
 
 use super::*;
