@@ -176,3 +176,20 @@ async fn what_was_asked_for_while_there_was_room_is_denied_when_there_is_none() 
     assert!(world.hub.get(&slow.key).is_none());
     assert_eq!(world.web.parameter("GET", "slow", "hub.mode").as_deref(), Some("denied"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_hangs_while_it_is_asked_holds_up_nobody_elses_question() {
+    let world = World::new().await;
+    world.web.asked("hangs", super::world::Act::Hangs);
+    for number in 0..500 {
+        let request =
+            SubscribeRequest { verify: Verify::Async, ..of("one", &format!("http://hangs/{number}")) };
+        world.hub.subscribe(request).await.unwrap();
+    }
+    let good = SubscribeRequest { verify: Verify::Async, ..of("two", "http://good/") };
+    world.hub.subscribe(good.clone()).await.unwrap();
+    passes(Duration::from_secs(1)).await;
+    assert!(world.hub.get(&good.key).is_some_and(|held| held.is_active()));
+    // And it is asked by few at once.
+    assert!(world.web.requests("GET", "hangs").len() <= 8);
+}
