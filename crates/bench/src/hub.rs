@@ -1,6 +1,8 @@
 //! The hub as a process, beside what bounds it: publishing by HTTP with the broker's confirm, beside a bare confirmed publisher and a bare
-//! HTTP server; delivering to a callback, beside a bare consumer and a bare POST loop; and what idle subscriptions cost. Same broker, same
-//! run, the same number of requests at once, taking turns.
+//! HTTP server; delivering to a callback, beside a bare consumer and a bare POST loop; what receivers that hang cost the others; and what
+//! idle subscriptions cost. Same broker, same run, the same number of requests at once, taking turns.
+
+mod hanging;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use warren_connectors::kit::setting::Secret;
@@ -44,6 +46,33 @@ pub struct Args {
     /// Idle subscriptions.
     #[arg(long, default_value_t = 1_000)]
     idle: usize,
+    /// Subscriptions beside those that hang.
+    #[arg(long, default_value_t = 8)]
+    beside: usize,
+    /// Messages a second to all of these together; by default half of what was delivered before.
+    #[arg(long)]
+    pace: Option<f64>,
+    /// Seconds of each turn of those.
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+    /// One part alone.
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Publish,
+    Deliver,
+    Hanging,
+    Idle,
+}
+
+impl Args {
+    fn has(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
 }
 
 const QUEUE: &str = "warren-bench-hub";
@@ -62,10 +91,21 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
         "{} messages of {BODY_BYTES} B a turn, {} at once, median of {} turns",
         args.messages, args.at_once, args.turns
     );
-    publishing(args, &side, &hub).await?;
-    delivering(args, &side, &hub).await?;
+    if args.has(Part::Publish) {
+        publishing(args, &side, &hub).await?;
+    }
+    let mut pace = args.pace;
+    if args.has(Part::Deliver) || (args.has(Part::Hanging) && pace.is_none()) {
+        let rate = delivering(args, &side, &hub).await?;
+        pace = pace.or(Some(rate / 2.0));
+    }
     side.delete_queue(QUEUE).await?;
-    idling(args, &side, hub).await?;
+    if let Some(pace) = pace.filter(|_| args.has(Part::Hanging)) {
+        hanging::run(args, &side, &hub, pace).await?;
+    }
+    if args.has(Part::Idle) {
+        idling(args, &side, hub).await?;
+    }
     side.close().await;
     Ok(())
 }
@@ -90,6 +130,8 @@ impl Served {
             "brokers": {"rabbit": {"type": "rabbitmq", "url": args.rabbit}},
             "hub": {
                 "broker": "rabbit", "allow_callbacks": ["127.0.0.1"], "max_in_flight": args.at_once,
+                // So that a turn has receivers that hang through all that comes of it: late answers, retries, probes.
+                "http_request_options": {"timeout": "2s"},
                 "users": {"bench": {"password_hash": hash,
                     "permissions": {plain: {"configure": ".*", "write": ".*", "read": ".*"}}}},
             },
@@ -138,6 +180,18 @@ impl Served {
         let path = format!("{}?hub.topic={topic}&hub.callback={callback}", self.path("subscribe", queue));
         let (status, body) = ask(self.address, "DELETE", &path, b"").await?;
         if status == 200 { Ok(()) } else { Err(format!("not removed: {status} {body}").into()) }
+    }
+
+    /// Waits until so many subscriptions are delivered to.
+    async fn consumes(&self, count: usize) -> Result<(), Fault> {
+        loop {
+            let (_, body) = ask(self.address, "GET", "/readyz", b"").await?;
+            let ready: serde_json::Value = serde_json::from_str(&body)?;
+            if ready["hub"]["consuming"] == count {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Seconds of processor time, and MiB of memory.
@@ -190,7 +244,8 @@ async fn bare_publish(args: &Args) -> Result<Duration, Fault> {
     Ok(tokio::task::spawn_blocking(work).await??)
 }
 
-async fn delivering(args: &Args, side: &Rabbit, hub: &Served) -> Result<(), Fault> {
+/// How many a second the hub delivers.
+async fn delivering(args: &Args, side: &Rabbit, hub: &Served) -> Result<f64, Fault> {
     let (mut consumer, mut posts, mut own) = (Vec::new(), Vec::new(), Vec::new());
     let receiver = Receiver::start().await?;
     let mut cpu = 0.0;
@@ -215,8 +270,9 @@ async fn delivering(args: &Args, side: &Rabbit, hub: &Served) -> Result<(), Faul
         cpu += hub.cost().0 - before;
         hub.unsubscribe(QUEUE, "bench", &callback).await?;
     }
+    let rate = rate(args.messages, median(own.clone()));
     print("deliver", args, cpu, own, &[("consumer", consumer), ("POST loop", posts)]);
-    Ok(())
+    Ok(rate)
 }
 
 /// Puts the messages of a turn into the queue.
@@ -251,10 +307,7 @@ async fn idling(args: &Args, side: &Rabbit, hub: Served) -> Result<(), Fault> {
         hub.subscribe(name, "idle", &format!("http://{}/{name}", receiver.address())).await?;
     }
     let took = began.elapsed();
-    let consuming = format!("\"consuming\":{}", args.idle);
-    while !ask(hub.address, "GET", "/readyz", b"").await?.1.contains(&consuming) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    hub.consumes(args.idle).await?;
     let (before, with) = hub.cost();
     tokio::time::sleep(IDLE_FOR).await;
     let (after, _) = hub.cost();

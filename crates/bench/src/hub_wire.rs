@@ -1,8 +1,8 @@
 //! HTTP/1.1 as bare as it goes: a server that takes every request, and a loop that posts. Both use connections again.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,25 +15,51 @@ use crate::sync::Fault;
 /// `bench:bench`
 const LOGIN: &str = "Basic YmVuY2g6YmVuY2g=";
 
-/// Takes every POST with 200, and answers challenges.
+/// What stands before the time in a body whose way is measured: nanoseconds since the receiver began, in 20 digits.
+const SENT_AT: &[u8] = b"sent at ";
+
+/// What becomes of a POST.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It is answered with 200.
+    Takes,
+    /// It is read, and never answered.
+    Hangs,
+}
+
+/// Takes every POST with 200, or hangs, and answers challenges.
 pub struct Receiver {
     address: SocketAddr,
     counted: Arc<Counted>,
     _serving: JoinSet<()>,
 }
 
-#[derive(Default)]
 struct Counted {
+    manner: Manner,
+    began: Instant,
     posts: AtomicU64,
     more: Notify,
+    /// How long the bodies with a time in them were on their way.
+    ways: Mutex<Vec<Duration>>,
 }
 
 impl Receiver {
-    /// On a port of its own.
+    /// On a port of its own, taking what comes.
     pub async fn start() -> Result<Receiver, Fault> {
+        Receiver::with(Manner::Takes).await
+    }
+
+    /// On a port of its own.
+    pub async fn with(manner: Manner) -> Result<Receiver, Fault> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let counted = Arc::<Counted>::default();
+        let counted = Arc::new(Counted {
+            manner,
+            began: Instant::now(),
+            posts: AtomicU64::new(0),
+            more: Notify::new(),
+            ways: Mutex::default(),
+        });
         let counting = counted.clone();
         let mut serving = JoinSet::new();
         serving.spawn(async move {
@@ -55,6 +81,25 @@ impl Receiver {
     /// Counts from nothing.
     pub fn forget(&self) {
         self.counted.posts.store(0, Ordering::SeqCst);
+        self.ways();
+    }
+
+    /// How many POSTs came.
+    pub fn count(&self) -> u64 {
+        self.counted.posts.load(Ordering::SeqCst)
+    }
+
+    /// A body whose way begins now.
+    pub fn body(&self, bytes: usize) -> Vec<u8> {
+        let mut body = SENT_AT.to_vec();
+        body.extend_from_slice(format!("{:020}", self.counted.began.elapsed().as_nanos()).as_bytes());
+        body.resize(bytes.max(body.len()), b'x');
+        body
+    }
+
+    /// How long the bodies of [`Receiver::body`] were on their way that came since this was asked.
+    pub fn ways(&self) -> Vec<Duration> {
+        std::mem::take(&mut *self.counted.ways.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until so many POSTs came.
@@ -110,15 +155,36 @@ impl Ear {
     }
 }
 
+impl Counted {
+    fn note(&self, body: &[u8]) {
+        let digits = body.strip_prefix(SENT_AT).and_then(|rest| rest.get(..20));
+        let sent = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        if let Some(sent) = sent {
+            let way = self.began.elapsed().saturating_sub(Duration::from_nanos(sent));
+            self.ways.lock().unwrap_or_else(PoisonError::into_inner).push(way);
+        }
+    }
+}
+
 async fn serve(mut stream: TcpStream, counted: &Counted) -> Result<(), Fault> {
     stream.set_nodelay(true)?;
     let mut ear = Ear::default();
     while let Some(heard) = ear.next(&mut stream).await? {
         let challenge = heard.first.split_once("hub.challenge=").map(|(_, rest)| rest);
         let challenge = challenge.and_then(|rest| rest.split(['&', ' ']).next()).unwrap_or_default();
+        let posted = heard.first.starts_with("POST");
+        if posted {
+            counted.note(&heard.body);
+            if counted.manner == Manner::Hangs {
+                counted.posts.fetch_add(1, Ordering::SeqCst);
+                // Until the other side has enough of it.
+                stream.read_buf(&mut Vec::new()).await?;
+                return Ok(());
+            }
+        }
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{challenge}", challenge.len());
         stream.write_all(answer.as_bytes()).await?;
-        if heard.first.starts_with("POST") {
+        if posted {
             counted.posts.fetch_add(1, Ordering::SeqCst);
             counted.more.notify_one();
         }

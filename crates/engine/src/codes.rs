@@ -211,6 +211,10 @@ codes! {
     HUB_BUSY = "hub-busy";
     /// Another process runs the hub, with the same state.
     HUB_RUNS_ELSEWHERE = "hub-runs-elsewhere";
+    /// A user, or a host of callbacks, has as many subscriptions as it may.
+    TOO_MANY_SUBSCRIPTIONS = "too-many-subscriptions";
+    /// A host of callbacks was asked as often in this minute as it may be.
+    TOO_MANY_VERIFICATIONS = "too-many-verifications";
 
     // State.
     /// There is little room left on the disk of the state folder.

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 use warren_engine::failure::Failure;
+use warren_engine::hub::settings::LOG_TARGET;
 
 use crate::config::{self, Faults, Project};
 use crate::exit::Exit;
@@ -228,6 +229,8 @@ fn logs(verbose: u8) {
         1 => "info",
         _ => "debug",
     };
+    // What a setting asks for is logged without a flag.
+    let level = format!("{level},{LOG_TARGET}=info");
     let filter = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -11,14 +11,15 @@ use warren_connectors::kit::guard::Allowed;
 use warren_connectors::kit::setting::{Secret, Span as Time};
 use warren_connectors::kit::users::UserConfig;
 use warren_engine::codes;
+use warren_engine::hub::callback;
 use warren_engine::hub::resource::DEFAULT_VHOST;
-use warren_engine::hub::settings::{HubSettings, WebsubSettings};
+use warren_engine::hub::settings::{HubSettings, TopicRedirect, WebsubSettings};
 use warren_engine::pipeline::outside::Hidden;
 
 use super::de;
 use super::faults::Fault;
 use super::model::unknown_name;
-use super::raw::hub::{RawHub, RawHubListener, RawWebsub};
+use super::raw::hub::{RawHub, RawHubListener, RawTopicRedirect, RawWebsub};
 use super::text::Span;
 use super::tree::Node;
 
@@ -260,6 +261,15 @@ impl HubReader<'_> {
                 .clone()
                 .unwrap_or_else(|| defaults.dead_letter_queue.clone()),
             allow_callbacks: raw.allow_callbacks.clone(),
+            subscriptions_per_user_max: raw
+                .max_subscriptions_per_user
+                .unwrap_or(defaults.subscriptions_per_user_max),
+            subscriptions_per_host_max: raw
+                .max_subscriptions_per_host
+                .unwrap_or(defaults.subscriptions_per_host_max),
+            verifications_per_minute_max: raw
+                .max_verifications_per_minute
+                .unwrap_or(defaults.verifications_per_minute_max),
             body_bytes_max: raw
                 .max_body
                 .map_or(defaults.body_bytes_max, |size| usize::try_from(size.0.0).unwrap_or(usize::MAX)),
@@ -268,7 +278,7 @@ impl HubReader<'_> {
                 raw.http_request_options.timeout,
                 defaults.request_timeout,
             ),
-            websub: raw.websub.as_ref().map(|websub| self.websub(websub)),
+            websub: raw.websub.as_ref().map(|websub| self.websub(websub, raw.public_url.as_deref())),
             ..defaults
         }
     }
@@ -353,22 +363,45 @@ impl HubReader<'_> {
         client
     }
 
-    fn websub(&mut self, raw: &RawWebsub) -> WebsubSettings {
+    fn websub(&mut self, raw: &RawWebsub, public_url: Option<&str>) -> WebsubSettings {
         for url in &raw.topics {
-            let good =
-                Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-            if !good {
-                let message = format!("`{url}` under `hub.websub.topics` is no beginning of a URL");
-                self.wrong("websub", message, "write it as https://feeds.example/");
+            self.topics("topics", url);
+        }
+        for redirect in &raw.redirects {
+            self.topics("redirects", &redirect.topics);
+            if callback::parsed(&redirect.hub).is_err() {
+                let message = format!("`{}` under `hub.websub.redirects` is no URL of a hub", redirect.hub);
+                self.wrong("websub", message, "write it as https://other.example/hub");
+            } else if public_url
+                .is_some_and(|base| redirect.hub == format!("{}/hub", base.trim_end_matches('/')))
+            {
+                let message =
+                    format!("`hub.websub.redirects` sends `{}` to this hub itself", redirect.topics);
+                self.wrong("websub", message, "name another hub, or put them under `hub.websub.topics`");
             }
         }
         let vhost = |vhost: &Option<String>| vhost.clone().unwrap_or_else(|| DEFAULT_VHOST.to_owned());
         WebsubSettings {
             topics: raw.topics.clone(),
             exchanges: raw.exchanges.iter().map(|entry| (vhost(&entry.vhost), entry.name.clone())).collect(),
+            redirects: raw.redirects.iter().map(redirect).collect(),
             vhost: vhost(&raw.vhost),
         }
     }
+
+    /// The beginning of the URLs of topics.
+    fn topics(&mut self, key: &str, url: &str) {
+        let good =
+            Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !good {
+            let message = format!("`{url}` under `hub.websub.{key}` is no beginning of a URL");
+            self.wrong("websub", message, "write it as https://feeds.example/");
+        }
+    }
+}
+
+fn redirect(raw: &RawTopicRedirect) -> TopicRedirect {
+    TopicRedirect { topics: raw.topics.clone(), hub: raw.hub.clone(), permanent: raw.permanent }
 }
 
 fn hidden(secret: &Secret) -> Hidden {

@@ -7,6 +7,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
+use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
 /// When to come again, in seconds, where nobody said.
@@ -84,6 +85,10 @@ fn public_detail(failure: &Failure) -> String {
 /// The one table from kind of failure to status.
 pub(super) fn status_of(failure: &Failure) -> StatusCode {
     match failure.kind {
+        // It is not we who are busy.
+        FailureKind::Throttled if failure.code == codes::TOO_MANY_VERIFICATIONS => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         FailureKind::Disconnected | FailureKind::Timeout | FailureKind::Throttled => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -96,7 +101,7 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
 }
 
 fn with_retry(mut answer: Response, status: StatusCode, failure: &Failure) -> Response {
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         let asked = failure.retry_after.map(|after| after.as_secs().max(1));
         answer.headers_mut().insert(RETRY_AFTER, asked.unwrap_or(RETRY_AFTER_SECONDS).into());
     }

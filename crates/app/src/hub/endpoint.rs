@@ -16,6 +16,7 @@ use warren_engine::hub::ports::{Made, Nature, Right};
 use warren_engine::hub::publish::{self, MESSAGE_HEADERS, Said};
 use warren_engine::hub::request::Mode;
 use warren_engine::hub::resource::{Resource, ResourceKind};
+use warren_engine::hub::settings::LOG_TARGET;
 use warren_engine::hub::token::{Claim, DATA_BYTES_MAX};
 
 use super::idempotency::{KEY_BYTES_MAX, Kept, Seen};
@@ -350,7 +351,7 @@ fn log(
     let body =
         body.map(|body| String::from_utf8_lossy(&body[..body.len().min(LOGGED_BYTES_MAX)]).into_owned());
     tracing::info!(
-        %resource, topic = said.topic, message_id = said.message_id, correlation_id = said.correlation_id,
+        target: LOG_TARGET, %resource, topic = said.topic, message_id = said.message_id, correlation_id = said.correlation_id,
         headers = ?shown, body, accepted = matches!(published, Published::Accepted), "published by HTTP"
     );
 }

@@ -4,7 +4,7 @@
 //! done by the engine, so many at once.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HeaderValue, LINK};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, LINK, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
@@ -12,8 +12,9 @@ use warren_engine::failure::FailureKind;
 use warren_engine::hub::params::{self, Fault, Fields, Form, Manner, Media, Separators, Written};
 use warren_engine::hub::path;
 use warren_engine::hub::ports::Right;
-use warren_engine::hub::request::{Answered, Refusal};
+use warren_engine::hub::request::{Answered, Mode, Refusal};
 use warren_engine::hub::resource::Resource;
+use warren_engine::hub::settings::TopicRedirect;
 use warren_engine::hub::websub;
 
 use super::{SUBSCRIBE_BYTES_MAX, Web, answer, body, login, routes, subscribe};
@@ -55,6 +56,11 @@ async fn subscription(web: &Web, form: &Form) -> Response {
         Ok(request) => request,
         Err(fault) => return bad(&fault),
     };
+    // What is here is ended here.
+    let here = request.mode == Mode::Unsubscribe && web.hub.get(&request.key).is_some();
+    if let Some(redirect) = websub::elsewhere(web.hub.settings(), &request.key.topic).filter(|_| !here) {
+        return sent_to(redirect);
+    }
     match subscribe::subscribed(web, request).await {
         Ok(Answered::Later) => answer::empty(StatusCode::ACCEPTED),
         // PubSubHubbub 0.3 with `hub.verify=sync`.
@@ -94,14 +100,27 @@ async fn publish(web: &Web, form: &Form) -> Response {
         let text = format!("A ping has {PINGED_MAX} URLs at most");
         return answer::text(StatusCode::BAD_REQUEST, text);
     }
-    for url in urls {
+    for url in &urls {
         match web.hub.ping(url).await {
             Ok(()) => {}
             Err(failure) if failure.kind == FailureKind::Invalid => return answer::text_of(&failure),
             Err(failure) => return answer::unavailable(answer::text_of(&failure)),
         }
     }
-    answer::empty(StatusCode::NO_CONTENT)
+    // Whoever still follows them here was told. Only all of a ping can be sent elsewhere.
+    let mut hubs = urls.iter().map(|url| websub::elsewhere(web.hub.settings(), url));
+    match hubs.next().flatten() {
+        Some(first) if hubs.all(|other| other.is_some_and(|other| other.hub == first.hub)) => sent_to(first),
+        _ => answer::empty(StatusCode::NO_CONTENT),
+    }
+}
+
+/// Sends a request to another hub, where it is made as it was made here (WebSub, section 5).
+fn sent_to(redirect: &TopicRedirect) -> Response {
+    let status =
+        if redirect.permanent { StatusCode::PERMANENT_REDIRECT } else { StatusCode::TEMPORARY_REDIRECT };
+    let answered = answer::text(status, format!("This topic is at {}", redirect.hub));
+    answer::with(answered, LOCATION, &redirect.hub)
 }
 
 /// `GET` and `HEAD /topics/{vhost}/{exchange}/{routing key}`: where a subscriber finds the hub of a topic of ours (WebSub, section 4).

@@ -2,6 +2,9 @@
 
 mod away;
 mod checked;
+mod logged;
 mod own_broker;
+mod poison;
 mod soak;
+mod undone;
 mod world;

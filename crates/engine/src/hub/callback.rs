@@ -70,6 +70,13 @@ pub fn without_fragment(url: &str) -> &str {
     url.split_once('#').map_or(url, |(before, _)| before)
 }
 
+/// The host of a URL, in one spelling and without its port; nothing, where there is none.
+pub fn host(text: &str) -> String {
+    let url = Url::parse(text).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    host.trim_end_matches('.').to_owned() // `h.` and `h` are one in DNS
+}
+
 /// Whether the host of a URL is an address and no name.
 pub fn names_address(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_))))
@@ -162,6 +169,20 @@ mod tests {
             assert!(!under(url, prefix), "{url}");
         }
         assert!(under("https://h/any", "https://h") && under("https://h:443/a/b", "https://h/a/"));
+    }
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for url in
+            ["http://H.Example/a", "https://h.example:8443", "http://h.example./b?c", "http://%68.example"]
+        {
+            assert_eq!(host(url), "h.example", "{url}");
+        }
+        assert_eq!(
+            (host("http://0x7f.1/").as_str(), host("http://[::0:1]:1/").as_str()),
+            ("127.0.0.1", "[::1]")
+        );
+        assert_eq!(host("nonsense"), "");
     }
 
     #[test]

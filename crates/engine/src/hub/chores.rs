@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::callback;
 use super::ports::{HubBinding, Subscriptions};
 use super::request::{Mode, SubscribeRequest, Verify};
 use super::subscription::{Contact, HaMode, Protocol, Signing, SubscriptionId, SubscriptionKey};
@@ -21,6 +22,8 @@ use crate::pipeline::outside::Hidden;
 const PREFIX: &str = "chore/";
 /// So many may wait at once: whoever may ask for one without a login must not fill the disk.
 const PENDING_MAX: usize = 20_000;
+/// So many are done at once that call one host: one that hangs holds up no others.
+const OF_HOST_MAX: usize = 8;
 /// How long a callback is asked again and again (PubSubHubbub 0.3, section 6.2.1, suggests six hours).
 pub const VERIFY_FOR: Duration = Duration::from_secs(6 * 60 * 60);
 /// The pauses between tries, in seconds; the last is repeated.
@@ -159,6 +162,25 @@ impl Chore {
         }
     }
 
+    /// The host that it calls.
+    fn host(&self) -> Option<String> {
+        match self {
+            Chore::Verify(request) => Some(callback::host(&request.key.callback)),
+            Chore::Deny { key, .. } => Some(callback::host(&key.callback)),
+            Chore::Fetch { topic } => Some(callback::host(topic)),
+            Chore::Rest { .. } => None,
+        }
+    }
+
+    /// Whether there may be only so many: anybody can ask for it. Queues to be tidied up are as many as subscriptions at most, and
+    /// none must be forgotten because others ask for too much.
+    fn is_bounded(&self) -> bool {
+        match self {
+            Chore::Verify(_) | Chore::Deny { .. } | Chore::Fetch { .. } => true,
+            Chore::Rest { .. } => false,
+        }
+    }
+
     /// When to try again after so many tries; `None`: no more.
     fn pause(&self, tries: u32, since: Duration) -> Option<Duration> {
         let step = (tries.max(1) as usize - 1).min(PAUSES.len() - 1);
@@ -169,6 +191,11 @@ impl Chore {
             Chore::Rest { .. } => Some(pause),
         }
     }
+}
+
+/// The name of the chore that tidies up the queue of a subscription.
+pub fn rest_name(id: SubscriptionId) -> String {
+    format!("rest/{id}")
 }
 
 /// The name of the chore that asks the callback of a subscription.
@@ -193,6 +220,7 @@ pub struct Taken {
     /// What is to be done.
     pub chore: Chore,
     generation: u64,
+    host: Option<String>,
 }
 
 /// All chores that are not over.
@@ -203,12 +231,16 @@ pub struct Chores(Mutex<Inner>);
 struct Inner {
     pending: HashMap<String, Pending>,
     due: BTreeSet<(i64, String)>,
+    /// How many are being done that call a host.
+    calling: HashMap<String, usize>,
     generations: u64,
 }
 
 #[derive(Debug)]
 struct Pending {
     chore: Chore,
+    /// The host that it calls.
+    host: Option<String>,
     begun_at_ms: i64,
     tries: u32,
     generation: u64,
@@ -266,7 +298,7 @@ impl Chores {
         {
             let inner = self.lock();
             let held = inner.pending.get(&name);
-            if held.is_none() && inner.pending.len() >= PENDING_MAX {
+            if held.is_none() && chore.is_bounded() && inner.pending.len() >= PENDING_MAX {
                 let what = "take a request that is answered before it is done";
                 return Err(Failure::new(FailureKind::Throttled, codes::HUB_BUSY, what)
                     .detail(format!("{PENDING_MAX} wait already")));
@@ -300,18 +332,20 @@ impl Chores {
         if known { store.forget(&format!("{PREFIX}{name}")).await } else { Ok(()) }
     }
 
-    /// One that is due, to be done.
+    /// One that is due, to be done; one whose host is called by many already has its turn when one of those is over.
     pub fn take(&self, now_ms: i64) -> Option<Taken> {
         let mut inner = self.lock();
-        let (at, name) = inner.due.first()?.clone();
-        if at > now_ms {
-            return None;
-        }
-        inner.due.pop_first();
+        let (at, name) = inner.next().filter(|(at, _)| *at <= now_ms)?.clone();
+        inner.due.remove(&(at, name.clone()));
         let pending = inner.pending.get_mut(&name)?;
         (pending.due_ms, pending.doing) = (None, Some(pending.generation));
         pending.tries += 1;
-        Some(Taken { name, chore: pending.chore.clone(), generation: pending.generation })
+        let host = pending.host.clone();
+        let taken = Taken { name, chore: pending.chore.clone(), generation: pending.generation, host };
+        if let Some(host) = &taken.host {
+            *inner.calling.entry(host.clone()).or_default() += 1;
+        }
+        Some(taken)
     }
 
     /// Notes how one ended that was taken.
@@ -327,6 +361,9 @@ impl Chores {
     ) -> Result<(), Failure> {
         {
             let mut inner = self.lock();
+            if let Some(host) = &taken.host {
+                inner.called(host);
+            }
             let Some(pending) = inner.pending.get_mut(&taken.name) else { return Ok(()) };
             pending.doing = None;
             if pending.generation != taken.generation {
@@ -358,9 +395,9 @@ impl Chores {
         self.forget(store, &taken.name).await
     }
 
-    /// When the next is due, in milliseconds since the epoch.
+    /// When the next is due that can be done, in milliseconds since the epoch.
     pub fn next_ms(&self) -> Option<i64> {
-        self.lock().due.first().map(|(at, _)| *at)
+        self.lock().next().map(|(at, _)| *at)
     }
 
     /// How many are not over.
@@ -374,6 +411,25 @@ impl Chores {
 }
 
 impl Inner {
+    /// The first that is due whose host has room for one more.
+    fn next(&self) -> Option<&(i64, String)> {
+        let calling = |host: &String| self.calling.get(host).copied().unwrap_or(0);
+        self.due.iter().find(|(_, name)| {
+            let host = self.pending.get(name).and_then(|pending| pending.host.as_ref());
+            host.is_none_or(|host| calling(host) < OF_HOST_MAX)
+        })
+    }
+
+    /// One that called a host is over.
+    fn called(&mut self, host: &str) {
+        if let Some(count) = self.calling.get_mut(host) {
+            *count -= 1;
+            if *count == 0 {
+                self.calling.remove(host);
+            }
+        }
+    }
+
     fn add(&mut self, chore: Chore, begun_at_ms: i64, due_ms: i64) {
         let name = chore.name();
         self.generations += 1;
@@ -386,7 +442,8 @@ impl Inner {
         if let Some(at) = due_ms {
             self.due.insert((at, name.clone()));
         }
-        let pending = Pending { chore, begun_at_ms, tries: 0, generation: self.generations, due_ms, doing };
+        let (host, generation) = (chore.host(), self.generations);
+        let pending = Pending { chore, host, begun_at_ms, tries: 0, generation, due_ms, doing };
         self.pending.insert(name, pending);
     }
 }
@@ -421,6 +478,34 @@ mod tests {
         chores.done(&store, second, Tried::Over, 3).await.unwrap();
         assert_eq!((chores.pending(), chores.next_ms()), (0, None));
         assert!(store.names(PREFIX).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_one_host_there_are_only_so_many_at_once() {
+        let store = MemorySubscriptions::default();
+        let chores = Chores::open(&store, 0).await.unwrap();
+        for number in 0..20 {
+            chores.add(&store, fetch(&format!("http://slow/{number}")), 0).await.unwrap();
+        }
+        let mut slow: Vec<Taken> = std::iter::from_fn(|| chores.take(0)).collect();
+        assert_eq!((slow.len(), chores.next_ms()), (OF_HOST_MAX, None), "nothing to wake up for");
+        chores.add(&store, fetch("http://other/"), 0).await.unwrap();
+        let other = chores.take(0).unwrap();
+        assert_eq!(other.chore, fetch("http://other/"));
+        // One ends, also one that was forgotten meanwhile, and the next has its turn.
+        for forgotten in [false, true] {
+            let ended = slow.pop().unwrap();
+            if forgotten {
+                chores.forget(&store, &ended.name).await.unwrap();
+            }
+            chores.done(&store, ended, Tried::Over, 0).await.unwrap();
+            slow.insert(0, chores.take(0).unwrap());
+            assert!(chores.take(0).is_none());
+        }
+        for taken in slow {
+            chores.done(&store, taken, Tried::Over, 0).await.unwrap();
+        }
+        assert_eq!(std::iter::from_fn(|| chores.take(0)).count(), OF_HOST_MAX);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::callback;
 use super::registry::Hub;
+use super::settings::LOG_TARGET;
 use super::subscription::{Protocol, Subscription, SubscriptionId, WhyInactive};
 use super::trouble::{self, Fate, Kind, Rules};
 use crate::codes;
@@ -108,7 +109,7 @@ impl Push {
         let tps = self.active()?.max_tps;
         let waited = self.pace.turn(tps).await;
         if self.hub.settings().log_maxtps_delay && !waited.is_zero() {
-            tracing::info!(subscription = %self.id, ?waited, max_tps = tps, "paced");
+            tracing::info!(target: LOG_TARGET, subscription = %self.id, ?waited, max_tps = tps, "paced");
         }
         self.active()
     }
@@ -253,7 +254,7 @@ impl Push {
             .collect();
         let body = String::from_utf8_lossy(&request.body);
         tracing::info!(
-            subscription = %self.id, url = callback::shown(&request.url), headers = headers.join(", "), %body,
+            target: LOG_TARGET, subscription = %self.id, url = callback::shown(&request.url), headers = headers.join(", "), %body,
             "delivery"
         );
     }

@@ -4,6 +4,8 @@
 //! stored when it returns.
 
 mod deeds;
+mod granting;
+mod limits;
 mod topics;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -12,8 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::limits::{Asked, Counts};
 use super::callback;
-use super::chores::{self, Chore, Chores};
+use super::chores::{Chore, Chores};
 use super::lease;
 use super::ports::{Estate, Subscriptions};
 use super::request::{Answered, ImportEntry, Mode, NotVerified, Refusal, SubscribeRequest, Verify};
@@ -21,7 +24,6 @@ use super::settings::HubSettings;
 use super::subscription::{
     Protocol, Subscription, SubscriptionId, SubscriptionKey, SubscriptionState, WhyInactive,
 };
-use super::topology::{self, Rest};
 use super::verify::{self, Question};
 use super::websub;
 use crate::codes;
@@ -57,6 +59,8 @@ pub struct Hub {
     ports: HubPorts,
     held: Mutex<Held>,
     chores: Chores,
+    /// How often whose callbacks were asked.
+    asked: Mutex<Asked>,
     /// Whose errors are to be stored.
     dirty: Mutex<HashSet<SubscriptionId>>,
     turns: Vec<tokio::sync::Mutex<()>>,
@@ -71,7 +75,17 @@ pub struct Hub {
 #[derive(Default)]
 struct Held {
     by_id: HashMap<SubscriptionId, Entry>,
+    counts: Counts,
     due: BTreeSet<(i64, SubscriptionId)>,
+}
+
+/// By whose wish a callback is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Somebody's, whose wishes are limited.
+    Anybodys,
+    /// An administrator's, who may do as much as there is to do.
+    Administrators,
 }
 
 struct Entry {
@@ -93,8 +107,9 @@ impl Hub {
         let chores = Chores::open(&*ports.store, now).await?;
         let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
         let (changed, wake) = (watch::Sender::new(0), Notify::new());
-        let (held, dirty, stopping) = (Mutex::new(held), Mutex::default(), CancellationToken::new());
-        Ok(Arc::new(Hub { settings, ports, held, chores, dirty, turns, changed, wake, stopping }))
+        let (held, dirty, asked) = (Mutex::new(held), Mutex::default(), Mutex::default());
+        let stopping = CancellationToken::new();
+        Ok(Arc::new(Hub { settings, ports, held, chores, asked, dirty, turns, changed, wake, stopping }))
     }
 
     /// What the operator decided.
@@ -135,31 +150,17 @@ impl Hub {
                 self.get(&request.key).ok_or(Refusal::NoSuchSubscription)?;
             }
         }
+        if request.mode == Mode::Subscribe {
+            self.room(&request.key, request.user.as_deref()).map_err(Refusal::Failed)?;
+        }
         match request.verify {
             Verify::Async => self.later(Chore::Verify(Box::new(request.into()))).await,
             Verify::Sync => {
-                self.agreed(&request).await?;
+                self.agreed(&request, Wish::Anybodys).await?;
                 self.act(&request).await?;
                 Ok(Answered::Done)
             }
         }
-    }
-
-    /// Forgets a subscription, without asking its callback. A queue of ours goes with what it holds. `false`: it was not there.
-    ///
-    /// # Errors
-    /// The store cannot be written; nothing has changed.
-    pub async fn remove(&self, key: &SubscriptionKey) -> Result<bool, Failure> {
-        let id = key.id();
-        let _turn = self.turn(id).await;
-        let Some(subscription) = self.get(key) else { return Ok(false) };
-        // First what remains to be done, then what says that it has to: a death in between leaves too much and not too little.
-        self.rest(&subscription, Rest::Deleted).await?;
-        self.ports.store.remove(id).await?;
-        self.chores.forget(&*self.ports.store, &chores::verify_name(id)).await?;
-        self.held().take(id);
-        self.poke();
-        Ok(true)
     }
 
     /// Takes a subscription over from elsewhere; one of the same key is replaced. An active one is verified first.
@@ -173,7 +174,7 @@ impl Hub {
         match state {
             SubscriptionState::Active => {
                 self.is_there(&request.key).await?;
-                self.agreed(&request).await?;
+                self.agreed(&request, Wish::Administrators).await?;
                 self.grant(&request, state).await
             }
             SubscriptionState::Inactive(_) => self.grant(&request, state).await,
@@ -201,36 +202,6 @@ impl Hub {
     pub fn expiring_before(&self, at_ms: i64) -> Vec<Arc<Subscription>> {
         let all = self.all().into_iter();
         all.filter(|subscription| subscription.expires_at_ms < at_ms).collect()
-    }
-
-    /// What an operator says of the state of a subscription; `None`: there is no such one. Activating one whose lease is over gives it a
-    /// lease as long as the last.
-    ///
-    /// # Errors
-    /// The store cannot be written, or the broker cannot be reached; nothing has changed.
-    pub async fn set_state(
-        &self,
-        key: &SubscriptionKey,
-        state: SubscriptionState,
-    ) -> Result<Option<Arc<Subscription>>, Failure> {
-        let _turn = self.turn(key.id()).await;
-        let Some(subscription) = self.get(key) else { return Ok(None) };
-        match state {
-            SubscriptionState::Inactive(why) => self.end_in_turn(&subscription, why).await.map(Some),
-            SubscriptionState::Active => {
-                let now = self.ports.clock.now_ms();
-                let mut active = (*subscription).clone();
-                active.state = SubscriptionState::Active;
-                if active.expires_at_ms <= now {
-                    active.expires_at_ms = lease::end_ms(now, active.lease_seconds);
-                }
-                if topology::has_own_queue(&active) {
-                    active.pseudo_queue.get_or_insert_with(|| topology::queue_name(key.id()));
-                }
-                topology::prepare(&*self.ports.estate, &active).await?;
-                self.store(active).await.map(Some)
-            }
-        }
     }
 
     /// Notes that the publisher of a topic says it changed: it is fetched, and what is new handed out. However often that is said, one
@@ -295,12 +266,15 @@ impl Hub {
     }
 
     /// Asks the callback, where it is to be asked.
-    async fn agreed(&self, request: &SubscribeRequest) -> Result<(), Refusal> {
+    async fn agreed(&self, request: &SubscribeRequest, wish: Wish) -> Result<(), Refusal> {
         let asks = request.mode == Mode::Subscribe
             || request.protocol == Protocol::Websub
             || self.settings.validate_callback_on_unsubscribe;
         if !asks {
             return Ok(());
+        }
+        if wish == Wish::Anybodys {
+            self.may_ask(&request.key.callback).map_err(Refusal::Failed)?;
         }
         let lease_seconds = match request.mode {
             Mode::Subscribe => Some(lease::granted(&self.settings, request.protocol, request.lease_seconds)),
@@ -344,110 +318,6 @@ impl Hub {
         }
     }
 
-    /// Stores a subscription as it was asked for, in the place of one of the same key.
-    async fn grant(
-        &self,
-        request: &SubscribeRequest,
-        state: SubscriptionState,
-    ) -> Result<Arc<Subscription>, Refusal> {
-        let id = request.key.id();
-        let _turn = self.turn(id).await;
-        let before = self.by_id(id);
-        if before.as_ref().is_some_and(|before| before.key != request.key) {
-            let what = "store a subscription";
-            let other = Failure::internal(what).detail("another one has the same short name");
-            return Err(Refusal::Failed(other));
-        }
-        let now = self.ports.clock.now_ms();
-        let lease_seconds = lease::granted(&self.settings, request.protocol, request.lease_seconds);
-        let active = state == SubscriptionState::Active;
-        let mut subscription = Subscription {
-            state,
-            lease_seconds,
-            expires_at_ms: lease::end_ms(now, lease_seconds),
-            max_tps: request.max_tps,
-            max_in_flight: request.max_in_flight,
-            ha_mode: request.ha_mode.unwrap_or(self.settings.ha_mode),
-            basic_auth: request.basic_auth.clone(),
-            secret: request.secret.clone(),
-            signing: request.signing,
-            contact: request.contact.clone(),
-            arguments: request.arguments.clone(),
-            user: request.user.clone(),
-            verified_at_ms: active.then_some(now),
-            ..Subscription::new(request.key.clone(), request.protocol, now)
-        };
-        if let Some(before) = &before {
-            subscription.created_at_ms = before.created_at_ms;
-            subscription.pseudo_queue.clone_from(&before.pseudo_queue);
-        }
-        if active && topology::has_own_queue(&subscription) {
-            subscription.pseudo_queue.get_or_insert_with(|| topology::queue_name(id));
-            let prepared = topology::prepare(&*self.ports.estate, &subscription).await;
-            prepared.map_err(|failure| match failure.kind {
-                FailureKind::NotFound => Refusal::NoSuchResource,
-                _ => Refusal::Failed(failure),
-            })?;
-        }
-        let old = before.as_deref().and_then(topology::binding);
-        let new = topology::binding(&subscription);
-        let follows = active && before.as_ref().is_none_or(|before| !before.is_active());
-        let stored = self.store(subscription).await.map_err(Refusal::Failed)?;
-        if let Some(old) = old.filter(|old| active && new.as_ref() != Some(old))
-            && let Err(failure) = self.ports.estate.unbind(&old).await
-        {
-            // It hears of more than it asked for until it is renewed; it loses nothing.
-            tracing::warn!(subscription = %id, failure = failure.line(), "cannot take the old binding away");
-        }
-        if follows && stored.protocol == Protocol::Websub {
-            // Whoever comes anew is to have the topic as it is, even where it did not change since others had it.
-            let forgotten = self.ports.store.forget(&deeds::topic_name(&stored.key.topic)).await;
-            forgotten.map_err(Refusal::Failed)?;
-        }
-        let settled = self.chores.forget(&*self.ports.store, &chores::verify_name(id)).await;
-        settled.map_err(Refusal::Failed)?;
-        Ok(stored)
-    }
-
-    /// Ends the delivery to a subscription; it stays known.
-    ///
-    /// # Errors
-    /// The store cannot be written; nothing has changed.
-    pub async fn end(&self, id: SubscriptionId, why: WhyInactive) -> Result<(), Failure> {
-        let _turn = self.turn(id).await;
-        match self.by_id(id).filter(|subscription| subscription.is_active()) {
-            Some(subscription) => self.end_in_turn(&subscription, why).await.map(drop),
-            None => Ok(()),
-        }
-    }
-
-    async fn end_in_turn(
-        &self,
-        subscription: &Subscription,
-        why: WhyInactive,
-    ) -> Result<Arc<Subscription>, Failure> {
-        let ended = Subscription { state: SubscriptionState::Inactive(why), ..subscription.clone() };
-        let rest = topology::rest(&self.settings, &ended);
-        self.rest(&ended, rest).await?;
-        let stored = self.store(ended).await?;
-        let Subscription { key, contact, .. } = &*stored;
-        let app_name = contact.as_ref().map_or("", |contact| contact.app_name.as_str());
-        tracing::info!(
-            subscription = %key.id(), resource = %key.resource, topic = key.topic,
-            callback = callback::shown(&key.callback), app_name, ?why, "subscription ended"
-        );
-        self.chores.forget(&*self.ports.store, &chores::verify_name(key.id())).await?;
-        Ok(stored)
-    }
-
-    /// Notes what is to become of the queue of a subscription.
-    async fn rest(&self, subscription: &Subscription, rest: Rest) -> Result<(), Failure> {
-        let Some(binding) = topology::binding(subscription).filter(|_| rest != Rest::Bound) else {
-            return Ok(());
-        };
-        self.add(Chore::Rest { id: subscription.id().to_string(), binding, rest }).await
-    }
-
     /// Stores a subscription, and tells those who follow.
     async fn store(&self, subscription: Subscription) -> Result<Arc<Subscription>, Failure> {
         self.ports.store.put(&subscription).await?;
@@ -488,16 +358,19 @@ impl Held {
         self.take(id);
         let due_ms = subscription.is_active().then(|| lease::next(&subscription, now_ms).0);
         self.due.extend(due_ms.map(|at| (at, id)));
+        self.counts.add(&subscription);
         self.by_id.insert(id, Entry { subscription, due_ms });
     }
 
     fn take(&mut self, id: SubscriptionId) {
-        if let Some(Entry { due_ms: Some(at), .. }) = self.by_id.remove(&id) {
+        let Some(Entry { subscription, due_ms }) = self.by_id.remove(&id) else { return };
+        self.counts.take(&subscription);
+        if let Some(at) = due_ms {
             self.due.remove(&(at, id));
         }
     }
 
-    /// As `set`, for what changes nothing of the lease.
+    /// As `set`, for what changes nothing of the lease, the state or the user.
     fn replace(
         &mut self,
         id: SubscriptionId,

@@ -15,8 +15,15 @@ pub const WEBSUB_LEASE_SECONDS: u64 = 864_000;
 pub const WEBSUB_LEASE_SECONDS_MAX: u64 = 31_536_000;
 /// Where messages go that are given up, unless the settings say otherwise.
 pub const DEAD_LETTER_QUEUE: &str = "warren.hub.dead";
+/// Active subscriptions of one user, and to one host, unless the settings say otherwise.
+pub const SUBSCRIPTIONS_MAX: u32 = 10_000;
+/// Questions to one host in a minute, unless the settings say otherwise: a hundred a second.
+pub const VERIFICATIONS_PER_MINUTE_MAX: u32 = 6_000;
 /// The largest request body, unless the settings say otherwise.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The target of what the settings ask to be logged (`log_…`): it is logged, whatever else is.
+pub const LOG_TARGET: &str = "hub_log";
 
 /// The settings of a hub.
 #[derive(Debug, Clone)]
@@ -76,6 +83,12 @@ pub struct HubSettings {
     pub dead_letter_queue: String,
     /// Which addresses callbacks and topics may lead to besides public ones: hosts, networks in CIDR form, URL prefixes.
     pub allow_callbacks: Vec<String>,
+    /// So many active subscriptions one user may have; all who did not log in count as one.
+    pub subscriptions_per_user_max: u32,
+    /// So many active subscriptions may lead to one host.
+    pub subscriptions_per_host_max: u32,
+    /// So many times a minute one host is asked whether it agrees.
+    pub verifications_per_minute_max: u32,
     /// The largest request body, in bytes.
     pub body_bytes_max: usize,
     /// The deadline of one delivery.
@@ -91,8 +104,21 @@ pub struct WebsubSettings {
     pub topics: Vec<String>,
     /// Exchanges that may be followed without a login, as vhost and name.
     pub exchanges: Vec<(String, String)>,
+    /// Topics that another hub has.
+    pub redirects: Vec<TopicRedirect>,
     /// The vhost that holds the exchange and the queues of foreign topics.
     pub vhost: String,
+}
+
+/// Topics that another hub has: who asks for them here is sent there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicRedirect {
+    /// URLs of the topics begin so.
+    pub topics: String,
+    /// The URL of the other hub.
+    pub hub: String,
+    /// Whether it is for good.
+    pub permanent: bool,
 }
 
 impl HubSettings {
@@ -126,6 +152,9 @@ impl HubSettings {
             max_in_flight: if compat { 1 } else { 10 },
             dead_letter_queue: DEAD_LETTER_QUEUE.to_owned(),
             allow_callbacks: Vec::new(),
+            subscriptions_per_user_max: SUBSCRIPTIONS_MAX,
+            subscriptions_per_host_max: SUBSCRIPTIONS_MAX,
+            verifications_per_minute_max: VERIFICATIONS_PER_MINUTE_MAX,
             body_bytes_max: BODY_BYTES_MAX,
             request_timeout: Duration::from_secs(30),
             websub: None,

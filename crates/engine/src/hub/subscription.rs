@@ -24,8 +24,9 @@ pub struct SubscriptionKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(pub u128);
 
-/// A subscription, with what became of it so far.
-#[derive(Debug, Clone, PartialEq)]
+/// A subscription, with what became of it so far. This is also how it is written down, but for its secrets, which have no written form:
+/// whoever stores it seals them apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Subscription {
     /// Who it is.
     pub key: SubscriptionKey,
@@ -38,30 +39,40 @@ pub struct Subscription {
     /// When the lease ends, in milliseconds since the epoch.
     pub expires_at_ms: i64,
     /// Requests a second over all consumers; 0: as many as go.
+    #[serde(default)]
     pub max_tps: u32,
     /// Requests at once; `None`: what the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u16>,
     /// RabbitHub's `ha_mode`, kept for exports. One process delivers, whatever it says.
     pub ha_mode: HaMode,
     /// What stands behind `Basic ` in `Authorization` of each request to the callback.
+    #[serde(skip)]
     pub basic_auth: Option<Hidden>,
     /// The key of signatures.
+    #[serde(skip)]
     pub secret: Option<Hidden>,
     /// How deliveries are signed when there is a secret.
     pub signing: Signing,
     /// Whom to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<Contact>,
     /// The arguments of the binding, for a headers exchange.
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
     pub arguments: Headers,
     /// The queue of ours that is bound to the exchange subscribed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pseudo_queue: Option<String>,
     /// The user who made it, where somebody logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// When it was made, in milliseconds since the epoch.
     pub created_at_ms: i64,
     /// When the callback last agreed, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_at_ms: Option<i64>,
     /// What went wrong with deliveries.
+    #[serde(default)]
     pub errors: DeliveryErrors,
 }
 

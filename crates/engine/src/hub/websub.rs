@@ -6,7 +6,7 @@ use url::Url;
 
 use super::callback;
 use super::resource::Resource;
-use super::settings::{HubSettings, WebsubSettings};
+use super::settings::{HubSettings, TopicRedirect, WebsubSettings};
 use super::sign;
 use super::subscription::SubscriptionKey;
 
@@ -55,6 +55,16 @@ pub fn topic(settings: &HubSettings, url: &str) -> Result<Topic, String> {
     } else {
         Err("this hub does not serve that topic".to_owned())
     }
+}
+
+/// The hub that has a topic instead of this one, where the settings name one; the first that fits.
+pub fn elsewhere<'s>(settings: &'s HubSettings, url: &str) -> Option<&'s TopicRedirect> {
+    let url = Url::parse(url).ok()?;
+    let redirects = settings.websub.as_ref()?.redirects.iter();
+    let fits = |redirect: &&TopicRedirect| {
+        Url::parse(&redirect.topics).is_ok_and(|prefix| callback::is_under(&url, &prefix))
+    };
+    redirects.into_iter().find(fits)
 }
 
 /// The subscription of a callback to a topic URL. What may not be followed has one too, to be refused under.
@@ -117,6 +127,11 @@ mod tests {
         settings.websub = Some(WebsubSettings {
             topics: vec!["https://blog.example/feeds/".into()],
             exchanges: vec![("/".into(), "news".into())],
+            redirects: vec![TopicRedirect {
+                topics: "https://blog.example/moved/".into(),
+                hub: "https://other.example/hub".into(),
+                permanent: true,
+            }],
             vhost: "web".into(),
         });
         settings
@@ -134,6 +149,28 @@ mod tests {
         assert_eq!((&key.resource, binding_key(&key).as_str()), (&exchange, "a.#/b"));
         let closed = topic_url(&settings, &Resource::exchange("/", "secret"), "x").unwrap();
         assert!(topic(&settings, &closed).is_err());
+    }
+
+    #[test]
+    fn a_topic_may_be_elsewhere() {
+        let settings = settings();
+        let hub = |url: &str| elsewhere(&settings, url).map(|redirect| redirect.hub.as_str());
+        for url in [
+            "https://blog.example/moved/1?x",
+            "https://BLOG.example:443/moved/",
+            "https://blog.example/a/../moved/2",
+        ] {
+            assert_eq!(hub(url), Some("https://other.example/hub"), "{url}");
+        }
+        for url in [
+            "https://blog.example/movedx",
+            "http://blog.example/moved/1",
+            "https://blog.example/feeds/1",
+            "x",
+            "",
+        ] {
+            assert_eq!(hub(url), None, "{url}");
+        }
     }
 
     #[test]

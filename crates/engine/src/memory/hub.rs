@@ -291,12 +291,18 @@ struct Kept {
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     values: BTreeMap<String, Vec<u8>>,
     full: bool,
+    stuck: bool,
 }
 
 impl MemorySubscriptions {
     /// Whether every write fails, as on a full disk.
     pub fn full(&self, full: bool) {
         self.lock().full = full;
+    }
+
+    /// Whether storing a subscription never ends and nothing is stored: the moment before it, held.
+    pub fn stuck(&self, stuck: bool) {
+        self.lock().stuck = stuck;
     }
 
     fn writable(&self) -> Result<MutexGuard<'_, Kept>, Failure> {
@@ -322,6 +328,10 @@ impl Subscriptions for MemorySubscriptions {
     }
 
     async fn put(&self, subscription: &Subscription) -> Result<(), Failure> {
+        let stuck = self.lock().stuck;
+        if stuck {
+            return std::future::pending().await;
+        }
         self.writable()?.subscriptions.insert(subscription.id(), subscription.clone());
         Ok(())
     }

@@ -63,9 +63,9 @@ impl Parking for MemoryParking {
         let mut lanes = std::collections::BTreeSet::new();
         let inner = self.lock();
         let mut due: Vec<Parked> = Vec::new();
-        for (id, (of, parked)) in &inner.parked {
+        for (id, (_, parked)) in inner.parked.iter().filter(|(_, (of, _))| of == consumer) {
             let first = parked.lane.as_ref().is_none_or(|lane| lanes.insert(lane.clone()));
-            if of == consumer && first && parked.due_ms <= now_ms {
+            if first && parked.due_ms <= now_ms {
                 due.push(Parked { id: *id, parked: parked.clone() });
             }
         }

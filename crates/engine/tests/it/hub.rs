@@ -2,6 +2,8 @@
 
 mod compat;
 mod deliver;
+mod limits;
 mod subscribe;
+mod undone;
 mod websub;
 mod world;

@@ -13,11 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use warren_engine::failure::Failure;
 use warren_engine::hub::ports::Subscriptions;
-use warren_engine::hub::subscription::{
-    Contact, DeliveryErrors, HaMode, Protocol, Signing, Subscription, SubscriptionId, SubscriptionKey,
-    SubscriptionState,
-};
-use warren_engine::message::Headers;
+use warren_engine::hub::subscription::{Subscription, SubscriptionId};
 use warren_engine::pipeline::outside::Hidden;
 
 use self::seal::Seal;
@@ -39,35 +35,6 @@ pub struct FileSubscriptions {
 struct File {
     connection: Mutex<Connection>,
     seal: Seal,
-}
-
-/// A subscription as it is written, without its secrets.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    key: SubscriptionKey,
-    protocol: Protocol,
-    state: SubscriptionState,
-    lease_seconds: u64,
-    expires_at_ms: i64,
-    #[serde(default)]
-    max_tps: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    max_in_flight: Option<u16>,
-    ha_mode: HaMode,
-    signing: Signing,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    contact: Option<Contact>,
-    #[serde(default, skip_serializing_if = "Headers::is_empty")]
-    arguments: Headers,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pseudo_queue: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    created_at_ms: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    verified_at_ms: Option<i64>,
-    #[serde(default)]
-    errors: DeliveryErrors,
 }
 
 /// What is sealed.
@@ -148,17 +115,21 @@ impl Subscriptions for FileSubscriptions {
         let subscription = subscription.clone();
         let put = move |connection: &Connection, seal: &Seal| {
             let id = subscription.id();
-            let (stored, secrets) = split(subscription);
-            let sealed = match &secrets {
-                Secrets { basic_auth: None, secret: None } => None,
-                secrets => Some(seal.seal(&bound_to_id(id), &serde_json::to_vec(secrets)?)?),
+            let Subscription { basic_auth, secret, .. } = &subscription;
+            let sealed = match (basic_auth, secret) {
+                (None, None) => None,
+                (basic_auth, secret) => {
+                    let text = |hidden: &Option<Hidden>| hidden.as_ref().map(|hidden| hidden.0.clone());
+                    let secrets = Secrets { basic_auth: text(basic_auth), secret: text(secret) };
+                    Some(seal.seal(&bound_to_id(id), &serde_json::to_vec(&secrets)?)?)
+                }
             };
             connection
                 .prepare_cached(
                     "INSERT INTO subscriptions (id, subscription, secrets) VALUES (?1, ?2, ?3) \
                      ON CONFLICT (id) DO UPDATE SET subscription = ?2, secrets = ?3",
                 )?
-                .execute(params![id.0.to_be_bytes(), serde_json::to_string(&stored)?, sealed])?;
+                .execute(params![id.0.to_be_bytes(), serde_json::to_string(&subscription)?, sealed])?;
             Ok(())
         };
         self.ask("store a subscription", put).await
@@ -226,74 +197,15 @@ impl Subscriptions for FileSubscriptions {
     }
 }
 
-fn split(subscription: Subscription) -> (Stored, Secrets) {
-    let Subscription {
-        key,
-        protocol,
-        state,
-        lease_seconds,
-        expires_at_ms,
-        max_tps,
-        max_in_flight,
-        ha_mode,
-        basic_auth,
-        secret,
-        signing,
-        contact,
-        arguments,
-        pseudo_queue,
-        user,
-        created_at_ms,
-        verified_at_ms,
-        errors,
-    } = subscription;
-    let secrets =
-        Secrets { basic_auth: basic_auth.map(|hidden| hidden.0), secret: secret.map(|hidden| hidden.0) };
-    let stored = Stored {
-        key,
-        protocol,
-        state,
-        lease_seconds,
-        expires_at_ms,
-        max_tps,
-        max_in_flight,
-        ha_mode,
-        signing,
-        contact,
-        arguments,
-        pseudo_queue,
-        user,
-        created_at_ms,
-        verified_at_ms,
-        errors,
-    };
-    (stored, secrets)
-}
-
 fn read(text: &str, sealed: Option<&[u8]>, seal: &Seal) -> Result<Subscription, Fault> {
-    let stored: Stored = serde_json::from_str(text)?;
+    let subscription: Subscription = serde_json::from_str(text)?;
     let secrets = match sealed {
         None => Secrets::default(),
-        Some(sealed) => serde_json::from_slice(&seal.unseal(&bound_to_id(stored.key.id()), sealed)?)?,
+        Some(sealed) => serde_json::from_slice(&seal.unseal(&bound_to_id(subscription.id()), sealed)?)?,
     };
     Ok(Subscription {
-        key: stored.key,
-        protocol: stored.protocol,
-        state: stored.state,
-        lease_seconds: stored.lease_seconds,
-        expires_at_ms: stored.expires_at_ms,
-        max_tps: stored.max_tps,
-        max_in_flight: stored.max_in_flight,
-        ha_mode: stored.ha_mode,
         basic_auth: secrets.basic_auth.map(Hidden),
         secret: secrets.secret.map(Hidden),
-        signing: stored.signing,
-        contact: stored.contact,
-        arguments: stored.arguments,
-        pseudo_queue: stored.pseudo_queue,
-        user: stored.user,
-        created_at_ms: stored.created_at_ms,
-        verified_at_ms: stored.verified_at_ms,
-        errors: stored.errors,
+        ..subscription
     })
 }

@@ -1,5 +1,5 @@
 //! A door between a client and the broker that closes at a named frame: before a publish reaches the broker, before its confirm
-//! reaches the client, before an acknowledgement reaches the broker. What was held when the client died never arrives.
+//! reaches the client, before an acknowledgement reaches the broker, after a queue was bound. What was held when the client died never arrives.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,6 +20,8 @@ pub enum Point {
     Ack,
     /// `basic.reject` or `basic.nack` of the client.
     Reject,
+    /// `queue.bind-ok` of the broker: a queue is bound.
+    Bound,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,7 @@ impl Point {
             Point::Confirm => way == Way::ToClient && method == (60, 80),
             Point::Ack => way == Way::ToBroker && method == (60, 80),
             Point::Reject => way == Way::ToBroker && matches!(method, (60, 90 | 120)),
+            Point::Bound => way == Way::ToClient && method == (50, 21),
         }
     }
 }

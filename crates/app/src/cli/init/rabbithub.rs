@@ -1,8 +1,12 @@
 //! `warren init --from-rabbithub`: from the old `rabbitmq.config` to a configuration with a hub in compatibility mode.
+//!
+//! What the old settings mean is read here; how that is written stands in `yaml`.
 
-use std::fmt::Write as _;
+mod yaml;
+
 use std::path::Path;
 
+use serde_json::Value;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
@@ -79,18 +83,19 @@ fn migrate(text: &str) -> Result<Migrated, Failure> {
             "give the file in which `{rabbithub, […]}` stands; one without it ran on defaults: `warren init` and `hub: {compat: rabbithub}`",
         ));
     };
-    let mut writer = Writer::default();
+    let mut taken = Taken {
+        amqp_port: port(of("rabbit"), "tcp_listeners").unwrap_or(5672),
+        management_port: management_port(of("rabbitmq_management")),
+        ..Taken::default()
+    };
     for (name, value) in pairs(settings) {
-        writer.setting(name, value);
+        taken.setting(name, value);
     }
     if pairs(settings).is_empty() {
-        writer.notes.push("`rabbithub` has no settings: everything is at RabbitHub's defaults".to_owned());
+        taken.notes.push("`rabbithub` has no settings: everything is at RabbitHub's defaults".to_owned());
     }
-    writer.also();
-    Ok(writer.finish(
-        port(of("rabbit"), "tcp_listeners").unwrap_or(5672),
-        management_port(of("rabbitmq_management")),
-    ))
+    taken.also();
+    Ok(Migrated { yaml: yaml::written(&taken), notes: taken.notes })
 }
 
 /// The entries `{name, value}` of a list.
@@ -135,19 +140,27 @@ fn management_port(settings: Option<&Term>) -> u16 {
     of().unwrap_or(15672)
 }
 
+/// What is taken over: keys of ours with their values, in their order; of a key that is there twice the last one counts.
 #[derive(Default)]
-struct Writer {
-    /// Keys under `hub`, in their order, each with its value in YAML.
-    hub: Vec<(String, String)>,
-    client: Vec<(String, String)>,
-    client_tls: Vec<(String, String)>,
-    request: Vec<(String, String)>,
+struct Taken {
+    /// Under `hub`.
+    hub: Entries,
+    /// Under `hub.http_client_options`.
+    client: Entries,
+    client_tls: Entries,
+    /// Under `hub.http_request_options`.
+    request: Entries,
     listen: Option<String>,
-    listen_tls: Vec<(String, String)>,
+    listen_tls: Entries,
+    amqp_port: u16,
+    management_port: u16,
+    /// What has no counterpart, or works otherwise.
     notes: Vec<String>,
 }
 
-impl Writer {
+type Entries = Vec<(String, Value)>;
+
+impl Taken {
     fn setting(&mut self, name: &str, value: &Term) {
         let known = |names: &[&str]| names.contains(&name);
         let written = if known(&BOOLEANS) {
@@ -155,14 +168,14 @@ impl Writer {
         } else if known(&NUMBERS) {
             number(value)
         } else if known(&TEXTS) {
-            plain(value).map(|text| quoted(&text))
+            plain(value).map(Value::from)
         } else {
             match name {
                 "listener" => return self.listener(value),
                 "http_client_options" => return self.client_options(value),
                 "http_request_options" => return self.request_options(value),
                 "use_internal_queue_for_pseudo_queue" => {
-                    if boolean(value).as_deref() == Some("true") {
+                    if boolean(value) == Some(Value::Bool(true)) {
                         self.notes.push(
                             "`use_internal_queue_for_pseudo_queue`: subscriptions to exchanges have durable queues of their own now; \
                              what was published while nobody was connected is delivered later"
@@ -176,7 +189,7 @@ impl Writer {
                         self.notes
                             .push("`ha_consumers` was read by nobody; it is taken as `ha_mode`".to_owned());
                     }
-                    let mode = number(value).or_else(|| plain(value).map(|text| quoted(&text)));
+                    let mode = number(value).or_else(|| plain(value).map(Value::from));
                     if let Some(mode) = mode {
                         self.hub.push(("ha_mode".to_owned(), mode));
                     }
@@ -202,7 +215,8 @@ impl Writer {
             match (name, value) {
                 ("port", Term::Number(number)) => port = *number,
                 ("ip", Term::Tuple(parts)) => {
-                    let parts: Option<Vec<String>> = parts.iter().map(number).collect();
+                    let parts: Option<Vec<String>> =
+                        parts.iter().map(|part| number(part).map(|part| part.to_string())).collect();
                     if let Some(parts) = parts.filter(|parts| parts.len() == 4) {
                         ip = parts.join(".");
                     }
@@ -212,8 +226,8 @@ impl Writer {
                 ("ssl_opts", options) => {
                     for (name, value) in pairs(options) {
                         match (name, plain(value)) {
-                            ("certfile", Some(path)) => self.listen_tls.push(("cert".into(), quoted(&path))),
-                            ("keyfile", Some(path)) => self.listen_tls.push(("key".into(), quoted(&path))),
+                            ("certfile", Some(path)) => self.listen_tls.push(("cert".into(), path.into())),
+                            ("keyfile", Some(path)) => self.listen_tls.push(("key".into(), path.into())),
                             _ => self.notes.push(format!("`listener.ssl_opts.{name}` has no counterpart")),
                         }
                     }
@@ -225,7 +239,7 @@ impl Writer {
         }
         let secure = pairs(value)
             .iter()
-            .any(|(name, value)| *name == "ssl" && boolean(value).as_deref() == Some("true"));
+            .any(|(name, value)| *name == "ssl" && boolean(value) == Some(Value::Bool(true)));
         if secure && self.listen_tls.len() < 2 {
             self.notes.push(
                 "the listener used TLS with the broker's own certificate: give its files in `http.tls`"
@@ -244,7 +258,7 @@ impl Writer {
             match name {
                 "proxy" | "https_proxy" => self.proxy(name, value),
                 "max_sessions" => self.client.extend(number(value).map(|count| (name.to_owned(), count))),
-                "keep_alive_timeout" => self.client.extend(number(value).map(|time| (name.to_owned(), format!("{time}ms")))),
+                "keep_alive_timeout" => self.client.extend(number(value).map(|time| (name.to_owned(), format!("{time}ms").into()))),
                 "max_keep_alive_length" | "max_pipeline_length" | "pipeline_timeout" => self.notes.push(format!(
                     "`http_client_options.{name}` has no counterpart, and no need: a connection that the receiver closed is replaced"
                 )),
@@ -267,10 +281,9 @@ impl Writer {
             ));
             return;
         };
-        self.client.push((name.to_owned(), quoted(&format!("http://{host}:{port}"))));
+        self.client.push((name.to_owned(), format!("http://{host}:{port}").into()));
         if !direct.is_empty() && self.client.iter().all(|(key, _)| key != "no_proxy") {
-            let direct: Vec<String> = direct.iter().map(|host| quoted(host)).collect();
-            self.client.push(("no_proxy".to_owned(), format!("[{}]", direct.join(", "))));
+            self.client.push(("no_proxy".to_owned(), direct.into()));
         }
     }
 
@@ -278,10 +291,10 @@ impl Writer {
         for (name, value) in pairs(value) {
             match (name, value) {
                 ("timeout" | "connect_timeout", Term::Number(time)) if *time > 0 => {
-                    self.request.push((name.to_owned(), format!("{time}ms")));
+                    self.request.push((name.to_owned(), format!("{time}ms").into()));
                 }
                 ("ssl", options) => self.client_ssl(options),
-                ("autoredirect", value) if boolean(value).as_deref() == Some("false") => {}
+                ("autoredirect", value) if boolean(value) == Some(Value::Bool(false)) => {}
                 ("autoredirect", _) => {
                     self.notes
                         .push("`http_request_options.autoredirect`: redirects are never followed".to_owned());
@@ -294,9 +307,9 @@ impl Writer {
     fn client_ssl(&mut self, options: &Term) {
         for (name, value) in pairs(options) {
             match (name, plain(value)) {
-                ("cacertfile", Some(path)) => self.client_tls.push(("ca".into(), quoted(&path))),
-                ("certfile", Some(path)) => self.client_tls.push(("cert".into(), quoted(&path))),
-                ("keyfile", Some(path)) => self.client_tls.push(("key".into(), quoted(&path))),
+                ("cacertfile", Some(path)) => self.client_tls.push(("ca".into(), path.into())),
+                ("certfile", Some(path)) => self.client_tls.push(("cert".into(), path.into())),
+                ("keyfile", Some(path)) => self.client_tls.push(("key".into(), path.into())),
                 ("verify", Some(how)) if how == "verify_peer" => {}
                 ("verify", _) => self.notes.push(
                     "`http_request_options.ssl.verify`: certificates of callbacks are always checked; name an authority of \
@@ -333,75 +346,18 @@ impl Writer {
             "callbacks on private addresses are refused unless `hub.allow_callbacks` names them; RabbitHub called anything".to_owned(),
         );
     }
-
-    fn finish(self, amqp: u16, management: u16) -> Migrated {
-        let mut yaml = String::from(
-            "# Made of RabbitHub's configuration by `warren init --from-rabbithub`. docs/migration-rabbithub.md has the other steps.\n",
-        );
-        if !self.notes.is_empty() {
-            yaml.push_str("#\n# Not taken over, or otherwise than before:\n");
-            for note in &self.notes {
-                // A name of the old file may have anything in it, and a comment ends with its line.
-                let plain = |c: char| {
-                    if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') { ' ' } else { c }
-                };
-                let note: String = note.chars().map(plain).collect();
-                writeln!(yaml, "# - {note}").ok(); // a text takes all that is written to it
-            }
-        }
-        let listen = quoted(self.listen.as_deref().unwrap_or("0.0.0.0:15670"));
-        write!(yaml, "\nhttp:\n  listen: {listen}\n").ok();
-        if !self.listen_tls.is_empty() {
-            yaml.push_str("  tls:\n");
-            entries(&mut yaml, 4, &self.listen_tls);
-        }
-        write!(
-            yaml,
-            "\nbrokers:\n  rabbit:\n    type: rabbitmq\n    \
-             # The login must have rights in all vhosts, and the tag `administrator` for the management API.\n    \
-             url: \"${{RABBIT_URL:-amqp://guest:guest@localhost:{amqp}}}\"\n    \
-             management_url: \"${{RABBIT_MANAGEMENT_URL:-http://localhost:{management}}}\"\n\n\
-             hub:\n  broker: rabbit\n  compat: rabbithub\n  \
-             # Where callbacks may lead besides public addresses:\n  \
-             # allow_callbacks: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, \"http://localhost:8080/\"]\n"
-        )
-        .ok();
-        entries(&mut yaml, 2, &self.hub);
-        if !self.client.is_empty() || !self.client_tls.is_empty() {
-            yaml.push_str("  http_client_options:\n");
-            entries(&mut yaml, 4, &self.client);
-            if !self.client_tls.is_empty() {
-                yaml.push_str("    tls:\n");
-                entries(&mut yaml, 6, &self.client_tls);
-            }
-        }
-        if !self.request.is_empty() {
-            yaml.push_str("  http_request_options:\n");
-            entries(&mut yaml, 4, &self.request);
-        }
-        Migrated { yaml, notes: self.notes }
-    }
 }
 
-/// Each key once: the last one counted.
-fn entries(yaml: &mut String, indent: usize, entries: &[(String, String)]) {
-    for (at, (key, value)) in entries.iter().enumerate() {
-        if entries[at + 1..].iter().all(|(later, _)| later != key) {
-            writeln!(yaml, "{:indent$}{key}: {value}", "").ok();
-        }
-    }
-}
-
-fn boolean(term: &Term) -> Option<String> {
+fn boolean(term: &Term) -> Option<Value> {
     match term {
-        Term::Atom(atom) if atom == "true" || atom == "false" => Some(atom.clone()),
+        Term::Atom(atom) if atom == "true" || atom == "false" => Some(Value::Bool(atom == "true")),
         _ => None,
     }
 }
 
-fn number(term: &Term) -> Option<String> {
+fn number(term: &Term) -> Option<Value> {
     match term {
-        Term::Number(number @ 0..) => Some(number.to_string()),
+        Term::Number(number @ 0..) => Some(Value::from(*number)),
         _ => None,
     }
 }
@@ -415,164 +371,11 @@ fn plain(term: &Term) -> Option<String> {
     }
 }
 
-fn names(term: &Term) -> Option<String> {
+fn names(term: &Term) -> Option<Value> {
     let Term::List(items) = term else { return None };
-    let names: Vec<String> = items.iter().filter_map(plain).map(|name| quoted(&name)).collect();
-    (!names.is_empty()).then(|| format!("[{}]", names.join(", ")))
-}
-
-/// A text as YAML takes it in any place: as JSON, with what would be filled in doubled.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text.replace("${", "$${")).to_string()
+    let names: Vec<String> = items.iter().filter_map(plain).collect();
+    (!names.is_empty()).then(|| names.into())
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::config::{self, Environment, Project};
-
-    const FULL: &str = r#"
-%% The sample of the documentation, and everything else there is.
-[
- {rabbit, [{tcp_listeners, [{"127.0.0.1", 5673}]}, {vm_memory_high_watermark, 0.4}]},
- {rabbitmq_management, [{listener, [{port, 15673}]}]},
- {rabbithub, [
-   {listener, [{port, 15671}, {ip, {127,0,0,1}}, {backlog, 64}]},
-   {default_username, "guest"},
-   {canonical_scheme, "https"}, {canonical_host, 'hub.example'}, {canonical_basepath, "rabbithub"},
-   {instance_key, <<"a ${key}">>},
-   {signed_term_max_age_seconds, 600},
-   {http_client_options, [{proxy, {{"proxy", 3128}, ["localhost", "*.corp.example"]}}, {https_proxy, {{"proxy", 3129}, []}},
-      {max_sessions, 4}, {max_keep_alive_length, 0}, {max_pipeline_length, 0}]},
-   {http_request_options, [{timeout, 60000}, {connect_timeout, 2000}, {autoredirect, true},
-      {ssl, [{verify, verify_none}, {depth, 2}]}]},
-   {append_hub_topic_to_callback, false},
-   {validate_callback_on_unsubscribe, false},
-   {default_lease_seconds, 86400},
-   {use_internal_queue_for_pseudo_queue, true},
-   {requeue_on_http_post_error, true},
-   {unsubscribe_on_http_post_error, false},
-   {unsubscribe_on_http_post_error_limit, 5},
-   {unsubscribe_on_http_post_error_timeout_microseconds, 60000000},
-   {wait_for_consumer_restart_milliseconds, 10000},
-   {ha_mode, all},
-   {include_servername_in_consumer_tag, true},
-   {set_message_id, 'x-message-id'}, {set_correlation_id, 'x-correlation-id'},
-   {log_published_messages, true}, {log_message_body, true}, {log_http_headers, ["user-agent", 'host']},
-   {log_http_post_request, true}, {log_maxtps_delay, true},
-   {log_subscription_expiration, 30},
-   {something_new, [1, 2]}
- ]}
-].
-"#;
-
-    fn loaded(yaml: &str) -> Project {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("warren.yaml");
-        std::fs::write(&path, yaml).unwrap();
-        match config::load_with(&path, &Environment::default()) {
-            Ok(project) => project,
-            Err(faults) => panic!("{}\n{yaml}", faults.render(config::Colours::Off)),
-        }
-    }
-
-    #[test]
-    fn all_settings_are_taken_over() {
-        use std::time::Duration;
-        use warren_engine::hub::subscription::HaMode;
-
-        let migrated = migrate(FULL).unwrap();
-        let project = loaded(&migrated.yaml);
-        assert_eq!(project.listen.to_string(), "127.0.0.1:15671");
-        let hub = project.hub.unwrap();
-        let settings = hub.settings;
-        assert!(settings.compat && !settings.append_hub_topic_to_callback);
-        assert!(!settings.validate_callback_on_unsubscribe && settings.requeue_on_http_post_error);
-        assert!(
-            !settings.unsubscribe_on_http_post_error
-                && settings.log_message_body
-                && settings.log_maxtps_delay
-        );
-        assert_eq!(settings.default_username.as_deref(), Some("guest"));
-        assert_eq!(settings.canonical_host.as_deref(), Some("hub.example"));
-        assert_eq!(settings.instance_key.unwrap().0, "a ${key}");
-        assert_eq!(settings.signed_term_max_age, Duration::from_secs(600));
-        assert_eq!(settings.default_lease_seconds, 86400);
-        assert_eq!(settings.unsubscribe_on_http_post_error_limit, Some(5));
-        assert_eq!(settings.unsubscribe_on_http_post_error_timeout, Some(Duration::from_secs(60)));
-        assert_eq!(settings.wait_for_consumer_restart, Some(Duration::from_secs(10)));
-        assert_eq!((settings.ha_mode, settings.max_in_flight), (HaMode::All, 1));
-        assert_eq!(settings.set_message_id.as_deref(), Some("x-message-id"));
-        assert_eq!(settings.log_http_headers, ["user-agent", "host"]);
-        assert_eq!(settings.log_subscription_expiration_days, Some(30));
-        assert_eq!(settings.request_timeout, Duration::from_secs(60));
-        assert_eq!(hub.client.connect_timeout.unwrap().0, Duration::from_secs(2));
-        assert_eq!(hub.client.proxy.unwrap().reveal(), "http://proxy:3128");
-        assert_eq!(hub.client.https_proxy.unwrap().reveal(), "http://proxy:3129");
-        assert_eq!(hub.client.no_proxy, ["localhost", "*.corp.example"]);
-        assert_eq!(hub.client.max_sessions, Some(4));
-        assert!(migrated.yaml.contains("localhost:5673") && migrated.yaml.contains("localhost:15673"));
-        for left_out in [
-            "something_new",
-            "max_keep_alive_length",
-            "max_pipeline_length",
-            "backlog",
-            "ssl.verify",
-            "ssl.depth",
-            "autoredirect",
-            "use_internal_queue",
-            "timeout_microseconds",
-            "log_subscription_expiration",
-            "allow_callbacks",
-        ] {
-            assert!(
-                migrated.notes.iter().any(|note| note.contains(left_out)),
-                "{left_out}: {:?}",
-                migrated.notes
-            );
-            assert!(migrated.yaml.contains(left_out), "{left_out}");
-        }
-    }
-
-    #[test]
-    fn small_configurations_work_and_others_are_refused() {
-        let project = loaded(&migrate("[{rabbithub, []}].").unwrap().yaml);
-        assert_eq!(project.listen.to_string(), "0.0.0.0:15670");
-        let odd = "[{rabbithub, [{default_lease_seconds, never}, {ha_consumers, 2}, {set_message_id, undefined}, junk]}].";
-        let migrated = migrate(odd).unwrap();
-        assert!(migrated.notes.iter().any(|note| note.contains("default_lease_seconds")));
-        assert_eq!(migrated.notes.iter().filter(|note| note.contains("set_message_id")).count(), 0);
-        let hub = loaded(&migrated.yaml).hub.unwrap();
-        assert_eq!(hub.settings.ha_mode, warren_engine::hub::subscription::HaMode::Count(2));
-        for bad in ["[{rabbit, []}].", "[]", "listeners.tcp.default = 5672"] {
-            let failure = migrate(bad).err().unwrap();
-            assert!(failure.remedy.is_some(), "{bad}");
-        }
-        // With certificates of its own, they are taken over.
-        let tls = "[{rabbithub, [{listener, [{port, 1}, {ssl, true}, {ssl_opts, [{certfile, \"/c.pem\"}, {keyfile, \"/k.pem\"}]}]}]}].";
-        let yaml = migrate(tls).unwrap().yaml;
-        assert!(yaml.contains("cert: \"/c.pem\"") && yaml.contains("key: \"/k.pem\""), "{yaml}");
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_stands_in_it_what_is_written_is_yaml(name in any::<String>(), value in any::<String>()) {
-            let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'").replace('"', "\\\"");
-            let text = format!(
-                "[{{rabbithub, [{{default_username, \"{}\"}}, {{'{}', \"{}\"}}]}}].",
-                quoted(&value), quoted(&name), quoted(&value)
-            );
-            let migrated = migrate(&text).unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("warren.yaml");
-            std::fs::write(&path, &migrated.yaml).unwrap();
-            // A value may be one that its key does not take; it never breaks out of its place.
-            match config::load_with(&path, &Environment::default()) {
-                Ok(project) => prop_assert_eq!(project.hub.unwrap().settings.default_username, Some(value)),
-                Err(faults) => prop_assert!(!faults.render(config::Colours::Off).contains("config-syntax")),
-            }
-        }
-    }
-}
+mod tests;

@@ -45,6 +45,19 @@ pub struct RawHub {
     pub dead_letter_queue: Option<String>,
     /// The largest body of a request; a larger one is answered with 413. Default: `1MiB`.
     pub max_body: Option<Size>,
+    /// How many active subscriptions one user may have; all who subscribe without a login count as one. One more is refused with 403.
+    /// What an administrator imports or activates is taken in any case. Default: 10000, far above what anybody was seen to need and low
+    /// enough that one login cannot fill the disk, or the broker with queues.
+    #[schemars(range(min = 1))]
+    pub max_subscriptions_per_user: Option<u32>,
+    /// How many active subscriptions may lead to one host, whoever made them. Default: 10000.
+    #[schemars(range(min = 1))]
+    pub max_subscriptions_per_host: Option<u32>,
+    /// How often in a minute one host is asked whether its callbacks agree, or told that they will hear nothing. Whoever waits for the
+    /// answer is refused with 429 and told when to come again; what is asked later waits. Default: 6000, a hundred a second; too high
+    /// a number lets others use the hub to trouble that host.
+    #[schemars(range(min = 1))]
+    pub max_verifications_per_minute: Option<u32>,
     /// The W3C WebSub hub at `/hub`. Default: off.
     pub websub: Option<RawWebsub>,
 
@@ -164,6 +177,9 @@ pub struct RawWebsub {
     pub topics: Vec<String>,
     /// Exchanges that may be followed without a login, by the URL of their topics. Default: none.
     pub exchanges: Vec<RawTopicExchange>,
+    /// Topics that another hub has: who asks for one here is sent there. Default: none. A subscription that is here already stays to the end
+    /// of its lease, and can be ended here.
+    pub redirects: Vec<RawTopicRedirect>,
     /// The virtual host for the exchange and the queues of topics elsewhere. Default: `/`.
     pub vhost: Option<String>,
 }
@@ -176,6 +192,19 @@ pub struct RawTopicExchange {
     pub vhost: Option<String>,
     /// Its name.
     pub name: String,
+}
+
+/// Topics that another hub has.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(rename = "TopicRedirect")]
+pub struct RawTopicRedirect {
+    /// The beginning of the topics' URLs.
+    pub topics: String,
+    /// The URL of the other hub, such as `https://other.example/hub`.
+    pub hub: String,
+    /// Whether it is for good: requests are answered with 308 instead of 307, and clients may remember it. Default: false.
+    #[serde(default)]
+    pub permanent: bool,
 }
 
 /// `none`, `all` or a number.

@@ -230,3 +230,83 @@ async fn hole_10_headers_lead_past_no_permission_and_bring_no_lines() {
     assert_eq!(world.boss(Ask::new("POST", "/subscribe/q/q").form(&body)).await.status, 400);
     assert!(subscriber.heard().is_empty() && world.estate.host("/").queues.messages("q").is_empty());
 }
+
+#[tokio::test]
+async fn hole_10_a_user_and_a_host_have_no_more_than_they_may() {
+    let subscriber = Subscriber::start().await;
+    for compat in [true, false] {
+        let world = World::with(compat, |settings| settings.subscriptions_per_user_max = 1).await;
+        world.queues(&["foo"]);
+        let form = |path: &str| format!("{FORM}{}", escaped(&subscriber.url(path)));
+        let ask = |path: &str| Ask::new("POST", "/subscribe/q/foo").form(&form(path));
+        assert_eq!(world.boss(ask("/agrees")).await.status, 204);
+        assert_eq!(world.boss(ask("/agrees")).await.status, 204, "renewed");
+        let plain =
+            (403, "cannot take another subscription of user `boss` (too-many-subscriptions)".to_owned());
+        assert_eq!(world.boss(ask("/other")).await.said(), plain);
+        let body = json!({"queue": "foo", "callback": subscriber.url("/other"), "verify": "sync"});
+        let reply = world.boss(Ask::new("POST", "/api/v1/subscriptions").json(&body)).await;
+        assert_eq!(
+            (reply.status, &reply.json()["code"]),
+            (403, &json!("too-many-subscriptions")),
+            "{reply:?}"
+        );
+        assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+        assert_eq!(world.send(ask("/other").login("reader", "secret")).await.status, 204);
+        // An import brings back what an export had.
+        let entry = |path: &str| {
+            json!({"vhost": "/", "resource_type": "queue", "resource_name": "foo", "topic": "t",
+                "callback": subscriber.url(path), "user": "boss"})
+        };
+        let batch = json!({"subscriptions": [entry("/1"), entry("/2"), entry("/3")]});
+        let reply = world.boss(Ask::new("POST", "/subscriptions").json(&batch)).await;
+        assert_eq!((reply.status, reply.text().matches("\"status\":\"ok\"").count()), (202, 3), "{reply:?}");
+        assert_eq!(world.hub.all().len(), 5);
+    }
+}
+
+#[tokio::test]
+async fn hole_10_a_host_is_asked_so_often_in_a_minute() {
+    let subscriber = Subscriber::start().await;
+    for compat in [true, false] {
+        let world = World::with(compat, |settings| settings.verifications_per_minute_max = 2).await;
+        world.queues(&["foo"]);
+        let body = format!("{FORM}{}", escaped(&subscriber.url("/agrees")));
+        let ask = || Ask::new("POST", "/subscribe/q/foo").form(&body);
+        let mut last = world.boss(ask()).await;
+        // A minute may end in between, once.
+        for _ in 0..4 {
+            if last.status == 204 {
+                last = world.boss(ask()).await;
+            }
+        }
+        assert_eq!(last.said(), (429, "cannot ask host `127.0.0.1` now (too-many-verifications)".to_owned()));
+        let after: u64 = last.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&after), "{after}");
+        let ask = json!({"queue": "foo", "callback": subscriber.url("/agrees"), "verify": "sync"});
+        let mut reply = world.boss(Ask::new("POST", "/api/v1/subscriptions").json(&ask)).await;
+        for _ in 0..3 {
+            if reply.status == 201 {
+                reply = world.boss(Ask::new("POST", "/api/v1/subscriptions").json(&ask)).await;
+            }
+        }
+        assert_eq!(
+            (reply.status, &reply.json()["code"]),
+            (429, &json!("too-many-verifications")),
+            "{reply:?}"
+        );
+        assert!(reply.header("retry-after").is_some());
+        let websub = format!(
+            "hub.mode=subscribe&hub.verify=sync&hub.topic={}&hub.callback={}",
+            escaped("http://127.0.0.1/feed"),
+            escaped(&subscriber.url("/agrees"))
+        );
+        let mut reply = world.send(Ask::new("POST", "/hub").form(&websub)).await;
+        for _ in 0..3 {
+            if reply.status == 204 {
+                reply = world.send(Ask::new("POST", "/hub").form(&websub)).await;
+            }
+        }
+        assert_eq!(reply.status, 429, "{reply:?}");
+    }
+}

@@ -44,6 +44,8 @@ struct Shared {
     heard: Mutex<Vec<Heard>>,
     count: watch::Sender<usize>,
     document: Document,
+    /// Where the topic sends to, instead of saying anything.
+    sends_to: Mutex<Option<String>>,
 }
 
 /// A server on loopback, for as long as it is held.
@@ -61,6 +63,7 @@ impl Subscriber {
             heard: Mutex::default(),
             count: watch::Sender::new(0),
             document: Arc::new(Mutex::new(("text/html; charset=UTF-8", "<p>one</p>".to_owned()))),
+            sends_to: Mutex::default(),
         });
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let mut task = JoinSet::new();
@@ -100,6 +103,16 @@ impl Subscriber {
         heard.unwrap_or_else(|_| panic!("{method} {path} heard less than {count} times: {:?}", self.heard()))
     }
 
+    /// Where the topic at `/topic` sends to from now on; `None`: nowhere.
+    pub fn sends_to(&self, location: Option<&str>) {
+        *self.shared.sends_to.lock().unwrap() = location.map(str::to_owned);
+    }
+
+    /// Forgets what was heard.
+    pub fn forget(&self) {
+        self.shared.heard.lock().unwrap().clear();
+    }
+
     /// What the topic at `/topic` says from now on.
     pub fn says(&self, kind: &'static str, body: &str) {
         *self.shared.document.lock().unwrap() = (kind, body.to_owned());
@@ -125,7 +138,11 @@ async fn answer(
     shared.heard.lock().unwrap().push(heard);
     shared.count.send_modify(|count| *count += 1);
     match (method, uri.path(), challenge) {
-        (_, "/topic", _) => {
+        (_, "/topic", _) if shared.sends_to.lock().unwrap().is_some() => {
+            let location = shared.sends_to.lock().unwrap().clone().unwrap();
+            (StatusCode::FOUND, [("location", location)]).into_response()
+        }
+        (_, "/topic" | "/topic/new", _) => {
             let (kind, body) = shared.document.lock().unwrap().clone();
             ([("content-type", kind)], body).into_response()
         }

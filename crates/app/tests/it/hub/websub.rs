@@ -1,6 +1,7 @@
 //! `/hub`: the websub.rocks hub tests (100 to 106), step by step, and what they leave out.
 
 use axum::http::Method;
+use warren_engine::hub::settings::TopicRedirect;
 use warren_engine::hub::websub;
 
 use super::client::{Ask, Reply};
@@ -225,4 +226,120 @@ async fn a_topic_of_our_own_says_where_its_hub_is() {
     assert_eq!(world.boss(publish).await.status, 202);
     let queue = world.hub.all()[0].queue().to_owned();
     assert_eq!(&world.estate.host("/").queues.messages(&queue)[0].body[..], b"hello");
+}
+
+#[tokio::test]
+async fn line_17_a_request_for_a_topic_that_another_hub_has_is_sent_there() {
+    let subscriber = Subscriber::start().await;
+    for (permanent, status) in [(false, 307), (true, 308)] {
+        let mut world = World::with(false, |settings| {
+            if let Some(websub) = &mut settings.websub {
+                websub.topics = vec![subscriber.url("/topic")];
+                let moved = |path: &str| TopicRedirect {
+                    topics: subscriber.url(path),
+                    hub: "https://other.example/hub".to_owned(),
+                    permanent,
+                };
+                websub.redirects = vec![moved("/moved")];
+            }
+        })
+        .await;
+        world.deliver();
+        let post = async |body: &str| world.send(Ask::new("POST", "/hub").form(body)).await;
+        let callback = escaped(&subscriber.url("/cb"));
+        for topic in ["/moved", "/moved/1?x=y"] {
+            let topic = escaped(&subscriber.url(topic));
+            for body in [
+                format!("hub.mode=subscribe&hub.topic={topic}&hub.callback={callback}"),
+                format!("hub.mode=unsubscribe&hub.topic={topic}&hub.callback={callback}"),
+                format!("hub.mode=publish&hub.url={topic}"),
+                format!("hub.mode=publish&hub.topic={topic}&hub.url={topic}"),
+            ] {
+                let reply = post(&body).await;
+                let sent = (reply.status, reply.header("location"));
+                assert_eq!(sent, (status, Some("https://other.example/hub")), "{body}");
+            }
+        }
+        // What is here is here, a form that is none is told so, and a ping of both is taken.
+        let (here, moved) = (escaped(&subscriber.url("/topic")), escaped(&subscriber.url("/moved")));
+        subscribed(&world, &subscriber, "/here", "").await;
+        assert_eq!(post(&format!("hub.mode=subscribe&hub.topic={moved}")).await.status, 400);
+        assert_eq!(post(&format!("hub.mode=publish&hub.url={moved}&hub.url={here}")).await.status, 204);
+        let told = subscriber.hears(Method::POST, "/here", 1).await;
+        assert_eq!(told.len(), 1);
+        assert!(subscriber.of(&Method::GET, "/cb").is_empty(), "nobody is asked for what is elsewhere");
+        subscriber.forget();
+    }
+}
+
+#[tokio::test]
+async fn one_who_is_here_already_is_served_and_ended_here_after_the_topic_moved() {
+    let subscriber = Subscriber::start().await;
+    let mut world = World::with(false, |settings| {
+        if let Some(websub) = &mut settings.websub {
+            websub.topics = vec![subscriber.url("/topic")];
+            let hub = "https://other.example/hub".to_owned();
+            websub.redirects = vec![TopicRedirect { topics: subscriber.url("/topic"), hub, permanent: true }];
+        }
+    })
+    .await;
+    world.deliver();
+    // As if it had been made before the setting was.
+    let (topic, callback) = (subscriber.url("/topic"), subscriber.url("/old"));
+    let batch = serde_json::json!({"subscriptions": [{"vhost": "/", "resource_type": "exchange",
+        "resource_name": websub::EXCHANGE, "topic": topic, "callback": callback, "protocol": "websub"}]});
+    world.estate.host("/").declare_exchange(websub::EXCHANGE, "topic");
+    let reply = world.boss(Ask::new("POST", "/subscriptions").json(&batch)).await;
+    assert!(reply.text().contains("\"status\":\"ok\""), "{reply:?}");
+    assert_eq!(ping(&world, &subscriber, "hub.url").await, 308, "the publisher learns of it");
+    subscriber.hears(Method::POST, "/old", 1).await;
+    assert_eq!(
+        ask(&world, &subscriber, "subscribe", "/old", "").await.status,
+        308,
+        "a renewal is made there"
+    );
+    let asked = subscriber.of(&Method::GET, "/old").len();
+    assert_eq!(ask(&world, &subscriber, "unsubscribe", "/old", "").await.status, 202);
+    subscriber.hears(Method::GET, "/old", asked + 1).await;
+    let key = websub::key(world.hub.settings(), &topic, &callback);
+    warren_testkit::wait::wait_until_async("it has ended", super::client::PATIENCE, async || {
+        !world.hub.get(&key).unwrap().is_active()
+    })
+    .await;
+    assert_eq!(ask(&world, &subscriber, "subscribe", "/old", "").await.status, 308);
+}
+
+#[tokio::test]
+async fn a_redirect_of_a_topic_leads_to_no_address_that_is_not_allowed() {
+    // The topic may be called, and sends us to a server of the same machine, which may not.
+    let (subscriber, inner) = (Subscriber::start().await, Subscriber::start().await);
+    let mut world = World::with(false, |settings| {
+        settings.allow_callbacks = vec![subscriber.url("/")];
+        if let Some(websub) = &mut settings.websub {
+            websub.topics = vec![subscriber.url("/topic")];
+        }
+    })
+    .await;
+    world.deliver();
+    subscribed(&world, &subscriber, "/cb", "").await;
+    let port = inner.address.port();
+    for location in [
+        inner.url("/secret"),
+        format!("http://localhost:{port}/secret"),
+        format!("http://[::ffff:127.0.0.1]:{port}/secret"),
+        "http://169.254.169.254/latest/meta-data/".to_owned(),
+    ] {
+        let fetched = subscriber.of(&Method::GET, "/topic").len();
+        subscriber.sends_to(Some(&location));
+        assert_eq!(ping(&world, &subscriber, "hub.url").await, 204);
+        subscriber.hears(Method::GET, "/topic", fetched + 1).await;
+    }
+    // The next hop that may be called is called.
+    subscriber.sends_to(Some("/topic/new"));
+    let fetched = subscriber.of(&Method::GET, "/topic").len();
+    assert_eq!(ping(&world, &subscriber, "hub.url").await, 204);
+    subscriber.hears(Method::GET, "/topic", fetched + 1).await;
+    let told = subscriber.hears(Method::POST, "/cb", 1).await;
+    assert_eq!(told[0].body, b"<p>one</p>");
+    assert!(inner.heard().is_empty(), "{:?}", inner.heard());
 }

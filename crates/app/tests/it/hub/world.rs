@@ -75,6 +75,7 @@ impl World {
         settings.websub = Some(WebsubSettings {
             topics: vec!["http://127.0.0.1".to_owned()],
             exchanges: vec![("/".to_owned(), "news".to_owned())],
+            redirects: Vec::new(),
             vhost: "/".to_owned(),
         });
         change(&mut settings);

@@ -99,12 +99,7 @@ impl Hub {
 
     /// Subscribes a callback to `q/NAME` or `x/NAME` of a vhost, and says what was answered.
     pub fn subscribe(&self, vhost: &str, resource: &str, topic: &str, callback: &str) -> Option<u16> {
-        let body = format!(
-            "hub.mode=subscribe&hub.verify=sync&hub.topic={topic}&hub.callback={}",
-            callback.replace(':', "%3A").replace('/', "%2F")
-        );
-        let path = format!("/{vhost}/subscribe/{resource}");
-        self.ask("POST", &path, "application/x-www-form-urlencoded", &body).map(|answer| answer.status)
+        subscribe(&self.address, vhost, resource, topic, callback)
     }
 
     /// Whether it is ready, and why not.
@@ -122,6 +117,16 @@ impl Hub {
             .map(|entry| ((text(entry, "callback"), text(entry, "topic")), text(entry, "status")))
             .collect()
     }
+}
+
+/// As [`Hub::subscribe`], of a hub that may be killed meanwhile.
+pub fn subscribe(address: &str, vhost: &str, resource: &str, topic: &str, callback: &str) -> Option<u16> {
+    let body = format!(
+        "hub.mode=subscribe&hub.verify=sync&hub.topic={topic}&hub.callback={}",
+        callback.replace(':', "%3A").replace('/', "%2F")
+    );
+    let path = format!("/{vhost}/subscribe/{resource}");
+    ask(address, "POST", &path, "application/x-www-form-urlencoded", &body).map(|answer| answer.status)
 }
 
 fn ask(address: &str, method: &str, path: &str, content_type: &str, body: &str) -> Option<Answer> {
@@ -207,6 +212,11 @@ impl Receiver {
 
     /// Waits until all of these came.
     pub fn wait_for_all(&self, bodies: &[String]) {
+        self.wait_for_all_within(bodies, SOON);
+    }
+
+    /// Waits until all of these came, for so long.
+    pub fn wait_for_all_within(&self, bodies: &[String], deadline: Duration) {
         let missing = || {
             let received = self.received.lock().unwrap();
             bodies.iter().filter(|body| !received.contains_key(*body)).cloned().collect::<Vec<_>>()
@@ -215,7 +225,7 @@ impl Receiver {
         while !missing().is_empty() {
             let missing = missing();
             assert!(
-                began.elapsed() < SOON,
+                began.elapsed() < deadline,
                 "{} of {} messages are lost, such as {:?}",
                 missing.len(),
                 bodies.len(),
@@ -282,6 +292,15 @@ pub struct Publishers {
 impl Publishers {
     /// So many, to each of these paths in turn. Bodies begin with `name`.
     pub fn start(hub: &Hub, count: usize, name: &str, paths: &[String]) -> Publishers {
+        Publishers::paced(hub, count, name, paths, Duration::ZERO)
+    }
+
+    /// One, with some ten messages a second.
+    pub fn slow(hub: &Hub, name: &str, paths: &[String]) -> Publishers {
+        Publishers::paced(hub, 1, name, paths, Duration::from_millis(100))
+    }
+
+    fn paced(hub: &Hub, count: usize, name: &str, paths: &[String], pace: Duration) -> Publishers {
         let (stop, accepted) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<String>>>::default());
         let threads = (0..count)
             .map(|thread| {
@@ -294,7 +313,10 @@ impl Publishers {
                         }
                         let body = format!("{name} {thread} {number}");
                         match ask(&address, "POST", path, "text/plain", &body) {
-                            Some(answer) if answer.status == 202 => accepted.lock().unwrap().push(body),
+                            Some(answer) if answer.status == 202 => {
+                                accepted.lock().unwrap().push(body);
+                                warren_testkit::wait::pause("the pace", pace);
+                            }
                             // Nobody said that it is there.
                             Some(_) | None => {
                                 warren_testkit::wait::pause("not to spin", Duration::from_millis(5));

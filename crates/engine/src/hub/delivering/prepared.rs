@@ -11,7 +11,6 @@ use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::hub::registry::Hub;
 use crate::hub::subscription::SubscriptionId;
-use crate::hub::topology;
 use crate::message::{Outbound, Receipt, Route};
 use crate::ports::{Broker, Consumer, MessageLimits, QueueInfo, Wanted};
 
@@ -55,9 +54,7 @@ impl Broker for Prepared {
                 () = self.hub.stopping() => {}
             }
         }
-        if let Some(subscription) = self.hub.by_id(self.id).filter(|subscription| subscription.is_active()) {
-            topology::prepare(&**self.hub.estate(), &subscription).await?;
-        }
+        self.hub.prepare_again(self.id).await?;
         self.broker.consume(queue, prefetch).await
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{ERROR_BYTES_MAX, Hub};
+use super::{ERROR_BYTES_MAX, Hub, Wish};
+use crate::codes;
 use crate::failure::Failure;
 use crate::hub::callback;
 use crate::hub::chores::{Chore, Taken, Tried};
-use crate::hub::request::{Refusal, SubscribeRequest};
+use crate::hub::request::{Mode, Refusal, SubscribeRequest};
 use crate::hub::subscription::{Protocol, Subscription, SubscriptionId, SubscriptionKey, WhyInactive};
 use crate::hub::topology::{self, Rest};
 use crate::hub::verify;
@@ -169,8 +170,19 @@ impl Hub {
                 }
             }
         }
-        let done = match self.agreed(&request).await {
-            Ok(()) => self.act(&request).await,
+        // Others may have come since it was asked.
+        let room = match request.mode {
+            Mode::Subscribe => self.room(&request.key, request.user.as_deref()),
+            Mode::Unsubscribe => Ok(()),
+        };
+        if room.is_err() && request.protocol == Protocol::Websub {
+            return self.deny(&request.key, "there are too many subscriptions already").await;
+        }
+        let done = match room.map_err(Refusal::Failed) {
+            Ok(()) => match self.agreed(&request, Wish::Anybodys).await {
+                Ok(()) => self.act(&request).await,
+                Err(refusal) => Err(refusal),
+            },
             Err(refusal) => Err(refusal),
         };
         match done {
@@ -185,6 +197,9 @@ impl Hub {
 
     /// Tells a callback that it will hear nothing of a topic (WebSub, section 5.2).
     async fn deny(&self, key: &SubscriptionKey, reason: &str) -> Tried {
+        if let Err(failure) = self.may_ask(&key.callback) {
+            return Tried::Again(failure.to_string());
+        }
         let guard = callback::guard(&self.settings.allow_callbacks);
         match verify::deny(&*self.ports.http, guard, key, reason).await {
             Ok(()) => Tried::Over,
@@ -196,9 +211,10 @@ impl Hub {
         let id = u128::from_str_radix(id, 16).map(SubscriptionId);
         let Ok(id) = id else { return Tried::Over };
         let _turn = self.turn(id).await;
-        let rest = match self.by_id(id) {
+        let owner = self.by_id(id).filter(|owner| owner.pseudo_queue.as_deref() == Some(&*binding.queue));
+        let rest = match owner {
             Some(subscription) => topology::rest(&self.settings, &subscription), // it may be active again
-            None => rest,
+            None => rest, // it is gone, or was never told of the queue
         };
         match topology::put_to_rest(&*self.ports.estate, binding, rest).await {
             Ok(()) => Tried::Over,
@@ -211,6 +227,7 @@ impl Hub {
 fn after(refusal: &Refusal) -> Tried {
     match refusal {
         Refusal::NotVerified(why) if why.may_pass() => Tried::Again(why.to_string()),
+        Refusal::Failed(failure) if failure.code == codes::TOO_MANY_SUBSCRIPTIONS => Tried::Over,
         Refusal::Failed(failure) => Tried::Again(failure.to_string()),
         Refusal::NotVerified(_)
         | Refusal::NoSuchResource

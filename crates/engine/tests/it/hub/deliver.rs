@@ -174,6 +174,55 @@ async fn one_that_hangs_costs_the_others_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn hole_6_no_number_of_failures_of_some_stops_the_others() {
+    let acts = [
+        Act::Panics,
+        Act::Down,
+        Act::Hangs,
+        Act::Status(500),
+        Act::Status(400),
+        Act::Status(410),
+        Act::Busy(503, 1),
+    ];
+    for mut settings in [HubSettings::new(false), HubSettings::new(true)] {
+        settings.unsubscribe_on_http_post_error = false;
+        let world = World::with(settings).await;
+        let hosts: Vec<String> = (0..acts.len() * 2).map(|number| format!("h{number}")).collect();
+        for (at, host) in hosts.iter().enumerate() {
+            world.host().queues.declare(host);
+            world.subscribe(to(Resource::queue("/", host), "t", &format!("http://{host}/"))).await;
+            // Each second one is well.
+            if at % 2 == 1 {
+                world.web.posted(host, acts[at / 2].clone());
+            }
+        }
+        let began = Instant::now();
+        for host in &hosts {
+            world.publish(host, (0..200).map(|number| number.to_string())).await;
+        }
+        for host in hosts.iter().step_by(2) {
+            world.until_taken(host, 200).await;
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        // What they did for hours has not stopped anybody either, and nobody was forgotten.
+        passes(Duration::from_secs(3 * 3600)).await;
+        for host in hosts.iter().step_by(2) {
+            world.publish(host, ["later"]).await;
+            world.until_taken(host, 201).await;
+        }
+        assert_eq!(world.hub.all().len(), hosts.len());
+        // Those that are well again take what comes, but for the one that said that it is gone.
+        for (host, act) in hosts.iter().skip(1).step_by(2).zip(&acts) {
+            world.web.posted(host, Act::Well);
+            if !matches!(act, Act::Status(410)) || world.settings.compat {
+                world.publish(host, ["last"]).await;
+                world.until("the last", || world.web.taken(host).iter().any(|body| body == "last")).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_queue_that_is_away_is_waited_for() {
     let mut world = World::new().await;
     let request = to_queue("http://good/");

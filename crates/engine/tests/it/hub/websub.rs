@@ -22,6 +22,7 @@ fn settings() -> HubSettings {
     settings.websub = Some(WebsubSettings {
         topics: vec!["https://blog/feeds/".into()],
         exchanges: vec![("/".into(), "x".into())],
+        redirects: Vec::new(),
         vhost: "web".into(),
     });
     settings

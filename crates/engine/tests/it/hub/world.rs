@@ -51,6 +51,8 @@ pub enum Act {
     Down,
     /// Never.
     Hangs,
+    /// A bug of ours ends whoever asks.
+    Panics,
 }
 
 /// All hosts. Those that nobody spoke of answer well.
@@ -148,6 +150,7 @@ impl HttpCaller for Web {
                 Err(Failure::new(FailureKind::Disconnected, codes::HTTP_FAILED, format!("call {host}")))
             }
             Act::Hangs => std::future::pending().await,
+            Act::Panics => panic!("on purpose"),
         }
     }
 }

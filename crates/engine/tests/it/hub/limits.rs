@@ -1,0 +1,195 @@
+//! How much one user, and one host of callbacks, may have.
+
+use std::time::Duration;
+
+use warren_engine::codes;
+use warren_engine::failure::Failure;
+use warren_engine::hub::request::{Answered, ImportEntry, Refusal, SubscribeRequest, Verify};
+use warren_engine::hub::resource::Resource;
+use warren_engine::hub::settings::{HubSettings, WebsubSettings};
+use warren_engine::hub::subscription::SubscriptionState;
+
+use super::world::{World, passes, to, to_queue, to_topic, unsubscribe};
+
+fn settings(change: impl FnOnce(&mut HubSettings)) -> HubSettings {
+    let mut settings = HubSettings::new(false);
+    change(&mut settings);
+    settings
+}
+
+fn of(user: &str, callback: &str) -> SubscribeRequest {
+    SubscribeRequest { user: Some(user.to_owned()), ..to_queue(callback) }
+}
+
+fn failed(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Failed(failure) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_has_no_more_than_it_may() {
+    let world = World::with(settings(|settings| settings.subscriptions_per_user_max = 2)).await;
+    for host in ["a", "b"] {
+        world.subscribe(of("one", &format!("http://{host}/"))).await;
+    }
+    for verify in [Verify::Sync, Verify::Async] {
+        let third = SubscribeRequest { verify, ..of("one", "http://c/") };
+        let failure = failed(world.hub.subscribe(third).await.unwrap_err());
+        assert_eq!(failure.code, codes::TOO_MANY_SUBSCRIPTIONS);
+        assert_eq!(failure.what, "take another subscription of user `one`");
+    }
+    assert!(world.web.requests("GET", "c").is_empty(), "nobody is asked in vain");
+    // Renewals go on, others are not touched, and what has ended makes room.
+    world.subscribe(of("one", "http://a/")).await;
+    world.subscribe(of("two", "http://c/")).await;
+    world.hub.subscribe(unsubscribe(&of("one", "http://a/"))).await.unwrap();
+    world.subscribe(of("one", "http://d/")).await;
+    failed(world.hub.subscribe(of("one", "http://a/")).await.unwrap_err());
+    assert!(world.hub.remove(&of("one", "http://b/").key).await.unwrap());
+    world.subscribe(of("one", "http://a/")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_host_has_no_more_than_it_may_whoever_asks_and_however_it_is_spelt() {
+    let mut world = World::with(settings(|settings| settings.subscriptions_per_host_max = 2)).await;
+    world.subscribe(of("one", "http://a:1/x")).await;
+    world.subscribe(of("two", "https://A./y")).await;
+    let third = of("three", "http://a/z");
+    let failure = failed(world.hub.subscribe(third.clone()).await.unwrap_err());
+    assert_eq!(
+        (failure.code, failure.what.as_str()),
+        (codes::TOO_MANY_SUBSCRIPTIONS, "take another subscription to host `a`")
+    );
+    // Those that are stored count after a restart, and a lease that ends makes room.
+    world.restart().await;
+    failed(world.hub.subscribe(third.clone()).await.unwrap_err());
+    world.subscribe(SubscribeRequest { lease_seconds: Some(60), ..of("one", "http://a:1/x") }).await;
+    world.until("its end", || !world.hub.get(&of("one", "http://a:1/x").key).unwrap().is_active()).await;
+    world.subscribe(third).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_administrator_imports_and_activates_whatever_there_is() {
+    let world = World::with(settings(|settings| {
+        settings.subscriptions_per_user_max = 1;
+        settings.subscriptions_per_host_max = 1;
+        settings.verifications_per_minute_max = 1;
+    }))
+    .await;
+    for number in 0..5 {
+        let request = of("one", &format!("http://a/{number}"));
+        world.hub.import(ImportEntry { request, state: SubscriptionState::Active }).await.unwrap();
+    }
+    let first = of("one", "http://a/0").key;
+    world
+        .hub
+        .set_state(
+            &first,
+            SubscriptionState::Inactive(warren_engine::hub::subscription::WhyInactive::Unsubscribed),
+        )
+        .await
+        .unwrap();
+    world.hub.set_state(&first, SubscriptionState::Active).await.unwrap().unwrap();
+    assert_eq!(world.hub.all().iter().filter(|subscription| subscription.is_active()).count(), 5);
+    // Each of them can be renewed.
+    world.subscribe(of("one", "http://a/3")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_host_is_asked_so_often_in_a_minute() {
+    let world = World::with(settings(|settings| settings.verifications_per_minute_max = 3)).await;
+    let request = of("one", "http://a/");
+    for _ in 0..3 {
+        world.hub.subscribe(request.clone()).await.unwrap();
+    }
+    for wish in [request.clone(), unsubscribe(&request), of("two", "http://a:8080/other")] {
+        let failure = failed(world.hub.subscribe(wish).await.unwrap_err());
+        assert_eq!(failure.code, codes::TOO_MANY_VERIFICATIONS);
+        assert!(failure.retry_after.is_some_and(|after| after <= Duration::from_secs(60)), "{failure:?}");
+    }
+    assert_eq!(world.web.requests("GET", "a").len(), 3);
+    world.subscribe(of("one", "http://b/")).await;
+    // Asked later, it has its turn later.
+    let later = SubscribeRequest { verify: Verify::Async, ..of("one", "http://a/later") };
+    assert_eq!(world.hub.subscribe(later.clone()).await.unwrap(), Answered::Later);
+    world.until("its turn", || world.hub.get(&later.key).is_some()).await;
+    // And a minute later everything goes on.
+    passes(Duration::from_secs(60)).await;
+    world.hub.subscribe(unsubscribe(&request)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_are_one_user_and_a_denial_is_a_question_too() {
+    let world = World::with(settings(|settings| {
+        settings.subscriptions_per_user_max = 1;
+        settings.verifications_per_minute_max = 2;
+        settings.public_url = Some("https://hub.example".into());
+        settings.websub = Some(WebsubSettings {
+            topics: vec!["https://blog/".into()],
+            vhost: "web".into(),
+            ..WebsubSettings::default()
+        });
+    }))
+    .await;
+    let ask = |topic: &str, callback: &str| world.hub.subscribe(to_topic(&world.settings, topic, callback));
+    // Both are taken before either is stored: the second is told no.
+    assert_eq!(ask("https://blog/1", "http://a/").await.unwrap(), Answered::Later);
+    world.until("the first", || world.hub.all().len() == 1).await;
+    assert_eq!(
+        failed(ask("https://blog/2", "http://b/").await.unwrap_err()).code,
+        codes::TOO_MANY_SUBSCRIPTIONS
+    );
+    world
+        .subscribe(SubscribeRequest {
+            user: Some("one".into()),
+            ..to(Resource::queue("/", "q"), "t", "http://b/")
+        })
+        .await;
+    for number in 0..20 {
+        let denied = ask("https://elsewhere/", &format!("http://victim/{number}")).await.unwrap();
+        assert_eq!(denied, Answered::Later);
+    }
+    passes(Duration::from_secs(30)).await;
+    assert!(world.web.requests("GET", "victim").len() <= 2, "{}", world.web.requests("GET", "victim").len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_while_there_was_room_is_denied_when_there_is_none() {
+    let world = World::with(settings(|settings| {
+        settings.subscriptions_per_user_max = 1;
+        settings.public_url = Some("https://hub.example".into());
+        settings.websub = Some(WebsubSettings {
+            topics: vec!["https://blog/".into()],
+            vhost: "web".into(),
+            ..WebsubSettings::default()
+        });
+    }))
+    .await;
+    world.web.asked("slow", super::world::Act::Down);
+    let slow = to_topic(&world.settings, "https://blog/1", "http://slow/");
+    world.hub.subscribe(slow.clone()).await.unwrap();
+    world.subscribe(to_topic(&world.settings, "https://blog/1", "http://quick/")).await;
+    world.web.asked("slow", super::world::Act::Well);
+    world.until("the end of it", || world.hub.chores() == 0).await;
+    assert!(world.hub.get(&slow.key).is_none());
+    assert_eq!(world.web.parameter("GET", "slow", "hub.mode").as_deref(), Some("denied"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_hangs_while_it_is_asked_holds_up_nobody_elses_question() {
+    let world = World::new().await;
+    world.web.asked("hangs", super::world::Act::Hangs);
+    for number in 0..500 {
+        let request =
+            SubscribeRequest { verify: Verify::Async, ..of("one", &format!("http://hangs/{number}")) };
+        world.hub.subscribe(request).await.unwrap();
+    }
+    let good = SubscribeRequest { verify: Verify::Async, ..of("two", "http://good/") };
+    world.hub.subscribe(good.clone()).await.unwrap();
+    passes(Duration::from_secs(1)).await;
+    assert!(world.hub.get(&good.key).is_some_and(|held| held.is_active()));
+    // And it is asked by few at once.
+    assert!(world.web.requests("GET", "hangs").len() <= 8);
+}
