@@ -1,7 +1,7 @@
 //! Which messages were being handled when the process died: a file of slots for each consumer, `inflight/NAME.slots`.
 //!
 //! Noting a message is a copy into a slot of the mapped file: it is with the operating system at once, so it outlives the death of the
-//! process, and costs no system call. The file's blocks are there before it is mapped, so that a full disk is an error and not a signal. When the file is opened, what stands in its slots was being handled: these are
+//! process, and costs no system call. When the file is opened, what stands in its slots was being handled: these are
 //! suspects, which are written to `NAME.suspects` before the slots are cleared. The order makes a death in between harmless: a
 //! slot says how often its message had crashed before, so it is counted once however often it is read.
 //!
@@ -15,14 +15,13 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memmap2::{MmapMut, MmapOptions};
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::{InFlight, Noted};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::mapped::Mapped;
 
 const HEADER: &[u8; 8] = b"WARNFLT\x01";
 const HEADER_BYTES: u64 = 16;
@@ -163,38 +162,24 @@ fn open(folder: &Path, path: &Path, suspects_path: PathBuf) -> io::Result<Option
     Ok(Some(FileInFlight { path: path.to_owned(), inner }))
 }
 
-/// The file, mapped.
+/// The slots of the file.
 struct Slots {
-    file: File,
-    map: MmapMut,
+    file: Mapped,
     count: usize,
 }
 
 impl Slots {
     fn map(file: File, count: usize) -> io::Result<Slots> {
-        let length = at(count);
-        match fallocate(&file, FallocateFlags::empty(), 0, length) {
-            // A file system that cannot: what is written is there as well.
-            Err(Errno::OPNOTSUPP) => {
-                let end = file.metadata()?.len().min(length);
-                file.write_all_at(&vec![0; (length - end) as usize], end)?;
-            }
-            allocated => allocated?,
-        }
-        #[expect(unsafe_code, reason = "the only way to a file without a system call")]
-        // SAFETY: the file belongs to whoever holds the consumer's lease, which is this process, and nobody makes it shorter
-        // while it is held. Others may read it; what they see of a slot is checked by its sum.
-        let map = unsafe { MmapOptions::new().len(length as usize).map_mut(&file)? };
-        Ok(Slots { file, map, count })
+        Ok(Slots { file: Mapped::map(file, at(count) as usize)?, count })
     }
 
     fn set(&mut self, slot: usize, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
         if slot >= self.count {
-            let file = self.file.try_clone()?;
-            *self = Slots::map(file, self.count * 2)?;
+            self.file.grow(at(self.count * 2) as usize)?;
+            self.count *= 2;
         }
         let start = at(slot) as usize;
-        self.map[start..start + SLOT_BYTES].copy_from_slice(bytes);
+        self.file.map[start..start + SLOT_BYTES].copy_from_slice(bytes);
         Ok(())
     }
 }
@@ -397,7 +382,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = journal(folder.path());
         first.enter(8).unwrap();
-        first.inner().slots.map[at(0) as usize] ^= 1;
+        first.inner().slots.file.map[at(0) as usize] ^= 1;
         drop(first);
         assert_eq!(journal(folder.path()).crashes(8), 0);
     }

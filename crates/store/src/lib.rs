@@ -8,4 +8,5 @@ pub mod state;
 pub mod subscriptions;
 
 mod database;
+mod mapped;
 mod packed;

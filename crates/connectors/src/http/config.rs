@@ -23,7 +23,7 @@ pub struct ClientConfig {
     pub tls: Option<TlsSettings>,
     /// How long connecting may take. Default: `5s`.
     pub connect_timeout: Option<Span>,
-    /// How many unused connections to one host are kept. Default: 64. `0`: every request gets its own.
+    /// How many unused connections to one host are kept. Default: 256. `0`: every request gets its own.
     pub max_sessions: Option<usize>,
     /// How long an unused connection is kept. Default: `30s`. Longer than the servers keep theirs, and requests find closed ones.
     pub keep_alive_timeout: Option<Span>,

@@ -56,7 +56,7 @@ const CALLBACK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than servers and middleboxes keep an idle connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections to one host.
-const IDLE_MAX: usize = 64;
+const IDLE_MAX: usize = 256;
 /// Guards of different steps; more are not kept apart from being made anew.
 const GUARDS_MAX: usize = 64;
 /// A request without a limit of its own ends some day all the same.

@@ -111,7 +111,7 @@ impl Worker {
         Worker {
             shared: Arc::new(Shared { plan, ports, status, breaker, declared, abandon }),
             lanes: Lanes::default(),
-            running: Running::default(),
+            running: Running::new(),
             suspects: VecDeque::new(),
             alone: false,
             held: VecDeque::new(),
@@ -191,7 +191,7 @@ impl Worker {
         loop {
             consume_budget().await; // others of the thread have their turn
             self.start_what_may();
-            if let Some(ended) = self.running.ended() {
+            if let Some(Some(ended)) = self.running.next().now_or_never() {
                 self.finished(ended).await;
                 continue;
             }

@@ -63,13 +63,27 @@ fn object<const N: usize>(entries: [(&str, Value); N]) -> Map<String, Value> {
 pub fn body(body: &[u8], form: BodyForm) -> Result<String, Failure> {
     match form {
         BodyForm::Base64 => Ok(STANDARD.encode(body)),
-        BodyForm::Text => match std::str::from_utf8(body) {
-            Ok(text) => Ok(text.to_owned()),
-            Err(error) => Err(Failure::new(FailureKind::Invalid, codes::NOT_TEXT, "not text")
-                .detail(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
-                .remedy("set `binary: true` in the trigger; the body is then base64")),
-        },
+        BodyForm::Text => text(body).map(str::to_owned),
     }
+}
+
+/// Whether the body can be shown in that form.
+///
+/// # Errors
+/// It is to be text and is not UTF-8.
+pub fn check(body: &[u8], form: BodyForm) -> Result<(), Failure> {
+    match form {
+        BodyForm::Base64 => Ok(()),
+        BodyForm::Text => text(body).map(|_| ()),
+    }
+}
+
+fn text(body: &[u8]) -> Result<&str, Failure> {
+    std::str::from_utf8(body).map_err(|error| {
+        Failure::new(FailureKind::Invalid, codes::NOT_TEXT, "not text")
+            .detail(format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
+            .remedy("set `binary: true` in the trigger; the body is then base64")
+    })
 }
 
 fn properties(properties: &Properties) -> Value {

@@ -20,7 +20,7 @@ const TOLD_BYTES_MAX: usize = 2 << 10;
 
 impl Runner<'_> {
     /// Runs the command, and makes what it wrote the value.
-    pub async fn exec(self, step: &ExecStep, scope: &Scope) -> Result<Done, Trouble> {
+    pub async fn exec(self, step: &ExecStep, scope: &Scope<'_>) -> Result<Done, Trouble> {
         let stdin = scope.one(&step.stdin).await?.to_string();
         let mut arguments = Vec::with_capacity(step.args.len());
         for text in &step.args {

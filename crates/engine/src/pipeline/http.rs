@@ -24,7 +24,7 @@ const TOLD_BYTES_MAX: usize = 2 << 10;
 
 impl Runner<'_> {
     /// Calls, and makes the answer the value.
-    pub async fn http(self, step: &HttpStep, scope: &Scope) -> Result<Done, Trouble> {
+    pub async fn http(self, step: &HttpStep, scope: &Scope<'_>) -> Result<Done, Trouble> {
         let request = request(step, scope).await?;
         let what = format!("{} {}", request.method, shown(&request.url));
         let answer = self.outside.http.call(&request).await.map_err(|failure| {
@@ -39,7 +39,7 @@ impl Runner<'_> {
     }
 }
 
-async fn request(step: &HttpStep, scope: &Scope) -> Result<HttpRequest, Trouble> {
+async fn request(step: &HttpStep, scope: &Scope<'_>) -> Result<HttpRequest, Trouble> {
     let url = scope.text(&step.url)?;
     let fixed = step.origin.as_ref().is_some_and(|origin| {
         // What a template puts behind the origin can only be a path.
@@ -78,7 +78,7 @@ async fn request(step: &HttpStep, scope: &Scope) -> Result<HttpRequest, Trouble>
 }
 
 /// What is sent, and its media type where that is known: a text as it is, anything else as JSON.
-pub async fn bytes_of(body: &Body, scope: &Scope) -> Result<(Bytes, Option<&'static str>), Trouble> {
+pub async fn bytes_of(body: &Body, scope: &Scope<'_>) -> Result<(Bytes, Option<&'static str>), Trouble> {
     let value = scope.one(&body.expression).await?;
     let wrong = |detail: String| {
         let failure = Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, "decode the body from base64");

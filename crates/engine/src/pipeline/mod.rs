@@ -24,17 +24,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::codes;
 use crate::delivery::Job;
 use crate::failure::{Failure, FailureKind};
 use crate::outcome::{Attempt, Outcome};
 use crate::ports::{Broker, CommandRunner, Handler, HttpCaller, SqlExecutor};
-use document::{BodyForm, document};
+use document::BodyForm;
 use plan::PipelinePlan;
 use run::{Flow, Runner};
-use scope::Scope;
+use scope::{Message, Scope};
 
 pub use trouble::{End, Trouble};
 
@@ -104,23 +104,27 @@ impl Pipeline {
 
     /// Takes a message through the steps.
     pub async fn run(&self, job: &Job, attempt: &Attempt) -> Run {
+        self.ran(job, attempt, |scope| Some(scope.value().clone())).await
+    }
+
+    /// As [`Pipeline::run`]; the last value only if it is asked for, since it may have to be made.
+    async fn ran(
+        &self,
+        job: &Job,
+        attempt: &Attempt,
+        value: impl Fn(&Scope<'_>) -> Option<Arc<Value>>,
+    ) -> Run {
         let ended = |outcome| Run { outcome, filtered: false, value: None };
         if self.plan.steps.is_empty() && std::str::from_utf8(&job.message.body).is_ok() {
             return ended(Outcome::Ok);
         }
-        let message = match document(job, attempt, self.form) {
-            Ok(message) => Arc::new(message),
+        let mut scope = match Message::new(job, attempt, self.form) {
+            Ok(message) => Scope::new(message),
             Err(failure) => return ended(Outcome::Reject(failure)),
-        };
-        let mut scope = Scope {
-            value: message.clone(),
-            steps: Arc::new(Value::Object(Map::new())),
-            message,
-            now_ms: attempt.received_at_ms,
         };
         let runner = Runner { outside: &self.outside, job, attempt };
         match runner.list(&self.plan.steps, String::new(), &mut scope).await {
-            Ok(Flow::Goes) => Run { outcome: Outcome::Ok, filtered: false, value: Some(scope.value) },
+            Ok(Flow::Goes) => Run { outcome: Outcome::Ok, filtered: false, value: value(&scope) },
             Ok(Flow::Filtered) => Run { outcome: Outcome::Ok, filtered: true, value: None },
             Err(trouble) => ended(trouble.outcome()),
         }
@@ -130,7 +134,7 @@ impl Pipeline {
 #[async_trait]
 impl Handler for Pipeline {
     async fn handle(&self, job: &Job, attempt: &Attempt) -> Outcome {
-        self.run(job, attempt).await.outcome
+        self.ran(job, attempt, |_| None).await.outcome
     }
 }
 

@@ -15,7 +15,7 @@ use crate::ports::Broker;
 
 impl Runner<'_> {
     /// Publishes, and waits for the confirm. The value goes on.
-    pub async fn publish(self, step: &PublishStep, scope: &Scope) -> Result<Done, Trouble> {
+    pub async fn publish(self, step: &PublishStep, scope: &Scope<'_>) -> Result<Done, Trouble> {
         let route = match &step.route {
             PublishRoute::Queue(queue) => Route::Queue(scope.text(queue)?),
             PublishRoute::Exchange { exchange, routing_key } => {
@@ -42,7 +42,7 @@ impl Runner<'_> {
     }
 
     /// Answers the message. The value goes on.
-    pub async fn reply(self, step: &ReplyStep, scope: &Scope) -> Result<Done, Trouble> {
+    pub async fn reply(self, step: &ReplyStep, scope: &Scope<'_>) -> Result<Done, Trouble> {
         let asked = &self.job.message.properties;
         let Some(queue) = asked.reply_to.clone().filter(|queue| !queue.is_empty()) else {
             let failure =
@@ -82,7 +82,7 @@ async fn send(broker: &dyn Broker, outbound: Outbound) -> Result<(), Failure> {
     }
 }
 
-async fn pairs(key: &str, pairs: &Pairs, scope: &Scope) -> Result<Vec<(String, Value)>, Trouble> {
+async fn pairs(key: &str, pairs: &Pairs, scope: &Scope<'_>) -> Result<Vec<(String, Value)>, Trouble> {
     match pairs {
         Pairs::Named(named) => {
             let mut found = Vec::with_capacity(named.len());

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::Outside;
 use super::plan::{Branch, FailStep, ForEachStep, LogLevel, LogStep, RetryStep, Step, StepKind};
-use super::scope::Scope;
+use super::scope::{Input, Scope};
 use super::trouble::{End, Trouble};
 use crate::codes;
 use crate::delivery::Job;
@@ -74,7 +74,7 @@ type Running<'f> = Pin<Box<dyn Future<Output = Result<Flow, Trouble>> + Send + '
 impl<'r> Runner<'r> {
     /// Goes through a list of steps. `path` stands before the number of each; the scope holds the value and the results
     /// of the steps with an id afterwards.
-    pub fn list<'f>(self, steps: &'f [Step], path: String, scope: &'f mut Scope) -> Running<'f>
+    pub fn list<'f>(self, steps: &'f [Step], path: String, scope: &'f mut Scope<'r>) -> Running<'f>
     where
         'r: 'f,
     {
@@ -86,7 +86,7 @@ impl<'r> Runner<'r> {
                 if matches!(step.kind, StepKind::OnError(_)) {
                     continue; // Nothing failed.
                 }
-                let before = scope.value.clone();
+                let before = scope.input.clone();
                 match self.step(step, &place, scope).await {
                     Ok(Flow::Goes) => {}
                     Ok(Flow::Filtered) => return Ok(Flow::Filtered),
@@ -99,13 +99,13 @@ impl<'r> Runner<'r> {
                         else {
                             return Err(trouble);
                         };
-                        scope.value = Arc::new(trouble.document(&before));
+                        scope.set(trouble.document(before.value()));
                         let path = format!("{path}{}.on_error.", index + 1);
                         if self.list(handlers, path, scope).await? == Flow::Filtered {
                             return Ok(Flow::Filtered);
                         }
                         if let Some(id) = id {
-                            let value = scope.value.clone();
+                            let value = scope.value().clone();
                             scope.keep(id, &value);
                         }
                     }
@@ -116,27 +116,27 @@ impl<'r> Runner<'r> {
     }
 
     /// One step, with its own `on_error` and its result kept.
-    async fn step(self, step: &Step, place: &str, scope: &mut Scope) -> Result<Flow, Trouble> {
-        let before = scope.value.clone();
+    async fn step(self, step: &Step, place: &str, scope: &mut Scope<'r>) -> Result<Flow, Trouble> {
+        let before = scope.input.clone();
         let flow = match self.noted(step, place, scope).await {
             Ok(flow) => flow,
             Err(trouble) => {
                 let Some(handlers) = &step.on_error else { return Err(trouble) };
-                scope.value = Arc::new(trouble.document(&before));
+                scope.set(trouble.document(before.value()));
                 self.list(handlers, format!("{place}.on_error."), scope).await?
             }
         };
         if flow == Flow::Goes
             && let Some(id) = &step.id
         {
-            let value = scope.value.clone();
+            let value = scope.value().clone();
             scope.keep(id, &value);
         }
         Ok(flow)
     }
 
     /// One step by itself, noted.
-    async fn noted(self, step: &Step, place: &str, scope: &mut Scope) -> Result<Flow, Trouble> {
+    async fn noted(self, step: &Step, place: &str, scope: &mut Scope<'r>) -> Result<Flow, Trouble> {
         let mut note =
             Note { attempt: self.attempt, place, id: step.id.as_deref(), began: Instant::now(), said: false };
         let result = self.act(&step.kind, place, scope).await;
@@ -159,7 +159,7 @@ impl<'r> Runner<'r> {
         self,
         kind: &StepKind,
         place: &str,
-        scope: &mut Scope,
+        scope: &mut Scope<'r>,
     ) -> Result<(Flow, Option<String>), Trouble> {
         let done = match kind {
             StepKind::Map(expression) if expression.is_identity() => Done::same(),
@@ -171,7 +171,7 @@ impl<'r> Runner<'r> {
                 Done::same()
             }
             StepKind::Validate(schema) => {
-                schema.check(&scope.value).map_err(|mismatch| {
+                schema.check(scope.value()).map_err(|mismatch| {
                     let at =
                         if mismatch.pointer.is_empty() { "the value" } else { mismatch.pointer.as_str() };
                     let what = format!("{at} is not valid");
@@ -193,7 +193,7 @@ impl<'r> Runner<'r> {
             StepKind::Fail(fail) => return Err(failed(fail, scope)?),
         };
         if let Some(value) = done.value {
-            scope.value = Arc::new(value);
+            scope.set(value);
         }
         Ok((Flow::Goes, done.note))
     }
@@ -202,7 +202,7 @@ impl<'r> Runner<'r> {
         self,
         branches: &[Branch],
         place: &str,
-        scope: &mut Scope,
+        scope: &mut Scope<'r>,
     ) -> Result<(Flow, Option<String>), Trouble> {
         for (index, branch) in branches.iter().enumerate() {
             let taken = match &branch.when {
@@ -218,7 +218,7 @@ impl<'r> Runner<'r> {
         Ok((Flow::Goes, Some("no way".to_owned())))
     }
 
-    async fn for_each(self, step: &ForEachStep, place: &str, scope: &Scope) -> Result<Done, Trouble> {
+    async fn for_each(self, step: &ForEachStep, place: &str, scope: &Scope<'r>) -> Result<Done, Trouble> {
         let items = match scope.one(&step.items).await? {
             Value::Array(items) => items,
             other => {
@@ -252,10 +252,10 @@ impl<'r> Runner<'r> {
         self,
         step: &ForEachStep,
         path: String,
-        mut scope: Scope,
+        mut scope: Scope<'r>,
     ) -> Result<Option<Value>, Trouble> {
         match self.list(&step.steps, path, &mut scope).await? {
-            Flow::Goes => Ok(Some(Arc::unwrap_or_clone(scope.value))),
+            Flow::Goes => Ok(Some(last(scope))),
             Flow::Filtered => Ok(None),
         }
     }
@@ -264,7 +264,7 @@ impl<'r> Runner<'r> {
         self,
         step: &RetryStep,
         place: &str,
-        scope: &mut Scope,
+        scope: &mut Scope<'r>,
     ) -> Result<(Flow, Option<String>), Trouble> {
         let mut delays = step.delays.iter();
         let mut tries = 0_u32;
@@ -279,7 +279,7 @@ impl<'r> Runner<'r> {
                 Err(trouble) => trouble,
             };
             let again = match &step.when {
-                Some(when) => scope.with(Arc::new(trouble.document(&scope.value))).holds(when).await?,
+                Some(when) => scope.with(Arc::new(trouble.document(scope.value()))).holds(when).await?,
                 None => trouble.end == End::Retry,
             };
             // An answer that asks for a longer pause than there is asks for one that is not taken here.
@@ -291,7 +291,7 @@ impl<'r> Runner<'r> {
         }
     }
 
-    fn log(self, step: &LogStep, place: &str, scope: &Scope) -> Result<Done, Trouble> {
+    fn log(self, step: &LogStep, place: &str, scope: &Scope<'r>) -> Result<Done, Trouble> {
         let said = scope.text(&step.message)?;
         let consumer = self.attempt.consumer.as_ref();
         match step.level {
@@ -303,8 +303,16 @@ impl<'r> Runner<'r> {
     }
 }
 
+/// The value that comes out of the last step.
+fn last(scope: Scope<'_>) -> Value {
+    match scope.input {
+        Input::Value(value) => Arc::unwrap_or_clone(value),
+        Input::Message(message) => message.document().as_ref().clone(),
+    }
+}
+
 /// The error that a `fail` step is.
-fn failed(step: &FailStep, scope: &Scope) -> Result<Trouble, Trouble> {
+fn failed(step: &FailStep, scope: &Scope<'_>) -> Result<Trouble, Trouble> {
     let reason = scope.text(&step.reason)?;
     let failure = Failure::new(FailureKind::Refused, codes::FAILED_ON_PURPOSE, reason);
     Ok(match step.end {

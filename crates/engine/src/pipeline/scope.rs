@@ -1,15 +1,18 @@
 //! What expressions and texts of a step see: the value that came in, the results of earlier steps, the message.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 use warren_liquid::{Globals, Template, Val};
 
+use super::document::{self, BodyForm, document};
 use super::jq::{self, EvaluationError, Expression};
 use super::trouble::Trouble;
 use crate::codes;
+use crate::delivery::Job;
 use crate::failure::{Failure, FailureKind};
+use crate::outcome::Attempt;
 
 /// The names that a text sees.
 pub const GLOBALS: [&str; 3] = ["value", "steps", "message"];
@@ -23,24 +26,100 @@ pub enum Text {
     Template(Box<Template>),
 }
 
+/// The message as a document, which is made when it is first looked at: many pipelines want nothing of it but its body.
+#[derive(Debug)]
+pub struct Message<'r> {
+    job: &'r Job,
+    attempt: &'r Attempt,
+    form: BodyForm,
+    made: OnceLock<Arc<Value>>,
+}
+
+impl<'r> Message<'r> {
+    /// Of a message whose body can be shown in that form.
+    ///
+    /// # Errors
+    /// The body is to be text and is not UTF-8.
+    pub fn new(job: &'r Job, attempt: &'r Attempt, form: BodyForm) -> Result<Message<'r>, Failure> {
+        document::check(&job.message.body, form)?;
+        Ok(Message { job, attempt, form, made: OnceLock::new() })
+    }
+
+    /// The document.
+    pub fn document(&self) -> &Arc<Value> {
+        // The one way in which it can fail was looked at in the beginning.
+        self.made.get_or_init(|| Arc::new(document(self.job, self.attempt, self.form).unwrap_or_default()))
+    }
+
+    /// What a plain path leads to, where that is known without the document.
+    fn at(&self, path: &[String]) -> Option<Value> {
+        match path {
+            [name] if name == "body" && self.made.get().is_none() => {
+                document::body(&self.job.message.body, self.form).ok().map(Value::from)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The value that comes into a step.
+#[derive(Debug, Clone)]
+pub enum Input<'r> {
+    /// The message, in the first step.
+    Message(Arc<Message<'r>>),
+    /// What a step before it made.
+    Value(Arc<Value>),
+}
+
+impl Input<'_> {
+    /// The value.
+    pub fn value(&self) -> &Arc<Value> {
+        match self {
+            Input::Message(message) => message.document(),
+            Input::Value(value) => value,
+        }
+    }
+}
+
 /// What a step sees.
 #[derive(Debug, Clone)]
-pub struct Scope {
+pub struct Scope<'r> {
     /// The value that came in.
-    pub value: Arc<Value>,
+    pub input: Input<'r>,
     /// The results of earlier steps, by their ids.
     pub steps: Arc<Value>,
     /// The message.
-    pub message: Arc<Value>,
+    pub message: Arc<Message<'r>>,
     /// When the message was received, in milliseconds since the epoch.
     pub now_ms: i64,
 }
 
-impl Scope {
+impl<'r> Scope<'r> {
+    /// Before the first step.
+    pub fn new(message: Message<'r>) -> Scope<'r> {
+        let message = Arc::new(message);
+        Scope {
+            input: Input::Message(message.clone()),
+            steps: Arc::new(Value::Object(Map::new())),
+            now_ms: message.attempt.received_at_ms,
+            message,
+        }
+    }
+
+    /// The value that came in.
+    pub fn value(&self) -> &Arc<Value> {
+        self.input.value()
+    }
+
+    /// Another value comes in from here on.
+    pub fn set(&mut self, value: Value) {
+        self.input = Input::Value(Arc::new(value));
+    }
+
     /// The same with another value.
     #[must_use]
-    pub fn with(&self, value: Arc<Value>) -> Scope {
-        Scope { value, ..self.clone() }
+    pub fn with(&self, value: Arc<Value>) -> Scope<'r> {
+        Scope { input: Input::Value(value), ..self.clone() }
     }
 
     /// Keeps the result of a step.
@@ -59,7 +138,12 @@ impl Scope {
     /// # Errors
     /// It fails, is stopped, or has no or several results.
     pub async fn one(&self, expression: &Expression) -> Result<Value, Trouble> {
-        expression.one(&self.for_jq()).await.map_err(|error| failed(expression, &error))
+        if let Input::Message(message) = &self.input
+            && let Some(value) = expression.path().and_then(|path| message.at(path))
+        {
+            return Ok(value);
+        }
+        expression.one(&self.for_jq(expression)).await.map_err(|error| failed(expression, &error))
     }
 
     /// Whether an expression holds.
@@ -67,7 +151,7 @@ impl Scope {
     /// # Errors
     /// It fails or is stopped.
     pub async fn holds(&self, expression: &Expression) -> Result<bool, Trouble> {
-        expression.holds(&self.for_jq()).await.map_err(|error| failed(expression, &error))
+        expression.holds(&self.for_jq(expression)).await.map_err(|error| failed(expression, &error))
     }
 
     /// A text.
@@ -89,8 +173,10 @@ impl Scope {
         String::from_utf8(out).map_err(|_| Failure::internal("render a text of the step as UTF-8").into())
     }
 
-    fn for_jq(&self) -> jq::Scope<'_> {
-        jq::Scope { input: &self.value, steps: &self.steps, message: &self.message, now_ms: self.now_ms }
+    fn for_jq(&self, expression: &Expression) -> jq::Scope<'_> {
+        // What is not read may be anything.
+        let message = if expression.reads_message() { self.message.document() } else { &self.steps };
+        jq::Scope { input: self.value(), steps: &self.steps, message, now_ms: self.now_ms }
     }
 }
 
@@ -110,12 +196,12 @@ struct View {
 }
 
 impl View {
-    fn new(scope: &Scope, reads: &BTreeSet<String>) -> View {
-        let json = |name: &str, value: &Value| reads.contains(name).then(|| value.to_string());
+    fn new(scope: &Scope<'_>, reads: &BTreeSet<String>) -> View {
+        let reads = |name: &str| reads.contains(name);
         View {
-            value: json("value", &scope.value),
-            steps: json("steps", &scope.steps),
-            message: json("message", &scope.message),
+            value: reads("value").then(|| scope.value().to_string()),
+            steps: reads("steps").then(|| scope.steps.to_string()),
+            message: reads("message").then(|| scope.message.document().to_string()),
             now_ms: scope.now_ms,
         }
     }

@@ -14,7 +14,7 @@ use crate::failure::{Failure, FailureKind};
 
 impl Runner<'_> {
     /// Executes the statement; its rows and how many it affected become the value.
-    pub async fn sql(self, step: &SqlStep, scope: &Scope) -> Result<Done, Trouble> {
+    pub async fn sql(self, step: &SqlStep, scope: &Scope<'_>) -> Result<Done, Trouble> {
         let mut sets = Vec::new();
         match &step.each {
             None => sets.push(parameters(&step.params, scope).await?),
@@ -50,7 +50,7 @@ impl Runner<'_> {
     }
 }
 
-async fn parameters(params: &Params, scope: &Scope) -> Result<Vec<Value>, Trouble> {
+async fn parameters(params: &Params, scope: &Scope<'_>) -> Result<Vec<Value>, Trouble> {
     match params {
         Params::Computed(expression) => array("params", scope.one(expression).await?),
         Params::Listed(expressions) => {

@@ -1,7 +1,8 @@
 //! The newest attempts, one after another in a file, until there are enough of them for a block.
 //!
 //! `messages-N.journal` in the state folder, N being the number of its first attempt: a head, and an entry for each attempt, with its length
-//! and checksum. An entry is one write, handed to the operating system when [`Journal::append`] returns. A file is locked for as long as a
+//! and checksum; zeros follow. An entry is copied into the mapped file, so it is with the operating system when [`Journal::append`] returns,
+//! without a system call. A file is locked for as long as a
 //! process adds to it; one that is not locked was left by a process that died, and whoever opens the record next goes on with it. It is
 //! removed once its attempts are in a block, so of a file whose block is there nothing needs to be read.
 
@@ -14,8 +15,9 @@ use warren_engine::consume::record::MessageRunId;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::attempt::{Written, status_byte};
-use super::block::Gathered;
+use super::block::{ATTEMPTS_MAX, BYTES_MAX, Gathered};
 use crate::database::Fault;
+use crate::mapped::Mapped;
 use crate::packed::Damaged;
 use crate::packed::bytes::{Reader, put_bytes, put_signed};
 
@@ -24,25 +26,27 @@ const MAGIC: [u8; 8] = *b"WARNMSG\x01";
 const HEAD_BYTES: usize = 24;
 /// Length and checksum of an entry.
 const ENTRY_HEAD_BYTES: usize = 12;
+/// Bytes that a file has from the start; more where one attempt is large.
+const MAPPED_BYTES: usize = BYTES_MAX + (64 << 10);
 const ATTEMPT: u8 = 1;
 const LATE: u8 = 2;
 
 /// The file of one process, locked.
 pub(super) struct Journal {
-    file: File,
+    file: Mapped,
     path: PathBuf,
-    length: u64,
-    /// What is in it.
-    pub(super) gathered: Gathered,
+    /// How much of it is written.
+    length: usize,
+    first: i64,
+    count: usize,
+    /// When the first of its attempts ended.
+    oldest: Option<i64>,
 }
 
 /// An attempt as it is appended.
 pub(super) struct Entry {
     bytes: Vec<u8>,
-    status: u8,
-    /// Where the attempt begins, and where its body does.
-    attempt_at: usize,
-    body_at: usize,
+    ended_at: i64,
 }
 
 impl Entry {
@@ -52,13 +56,11 @@ impl Entry {
         let body = written.body.unwrap_or_default();
         let mut bytes = Vec::with_capacity(ENTRY_HEAD_BYTES + 8 + attempt.len() + body.len());
         bytes.resize(ENTRY_HEAD_BYTES, 0);
-        let status = status_byte(written.status);
-        bytes.extend_from_slice(&[ATTEMPT, status]);
+        bytes.extend_from_slice(&[ATTEMPT, status_byte(written.status)]);
         put_bytes(&mut bytes, &attempt);
-        let body_at = bytes.len();
         bytes.extend_from_slice(body);
         finish(&mut bytes);
-        Entry { bytes, status, attempt_at: body_at - attempt.len(), body_at }
+        Entry { bytes, ended_at: written.ended_at }
     }
 }
 
@@ -90,7 +92,8 @@ impl Journal {
         file.write_all_at(&head, 0)?;
         // Locked and with its head from the moment anybody sees it.
         fs::rename(&beside, &path)?;
-        Ok(Journal { file, path, length: HEAD_BYTES as u64, gathered: Gathered::new(first) })
+        let file = Mapped::map(file, MAPPED_BYTES)?;
+        Ok(Journal { file, path, length: HEAD_BYTES, first, count: 0, oldest: None })
     }
 
     /// Goes on with a file that a process left. `None`: another process has it, or it is gone meanwhile.
@@ -110,20 +113,47 @@ impl Journal {
         }
         let (gathered, length) = contents(&file).map_err(|fault| Fault::Of(path.to_owned(), fault.into()))?;
         // An entry that was not written to its end was not recorded, and its message not settled.
-        file.set_len(length)?;
-        Ok(Some(Journal { file, path: path.to_owned(), length, gathered }))
+        file.set_len(length as u64)?;
+        let file = Mapped::map(file, MAPPED_BYTES.max(length))?;
+        let (first, count, oldest) = (gathered.first, gathered.count(), gathered.oldest());
+        Ok(Some(Journal { file, path: path.to_owned(), length, first, count, oldest }))
+    }
+
+    pub(super) fn first(&self) -> i64 {
+        self.first
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// When the first of its attempts ended, if there is one.
+    pub(super) fn oldest(&self) -> Option<i64> {
+        self.oldest
+    }
+
+    /// Whether there is enough for a block.
+    pub(super) fn is_full(&self) -> bool {
+        self.count >= ATTEMPTS_MAX || self.length >= BYTES_MAX
+    }
+
+    /// What is in it.
+    pub(super) fn gathered(&self) -> Result<Gathered, Fault> {
+        Ok(entries(&self.file.map[..self.length])?.0)
     }
 
     /// Adds an attempt; it outlives the process when this returns.
     pub(super) fn append(&mut self, entry: &Entry) -> Result<MessageRunId, Fault> {
         self.write(&entry.bytes)?;
-        let (attempt, body) = (&entry.bytes[entry.attempt_at..entry.body_at], &entry.bytes[entry.body_at..]);
-        Ok(self.gathered.add(entry.status, attempt, body)?)
+        let id = MessageRunId(self.first + self.count as i64);
+        self.count += 1;
+        self.oldest = Some(self.oldest.map_or(entry.ended_at, |oldest| oldest.min(entry.ended_at)));
+        Ok(id)
     }
 
     /// Notes that the result of an attempt came late; `false` where it is none of these.
     pub(super) fn late(&mut self, id: MessageRunId) -> io::Result<bool> {
-        if !self.gathered.late(id) {
+        if id.0 < self.first || id.0 - self.first >= self.count as i64 {
             return Ok(false);
         }
         let mut bytes = vec![0; ENTRY_HEAD_BYTES];
@@ -135,12 +165,12 @@ impl Journal {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.file.write_all_at(bytes, self.length) {
-            // What was written of it has no valid checksum; the next entry takes its place.
-            self.file.set_len(self.length).ok();
-            return Err(error);
+        let end = self.length + bytes.len();
+        if end > self.file.map.len() {
+            self.file.grow(end.next_power_of_two())?;
         }
-        self.length += bytes.len() as u64;
+        self.file.map[self.length..end].copy_from_slice(bytes);
+        self.length = end;
         Ok(())
     }
 
@@ -183,9 +213,13 @@ pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// What is in a file, up to the first entry that is not whole, and where that begins.
-fn contents(mut file: &File) -> Result<(Gathered, u64), Fault> {
+fn contents(mut file: &File) -> Result<(Gathered, usize), Fault> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
+    entries(&bytes)
+}
+
+fn entries(bytes: &[u8]) -> Result<(Gathered, usize), Fault> {
     let head = bytes.first_chunk::<HEAD_BYTES>().ok_or(Damaged("a journal has no head"))?;
     if head[..7] != MAGIC[..7] {
         return Err(Damaged("a journal is not one of Warren's").into());
@@ -213,7 +247,7 @@ fn contents(mut file: &File) -> Result<(Gathered, u64), Fault> {
             _ => return Err(Damaged("an entry of a journal is of no known kind").into()),
         }
     }
-    Ok((gathered, at as u64))
+    Ok((gathered, at))
 }
 
 /// The next entry, if it is there whole.

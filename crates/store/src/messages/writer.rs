@@ -105,9 +105,8 @@ impl Writer {
     /// Adds an attempt. `None`: there is no room until the thread has made some.
     fn put(&self, entry: &Entry, now: i64) -> Result<Option<MessageRunId>, Failure> {
         let mut current = self.shared.current();
-        let gathered = &current.journal.gathered;
-        let full = gathered.is_full();
-        let old = gathered.oldest().is_some_and(|oldest| now.saturating_sub(oldest) > JOURNAL_AGE_MAX);
+        let full = current.journal.is_full();
+        let old = current.journal.oldest().is_some_and(|oldest| now.saturating_sub(oldest) > JOURNAL_AGE_MAX);
         if full || old {
             if let Some(spare) = current.spare.take() {
                 let done = std::mem::replace(&mut current.journal, spare);
@@ -228,16 +227,16 @@ impl Packer {
         }
         let mut current: Option<Journal> = None;
         for journal in left {
-            let first = journal.gathered.first;
+            let first = journal.first();
             if self.is_packed(first)? {
                 journal.remove()?;
                 continue;
             }
-            let full = journal.gathered.is_full();
+            let full = journal.is_full();
             match &mut current {
                 None if !full => current = Some(journal),
                 // The later one goes on, unless nothing is in it.
-                Some(held) if !full && journal.gathered.count() > 0 => {
+                Some(held) if !full && journal.count() > 0 => {
                     let before = std::mem::replace(held, journal);
                     self.pack(&before)?;
                     before.remove()?;
@@ -269,8 +268,8 @@ impl Packer {
     }
 
     fn pack(&self, journal: &Journal) -> Result<(), Fault> {
-        if journal.gathered.count() > 0 {
-            journal.gathered.pack()?.insert(&self.connection)?;
+        if journal.count() > 0 {
+            journal.gathered()?.pack()?.insert(&self.connection)?;
         }
         Ok(())
     }

@@ -168,7 +168,17 @@ impl Expression {
 
     /// Whether it is `.`, which yields its input as it is.
     pub fn is_identity(&self) -> bool {
-        self.0.path.as_ref().is_some_and(Vec::is_empty)
+        self.path().is_some_and(<[String]>::is_empty)
+    }
+
+    /// The names it goes by, where it is nothing but a path such as `.body.sku`.
+    pub fn path(&self) -> Option<&[String]> {
+        self.0.path.as_deref()
+    }
+
+    /// Whether `$message` may be read.
+    pub fn reads_message(&self) -> bool {
+        self.0.reads_message
     }
 
     /// The one result.
