@@ -239,7 +239,7 @@ pub fn consume(url: &str, queue: &str, messages: u64, prefetch: u16) -> Result<(
 }
 
 /// The size of the first frame, if it is there whole.
-fn size(bytes: &[u8]) -> Option<usize> {
+pub fn size(bytes: &[u8]) -> Option<usize> {
     let payload = u32::from_be_bytes(bytes.get(3..7)?.try_into().ok()?) as usize;
     (bytes.len() >= payload + 8).then_some(payload + 8)
 }

@@ -1,5 +1,6 @@
 //! Triggers of `warren serve`, a process of its own, on messages of 1 KiB that wait in a queue: without steps beside a bare consumer, with
-//! an `http` step beside the slower of that and a bare POST loop, both beside consumers written by hand. Then the latency at half load.
+//! an `http` step beside the slower of that and a bare POST loop, and beside a bare relay that does both; all beside consumers written by hand.
+//! Then the latency at half load.
 
 mod peers;
 mod served;
@@ -19,6 +20,7 @@ use self::peers::Peers;
 use self::served::{Served, Steps};
 use crate::figures::{cpu_seconds, median, rate};
 use crate::floor::post::{Receiver, post};
+use crate::floor::relay::relay;
 use crate::sync::Fault;
 
 /// What to run.
@@ -73,7 +75,7 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
     println!("{messages} messages of 1 KiB a turn, {concurrency} at once, median of {turns} turns");
 
     let (mut bare, mut posts) = (Vec::new(), Vec::new());
-    let (mut none, mut http) = (Vec::new(), Vec::new());
+    let (mut none, mut http, mut relays) = (Vec::new(), Vec::new(), Vec::new());
     let mut others: Vec<(String, Vec<Turn>)> = Vec::new();
     for _ in 0..turns {
         fill(&rabbit, messages).await?;
@@ -82,6 +84,12 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
         none.push(served(args, Steps::None, messages).await?);
         let took = post(receiver.address, messages, concurrency).await?;
         posts.push(Turn { took, cpu: 0.0 });
+        receiver.take();
+        fill(&rabbit, messages).await?;
+        let began = Instant::now();
+        relay(&args.rabbit, QUEUE, receiver.address, messages, concurrency).await?;
+        // What it took of the processor cannot be told from what the receiver did, which is in this process too.
+        relays.push(Turn { took: began.elapsed(), cpu: 0.0 });
         receiver.take();
         fill(&rabbit, messages).await?;
         http.push(served(args, Steps::Http(receiver.url()), messages).await?);
@@ -104,7 +112,9 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
     tell("warren, no steps", messages, &none, floor);
     tell("bare POST loop", messages, &posts, floor);
     let slower = floor.min(rate_of(messages, &posts));
+    tell("bare relay", messages, &relays, slower);
     tell("warren, http step", messages, &http, slower);
+    println!("  (of the bare relay: {:.2})", rate_of(messages, &http) / rate_of(messages, &relays));
     for (name, turns) in &others {
         tell(name, messages, turns, if name.ends_with("http") { slower } else { floor });
     }

@@ -3,3 +3,4 @@
 pub mod amqp;
 pub mod copy;
 pub mod post;
+pub mod relay;

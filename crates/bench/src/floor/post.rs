@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use crate::consume::now_ns;
 use crate::sync::Fault;
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+/// What a receiver answers.
+pub const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// A receiver on loopback; ends when dropped.
 pub struct Receiver {
