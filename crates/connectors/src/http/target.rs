@@ -68,10 +68,10 @@ fn read(text: &str) -> Result<Target, String> {
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
         return Err("it must be http or https, and hold no user".to_owned());
     }
-    let cannot = |_| "it cannot be sent".to_owned();
-    let whole: Uri = url.as_str().parse().map_err(|_| cannot(()))?;
+    let cannot = || "it cannot be sent".to_owned();
+    let whole: Uri = url.as_str().parse().map_err(|_| cannot())?;
     let path = whole.path_and_query().map_or("/", |path| path.as_str());
-    let path: Uri = path.parse().map_err(|_| cannot(()))?;
+    let path: Uri = path.parse().map_err(|_| cannot())?;
     let host = match url.host() {
         Some(Host::Domain(name)) => name.to_owned(),
         Some(Host::Ipv4(address)) => address.to_string(),
@@ -85,7 +85,7 @@ fn read(text: &str) -> Result<Target, String> {
         Some(port) => format!("{shown}:{port}"),
         None => shown.to_owned(),
     };
-    let host = HeaderValue::from_str(&host).map_err(|_| cannot(()))?;
+    let host = HeaderValue::from_str(&host).map_err(|_| cannot())?;
     Ok(Target { url, place, path, whole, host })
 }
 

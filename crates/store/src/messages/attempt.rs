@@ -345,9 +345,8 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = StepRecord> {
-        (".{0,8}", text(), any::<u64>(), text(), text()).prop_map(|(path, id, took_us, note, error)| {
-            StepRecord { path: path.into(), id, took_us, note, error }
-        })
+        (".{0,8}", text(), any::<u64>(), text(), text())
+            .prop_map(|(path, id, took_us, note, error)| StepRecord { path, id, took_us, note, error })
     }
 
     fn recorded() -> impl Strategy<Value = RecordedMessage> {
