@@ -45,15 +45,16 @@ struct Current {
     journal: Journal,
     /// To go on with when that is full.
     spare: Option<Journal>,
+    /// To be packed. There is at most one: the next spare comes after it.
+    full: Option<Journal>,
     /// Why there is no spare one.
     fault: Option<Failure>,
 }
 
 enum Ask {
-    Pack(Box<Journal>),
+    /// There is a journal to be packed, or one that could not be and perhaps can be now.
+    Pack,
     Late(MessageRunId, oneshot::Sender<Result<(), Failure>>),
-    /// Something could not be done; perhaps it can be now.
-    Again,
 }
 
 impl Shared {
@@ -76,7 +77,7 @@ impl Writer {
         old::convert(&mut packer.connection).map_err(failed)?;
         let journal = packer.take_up().map_err(failed)?;
         let spare = packer.journal().map_err(failed)?;
-        let current = Mutex::new(Current { journal, spare: Some(spare), fault: None });
+        let current = Mutex::new(Current { journal, spare: Some(spare), full: None, fault: None });
         let shared = Arc::new(Shared { current, changed: Notify::new() });
         packer.shared = Some(shared.clone());
         let (asks, asked) = mpsc::channel(WAITING_MAX);
@@ -110,22 +111,23 @@ impl Writer {
         if full || old {
             if let Some(spare) = current.spare.take() {
                 let done = std::mem::replace(&mut current.journal, spare);
-                self.ask(Ask::Pack(Box::new(done)))?;
+                current.full = Some(done);
+                self.ask()?;
             } else if full {
                 let Some(fault) = current.fault.clone() else { return Ok(None) };
-                self.ask(Ask::Again)?;
+                self.ask()?;
                 return Err(fault);
             }
         }
         current.journal.append(entry).map(Some).map_err(|fault| failed(fault, &self.path))
     }
 
-    fn ask(&self, ask: Ask) -> Result<(), Failure> {
+    fn ask(&self) -> Result<(), Failure> {
         let asks = self.asks.as_ref().ok_or_else(gone)?;
-        match asks.try_send(ask) {
-            Ok(()) | Err(mpsc::error::TrySendError::Full(Ask::Again)) => Ok(()),
-            // A journal is given to it only after it has packed the one before, so there is always room for one.
-            Err(_) => Err(gone()),
+        match asks.try_send(Ask::Pack) {
+            // Whatever it is asked, it looks for what is to be packed.
+            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(gone()),
         }
     }
 
@@ -172,27 +174,20 @@ struct Packer {
 impl Packer {
     fn run(mut self, mut asked: mpsc::Receiver<Ask>) {
         while let Some(ask) = asked.blocking_recv() {
-            match ask {
-                Ask::Pack(journal) => self.unpacked = Some(*journal),
-                Ask::Late(id, done) => {
-                    let noted = self.late(id).map_err(|fault| failed(fault, &self.path));
-                    done.send(noted).ok(); // who gave up waiting need not hear
-                    continue;
-                }
-                Ask::Again => {}
+            let Some(shared) = self.shared.clone() else { return };
+            let full = shared.current().full.take();
+            self.unpacked = full.or(self.unpacked.take());
+            if let Ask::Late(id, done) = ask {
+                let noted = self.late(id).map_err(|fault| failed(fault, &self.path));
+                done.send(noted).ok(); // who gave up waiting need not hear
+            }
+            if shared.current().spare.is_some() {
+                continue;
             }
             let made = self.go_on();
-            let Some(shared) = &self.shared else { continue };
             let mut current = shared.current();
             match made {
-                Ok(spare) => {
-                    current.fault = None;
-                    if current.spare.is_none() {
-                        current.spare = Some(spare);
-                    } else {
-                        spare.remove().ok(); // nothing is in it
-                    }
-                }
+                Ok(spare) => (current.spare, current.fault) = (Some(spare), None),
                 Err(fault) => current.fault = Some(failed(fault, &self.path)),
             }
             drop(current);
