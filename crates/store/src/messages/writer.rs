@@ -1,7 +1,7 @@
 //! Recording: attempts go to the journal where they are made; a thread packs a journal that is full into a block, and drops what is too old or
 //! too much.
 //!
-//! Adding to the journal is one write to a file by whoever has an attempt to record, so it neither waits for others nor wakes anybody. The
+//! Adding to the journal is a copy into a mapped file by whoever has an attempt to record, so it neither waits for others nor wakes anybody. The
 //! next journal is there before it is needed. Where it is not (the disk is slow, or full), recording waits, and so do the messages.
 
 use std::path::{Path, PathBuf};
