@@ -75,8 +75,7 @@ impl Writer {
         let mut packer =
             Packer { connection, path: path.clone(), folder, retention, clock, unpacked: None, shared: None };
         old::convert(&mut packer.connection).map_err(failed)?;
-        let journal = packer.take_up().map_err(failed)?;
-        let spare = packer.journal().map_err(failed)?;
+        let (journal, spare) = packer.take_up().map_err(failed)?;
         let current = Mutex::new(Current { journal, spare: Some(spare), full: None, fault: None });
         let shared = Arc::new(Shared { current, changed: Notify::new() });
         packer.shared = Some(shared.clone());
@@ -214,38 +213,32 @@ impl Packer {
         self.journal()
     }
 
-    /// The journal to go on with: one that a process left, or a new one. Others that were left are packed.
-    fn take_up(&mut self) -> Result<Journal, Fault> {
+    /// The journal to go on with, and the one after it: those that a process left, or new ones. Others that were left are packed.
+    fn take_up(&mut self) -> Result<(Journal, Journal), Fault> {
         let mut left = Vec::new();
         for path in journal::files(&self.folder)? {
             left.extend(Journal::adopt(&path)?);
         }
-        let mut current: Option<Journal> = None;
-        for journal in left {
-            let first = journal.first();
-            if self.is_packed(first)? {
+        let (mut current, mut spare) = (None, None);
+        // The later ones first: the last of those that have something in them goes on.
+        for journal in left.into_iter().rev() {
+            if self.is_packed(journal.first())? {
                 journal.remove()?;
-                continue;
-            }
-            let full = journal.is_full();
-            match &mut current {
-                None if !full => current = Some(journal),
-                // The later one goes on, unless nothing is in it.
-                Some(held) if !full && journal.count() > 0 => {
-                    let before = std::mem::replace(held, journal);
-                    self.pack(&before)?;
-                    before.remove()?;
-                }
-                _ => {
-                    self.pack(&journal)?;
-                    journal.remove()?;
-                }
+            } else if journal.count() == 0 && spare.is_none() {
+                spare = Some(journal);
+            } else if journal.count() > 0 && !journal.is_full() && current.is_none() {
+                current = Some(journal);
+            } else {
+                self.pack(&journal)?;
+                journal.remove()?;
             }
         }
-        match current {
-            Some(journal) => Ok(journal),
-            None => self.journal(),
-        }
+        let current = match current {
+            Some(journal) => journal,
+            None => spare.take().map_or_else(|| self.journal(), Ok)?,
+        };
+        let spare = spare.map_or_else(|| self.journal(), Ok)?;
+        Ok((current, spare))
     }
 
     /// A journal for numbers that nobody was given.
