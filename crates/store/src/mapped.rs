@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{Advice, MmapMut, MmapOptions};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
@@ -29,6 +29,8 @@ impl Mapped {
         // SAFETY: the file is open for writing and as long as what is mapped. Nobody makes it shorter while it is mapped, as whoever makes
         // a `Mapped` holds what keeps others from it. Others may read the file; what they see is checked by its sums.
         let map = unsafe { MmapOptions::new().len(bytes).map_mut(&file)? };
+        // Here, all at once, rather than page by page where a message waits for it. Kernels before 5.14 cannot.
+        map.advise(Advice::PopulateWrite).ok();
         Ok(Mapped { file, map })
     }
 
