@@ -11,7 +11,8 @@ const END: Duration = Duration::from_secs(120);
 
 #[test]
 fn closed_connections_are_opened_again() {
-    let rows = 40_000;
+    // Enough that the run outlasts the moment until the broker lists its connections.
+    let rows = 120_000;
     let vhost = rabbit::vhost();
     let shop = Shop::open(&vhost, rows);
     let mut running = shop.program.start(&["sync", "customers"]);
