@@ -1,9 +1,8 @@
 //! The record of what became of messages: each attempt at each message, in the state folder.
 //!
 //! The newest attempts are in a [journal], a mapped file; when there are some hundreds, a thread packs them into a [block] of `messages.db`,
-//! where a filter of each block says which messages it may hold. That way an attempt costs a few microseconds and a fraction of its size,
-//! and one message among millions is found in milliseconds. What was recorded outlives the death of the process; of the machine, but for
-//! its last moments.
+//! where a filter of each block says which messages it may hold, so that a search opens few of them. What was recorded outlives the death of
+//! the process; of the machine, but for its last moments.
 //!
 //! | idea | module |
 //! |---|---|
