@@ -22,7 +22,7 @@ pub const REASON: &str = "x-warren-dead-letter";
 pub const DELAY_QUEUE_PREFIX: &str = "warren.delay.";
 
 /// What a broker writes about a message's way, and overwrites in a copy's.
-const WRITTEN_BY_BROKERS: [&str; 7] = [
+pub const WRITTEN_BY_BROKERS: [&str; 7] = [
     "x-death",
     "x-first-death-exchange",
     "x-first-death-queue",

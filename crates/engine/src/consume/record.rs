@@ -102,6 +102,8 @@ pub struct MessageRun {
     pub consumer: Arc<str>,
     /// The message as it was first, and how it came.
     pub job: Arc<Job>,
+    /// What it is told by, for want of an id; see [`print`](super::copies::print).
+    pub print: u128,
     /// Whether its body is recorded.
     pub with_body: bool,
     /// Which attempt, from 1.

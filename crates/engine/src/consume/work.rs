@@ -231,6 +231,7 @@ fn run(
     MessageRun {
         consumer: shared.plan.name.clone(),
         job: item.received.job.clone(),
+        print: item.print,
         with_body: shared.plan.record_bodies,
         attempt: item.attempts().max(1),
         received_at: item.received.received_at_ms,

@@ -222,3 +222,40 @@ impl Globals for View {
         self.now_ms.checked_mul(1000)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::delivery::Envelope;
+    use crate::message;
+
+    #[tokio::test]
+    async fn a_body_alone_is_that_of_the_document_without_making_it() {
+        let attempt = Attempt {
+            consumer: "c".into(),
+            number: 1,
+            received_at_ms: 0,
+            deadline: Instant::now(),
+            trace: crate::outcome::Trace::default(),
+        };
+        let job = |body: &'static [u8]| Job {
+            message: message::Message {
+                body: Bytes::from_static(body),
+                properties: message::Properties::default(),
+            },
+            envelope: Envelope::default(),
+        };
+        for (body, form) in [(&b"text"[..], BodyForm::Text), (b"\xff\x00", BodyForm::Base64)] {
+            let job = job(body);
+            let scope = Scope::new(Message::new(&job, &attempt, form).unwrap());
+            let expression = Expression::compile(".body").unwrap();
+            let alone = scope.one(&expression).await.unwrap_or_else(|trouble| panic!("{trouble:?}"));
+            assert!(scope.message.made.get().is_none());
+            assert_eq!(alone, scope.value()["body"]);
+        }
+        assert!(Message::new(&job(b"\xff"), &attempt, BodyForm::Text).is_err());
+    }
+}

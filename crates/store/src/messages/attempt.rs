@@ -12,7 +12,6 @@ use warren_engine::delivery::Envelope;
 use warren_engine::message::Properties;
 
 use super::RecordedMessage;
-use super::message_name;
 use crate::packed::Damaged;
 use crate::packed::bytes::{Reader, put_bytes, put_number, put_signed};
 use crate::packed::properties::{next_properties, put_properties};
@@ -29,6 +28,7 @@ const HAS_COUNT: u8 = 64;
 /// An attempt to be written.
 pub(super) struct Written<'a> {
     pub(super) consumer: &'a str,
+    /// What it is looked up by: its id, or its print.
     pub(super) message: Cow<'a, str>,
     pub(super) attempt: u32,
     pub(super) status: MessageStatus,
@@ -50,7 +50,10 @@ impl<'a> Written<'a> {
         let message = &run.job.message;
         Written {
             consumer: &run.consumer,
-            message: message_name(&run.job),
+            message: match &message.properties.message_id {
+                Some(id) => id.into(),
+                None => format!("print:{:032x}", run.print).into(),
+            },
             attempt: run.attempt,
             status: run.status,
             class: run.class,

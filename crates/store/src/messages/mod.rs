@@ -20,15 +20,12 @@ mod old;
 mod query;
 mod writer;
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::task::spawn_blocking;
-use warren_engine::consume::copies::print;
 use warren_engine::consume::record::{MessageRun, MessageRunId};
-use warren_engine::delivery::Job;
 use warren_engine::failure::Failure;
 use warren_engine::ports::{Clock, MessageRecords};
 
@@ -94,12 +91,4 @@ pub async fn find(folder: &Path, filter: MessageFilter) -> Result<Vec<RecordedMe
         query::find(&folder, &path, &filter).map_err(|fault| fault.into_failure(what, &path, KIND))
     });
     reading.await.unwrap_or_else(|error| Err(Failure::internal(what).because(error)))
-}
-
-/// What a message is looked up by.
-pub fn message_name(job: &Job) -> Cow<'_, str> {
-    match &job.message.properties.message_id {
-        Some(id) => id.into(),
-        None => format!("print:{:032x}", print(job)).into(),
-    }
 }

@@ -114,6 +114,7 @@ fn attempt(ended_at: i64) -> MessageRun {
     };
     MessageRun {
         consumer: "orders".into(),
+        print: 7,
         job: Arc::new(Job { message: Message { body: "body".into(), properties }, envelope }),
         with_body: true,
         attempt: 2,

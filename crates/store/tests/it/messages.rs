@@ -23,6 +23,7 @@ fn run(id: Option<&str>, body: &str, attempt: u32, status: MessageStatus) -> Mes
     let failed = status != MessageStatus::Ok;
     MessageRun {
         consumer: "orders".into(),
+        print: 7,
         job: Arc::new(Job { message: Message { body: Bytes::from(body.to_owned()), properties }, envelope }),
         with_body: true,
         attempt,

@@ -231,6 +231,21 @@ proptest! {
         }
     }
 
+    /// Plain paths go without the interpreter; it would yield the same.
+    #[test]
+    fn a_plain_path_yields_what_the_interpreter_yields(
+        input in any_json(), names in proptest::collection::vec("[a-c]{1,2}", 0..4),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let text = format!(".{}", names.join("."));
+        let (plain, other) = (Expression::compile(&text).unwrap(), Expression::compile(&format!("{text} | .")).unwrap());
+        prop_assert!(plain.path().is_some() && other.path().is_none());
+        let (input, empty) = (Arc::new(input), Arc::new(json!({})));
+        let scope = Scope { input: &input, steps: &empty, message: &empty, now_ms: 0 };
+        prop_assert_eq!(runtime.block_on(plain.one(&scope)), runtime.block_on(other.one(&scope)));
+        prop_assert_eq!(runtime.block_on(plain.holds(&scope)), runtime.block_on(other.holds(&scope)));
+    }
+
     #[test]
     fn every_operator_takes_every_value(one in any_json(), two in any_json(), input in any_json()) {
         for operator in ["+", "-", "*", "/", "%", "==", "<", "and", "or", "//"] {

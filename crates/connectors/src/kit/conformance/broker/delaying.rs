@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use warren_engine::consume::copies::WRITTEN_BY_BROKERS;
 use warren_engine::consume::retry::DelayQueue;
 use warren_engine::delivery::Settlement;
 use warren_engine::failure::FailureKind;
@@ -15,17 +16,6 @@ const STAY: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_millis(2);
 /// A stay that nobody waits for.
 const LONG: Duration = Duration::from_secs(600);
-
-/// What a broker adds to a message that comes back, in AMQP's names.
-const ADDED: &[&str] = &[
-    "x-death",
-    "x-first-death-exchange",
-    "x-first-death-queue",
-    "x-first-death-reason",
-    "x-last-death-exchange",
-    "x-last-death-queue",
-    "x-last-death-reason",
-];
 
 fn delay(longest: Duration) -> DelayQueue {
     DelayQueue { name: format!("warren.delay.q.{}", longest.as_millis()), back_to: "q".to_owned(), longest }
@@ -46,7 +36,7 @@ async fn with_delay(fixture: &dyn Fixture, longest: Duration) -> DelayQueue {
 /// Without what the broker added, and with headers in an order of our own: on their way brokers may sort them.
 fn as_sent(mut message: Message) -> Message {
     let headers = std::mem::take(&mut message.properties.headers);
-    let mut kept: Vec<_> = headers.iter().filter(|(name, _)| !ADDED.contains(name)).collect();
+    let mut kept: Vec<_> = headers.iter().filter(|(name, _)| !WRITTEN_BY_BROKERS.contains(name)).collect();
     kept.sort_unstable_by_key(|(name, _)| *name);
     message.properties.headers =
         kept.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
