@@ -1,13 +1,15 @@
 //! The loop of one consumer: open, take, start what may start, settle, open again; and an orderly end.
 //!
 //! One task owns all that waits; what is worked on hands back what became of it (`running`).
-//! What comes is looked at in `arrival`, what comes again while it is worked on in `again`; the parking lot is looked after in `lot`.
+//! What comes is looked at in `arrival`, what comes again while it is worked on in `again`; the parking lot is
+//! looked after in `lot`; what is otherwise while the destination is down stands in `pause`.
 //!
 //! Nothing here ends because of a broker that is away or a queue that is missing: that is a state, shown and tried again.
 
 mod again;
 mod arrival;
 mod lot;
+mod pause;
 mod running;
 
 use std::collections::VecDeque;
@@ -25,6 +27,7 @@ pub(super) use self::again::Working;
 use self::arrival::came_before;
 pub use self::lot::LANE_PARKED_MAX;
 use self::lot::Lot;
+use self::pause::Pause;
 use self::running::{Ended, Running};
 use super::copies;
 use super::lanes::Lanes;
@@ -86,13 +89,6 @@ pub struct Worker {
     paused_in_all: Duration,
     lot: Lot,
     again: Again,
-}
-
-/// The destination is down.
-struct Pause {
-    since: Instant,
-    probe_at: Instant,
-    probing: bool,
 }
 
 /// How a session with an open consumer ended.
@@ -329,26 +325,6 @@ impl Worker {
         self.shared.status.waiting.store(waiting as i64, Relaxed);
     }
 
-    /// While the destination is down: what needs no destination, or one message to see whether it is back.
-    fn probe(&mut self) {
-        let now = Instant::now();
-        if self.lanes.peek().is_some_and(|item| item.decided.is_some()) {
-            if let Some((_, item)) = self.lanes.take() {
-                self.start(item);
-            }
-            return;
-        }
-        let Some(pause) = &mut self.paused else { return };
-        if pause.probing || now < pause.probe_at || now >= pause.since + HOLD_MAX {
-            return;
-        }
-        let next = self.held.pop_front().map(again).or_else(|| self.suspects.pop_front());
-        if let Some(item) = next.or_else(|| self.lanes.take().map(|(_, item)| item)) {
-            pause.probing = true;
-            self.start(item);
-        }
-    }
-
     fn start(&mut self, item: Item) {
         self.running.start(work(self.shared.clone(), item));
     }
@@ -404,62 +380,6 @@ impl Worker {
         self.pause_or_go_on();
     }
 
-    /// Follows the breaker.
-    fn pause_or_go_on(&mut self) {
-        let now = Instant::now();
-        let (is_open, next) = {
-            let mut breaker = self.shared.breaker();
-            if let Some(pause) = &mut self.paused
-                && pause.probing
-                && breaker.is_open()
-                && self.running.is_empty()
-            {
-                breaker.probe_failed();
-                pause.probing = false;
-                pause.probe_at = now + breaker.pause();
-            }
-            (breaker.is_open(), breaker.pause())
-        };
-        match (is_open, self.paused.is_some()) {
-            (true, false) => {
-                tracing::warn!(
-                    consumer = &*self.shared.plan.name,
-                    "the destination is down, consuming pauses"
-                );
-                self.paused = Some(Pause { since: now, probe_at: now + next, probing: false });
-                self.shared.status.set(State::Paused);
-            }
-            (false, true) => {
-                tracing::info!(
-                    consumer = &*self.shared.plan.name,
-                    "the destination is back, consuming goes on"
-                );
-                if let Some(pause) = self.paused.take() {
-                    self.paused_in_all += pause.since.elapsed();
-                }
-                self.shared.status.set(State::Consuming);
-            }
-            (true, true) | (false, false) => {}
-        }
-    }
-
-    /// Whether the destination has been down for so long that messages are not held any longer: what was held is settled, and
-    /// the consumer opened again for one message at a time.
-    fn rests(&mut self) -> bool {
-        let Some(pause) = &mut self.paused else { return false };
-        if pause.since.elapsed() < HOLD_MAX {
-            return false;
-        }
-        for item in std::mem::take(&mut self.held) {
-            self.running.start(work(self.shared.clone(), item)); // their attempts are spent now
-        }
-        if !self.running.is_empty() {
-            return false;
-        }
-        pause.since = Instant::now();
-        true
-    }
-
     /// Whether the whole queue waits for a parked message: then nothing is held unsettled meanwhile.
     fn queue_waits_for_parked(&self) -> bool {
         matches!(self.shared.plan.ordering, Ordering::Queue)
@@ -508,15 +428,6 @@ impl Worker {
                 () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
             }
         }
-    }
-
-    /// Whether nothing but what is parked can tell whether the destination is back.
-    fn lot_is_to_probe(&self) -> bool {
-        self.paused.as_ref().is_some_and(|pause| !pause.probing)
-            && self.running.is_empty()
-            && self.held.is_empty()
-            && self.suspects.is_empty()
-            && self.lanes.ready() == 0
     }
 
     /// When something is to be done although nothing happens.
