@@ -296,7 +296,7 @@ fn strange(target: &Target, why: &str) -> Failure {
 fn login_fault(target: &Target, detail: &str) -> Failure {
     let remedy = match &target.login {
         Login::Plain { username, .. } if username == "guest" => {
-            "Give `username` and `password`: RabbitMQ lets the user `guest` in from its own machine only."
+            "Correct the password; from another machine than the broker's, give another user: RabbitMQ lets `guest` in from its own only."
         }
         Login::Plain { .. } => {
             "Correct `username` and `password`; `rabbitmqctl authenticate_user` tries them."
