@@ -83,8 +83,8 @@ impl Gathered {
         self.ended.map(|(oldest, _)| oldest)
     }
 
-    /// Adds an attempt as it was written; yields its number.
-    pub(super) fn add(&mut self, status: u8, attempt: &[u8], body: &[u8]) -> Result<MessageRunId, Damaged> {
+    /// Adds an attempt as it was written.
+    pub(super) fn add(&mut self, status: u8, attempt: &[u8], body: &[u8]) -> Result<(), Damaged> {
         let view = View::of(attempt)?;
         if view.body_kept != body.len() {
             return Err(Damaged("a body is not as long as it was said to be"));
@@ -96,11 +96,10 @@ impl Gathered {
             self.consumers.push(consumer);
         }
         self.ended = Some(self.ended.map_or((at, at), |(oldest, newest)| (oldest.min(at), newest.max(at))));
-        let id = MessageRunId(self.first + self.count() as i64);
         self.statuses.push(status);
         put_bytes(&mut self.attempts, attempt);
         self.bodies.extend_from_slice(body);
-        Ok(id)
+        Ok(())
     }
 
     /// Adds an attempt that is read already.
@@ -109,7 +108,7 @@ impl Gathered {
         let mut attempt = Vec::new();
         written.put(&mut attempt);
         let status = status_byte(recorded.status);
-        self.add(status, &attempt, written.body.unwrap_or_default()).map(|_| ())
+        self.add(status, &attempt, written.body.unwrap_or_default())
     }
 
     /// Notes that the result of an attempt came late; whether it is one of these.
