@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 
 use crate::change::Change;
 use crate::codes::{self, Code};
@@ -192,6 +193,11 @@ pub trait Consumer: Send {
     /// # Errors
     /// The connection, the channel or the queue is gone. The consumer is not asked again.
     async fn next(&mut self) -> Result<Option<Delivery>, Failure>;
+
+    /// As [`Consumer::next`], if it has an answer at once; else nothing was taken.
+    fn next_that_is_there(&mut self) -> Option<Result<Option<Delivery>, Failure>> {
+        self.next().now_or_never()
+    }
 
     /// Asks for no more deliveries.
     async fn cancel(&mut self);

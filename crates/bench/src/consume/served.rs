@@ -12,6 +12,10 @@ use tokio::process::{Child, Command};
 use super::QUEUE;
 use crate::sync::Fault;
 
+/// The shortest and the longest pause between two looks at how much is done.
+const ASKED_MIN: Duration = Duration::from_millis(2);
+const ASKED_MAX: Duration = Duration::from_millis(200);
+
 /// What is done with a message.
 pub enum Steps {
     /// It is looked at, and kept as it is.
@@ -72,12 +76,17 @@ impl Served {
     /// Waits until so many messages are worked on; how many there are then.
     pub async fn worked_on(&self, messages: u64) -> Result<u64, Fault> {
         let mut before = (0, tokio::time::Instant::now());
+        let mut pause = ASKED_MIN;
         loop {
             let done = self.ok().await?;
             if done >= messages {
                 return Ok(done);
             }
             if done > before.0 {
+                let took = before.1.elapsed();
+                // Most of the time that is left: each question costs the program something too.
+                let left = took.mul_f64((messages - done) as f64 / (done - before.0) as f64);
+                pause = (left / 2).clamp(ASKED_MIN, ASKED_MAX);
                 before = (done, tokio::time::Instant::now());
             } else if before.1.elapsed() > Duration::from_secs(60) {
                 return Err(format!(
@@ -85,7 +94,7 @@ impl Served {
                 )
                 .into());
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -109,6 +109,10 @@ impl Consumer for Placed {
         self.consumer.next().await
     }
 
+    fn next_that_is_there(&mut self) -> Option<Result<Option<Delivery>, Failure>> {
+        self.consumer.next_that_is_there()
+    }
+
     async fn cancel(&mut self) {
         self.consumer.cancel().await;
     }

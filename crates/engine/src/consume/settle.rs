@@ -48,7 +48,7 @@ enum Cut {
 }
 
 /// Does what was decided.
-pub(super) async fn settle(shared: &Shared, item: Item, decision: &Decision) -> Settled {
+pub(super) async fn settle(shared: &Shared, item: Box<Item>, decision: &Decision) -> Settled {
     let mut item = item;
     if shared.plan.auto_ack && item.parked.is_none() {
         return Settled::Done; // it was acknowledged on receipt
@@ -59,8 +59,9 @@ pub(super) async fn settle(shared: &Shared, item: Item, decision: &Decision) -> 
             return Settled::HandedBack;
         }
         Decision::Ack | Decision::Drop => Ok(Told::Ack),
-        Decision::DeadLetter(reason) => dead_letter(shared, &item, reason).await,
-        Decision::Retry { after, .. } => retry(shared, &item, *after).await,
+        // Boxed, since they are large and mostly not needed.
+        Decision::DeadLetter(reason) => Box::pin(dead_letter(shared, &item, reason)).await,
+        Decision::Retry { after, .. } => Box::pin(retry(shared, &item, *after)).await,
     };
     match done {
         Ok(Told::Nothing) => Settled::Parked,
@@ -92,7 +93,7 @@ enum Told {
 }
 
 /// Tells whoever has the message that this is over.
-async fn finish(shared: &Shared, mut item: Item, how: Settlement) -> Settled {
+async fn finish(shared: &Shared, mut item: Box<Item>, how: Settlement) -> Settled {
     let Some(id) = item.parked else {
         return match tell(item.unsettled.take(), how).await {
             Ok(()) => Settled::Done,
@@ -251,7 +252,7 @@ fn due_ms(shared: &Shared, after: Duration) -> i64 {
 }
 
 /// Gives a message back to its queue. One that is parked stays parked.
-pub(super) async fn hand_back(shared: &Shared, mut item: Item) {
+pub(super) async fn hand_back(shared: &Shared, mut item: Box<Item>) {
     if !item.handled && item.parked.is_none() && !shared.plan.allow_redelivery {
         shared.ports.in_flight.unstarted(item.print);
     }

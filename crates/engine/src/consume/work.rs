@@ -88,7 +88,7 @@ pub(super) enum End {
 }
 
 /// Takes a message all its way.
-pub(super) async fn work(shared: Arc<Shared>, mut item: Item) -> Finished {
+pub(super) async fn work(shared: Arc<Shared>, mut item: Box<Item>) -> Finished {
     let (lane, parked) = (item.lane.clone(), item.parked);
     let end = |end| Finished { lane: lane.clone(), parked, end };
     let clock = &shared.ports.clock;
@@ -127,7 +127,7 @@ pub(super) async fn work(shared: Arc<Shared>, mut item: Item) -> Finished {
                 shared.ports.in_flight.leave(noted);
             }
             item.decided = Some(decision);
-            return end(End::Held(Box::new(item)));
+            return end(End::Held(item));
         }
         item.decided = Some(decision);
     }
@@ -144,7 +144,7 @@ pub(super) async fn work(shared: Arc<Shared>, mut item: Item) -> Finished {
 /// Records what was decided, and then settles it.
 async fn conclude(
     shared: &Shared,
-    mut item: Item,
+    mut item: Box<Item>,
     started_at: i64,
     steps: &mut Vec<crate::outcome::StepTrace>,
 ) -> Settled {

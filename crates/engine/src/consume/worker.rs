@@ -1,6 +1,6 @@
 //! The loop of one consumer: open, take, start what may start, settle, open again; and an orderly end.
 //!
-//! One task owns all that waits; what is worked on hands back what became of it (`running`).
+//! One task owns all that waits, and mostly goes on with what is worked on too, which hands back what became of it (`running`).
 //! What comes is looked at in `arrival`, what comes again while it is worked on in `again`; the parking lot is
 //! looked after in `lot`; what is otherwise while the destination is down stands in `pause`.
 //!
@@ -77,13 +77,13 @@ pub struct ConsumePorts {
 /// One consumer at work.
 pub struct Worker {
     shared: Arc<Shared>,
-    lanes: Lanes<Item>,
+    lanes: Lanes<Box<Item>>,
     running: Running<Finished>,
     /// Messages that were being handled when the process died: each runs alone.
-    suspects: VecDeque<Item>,
+    suspects: VecDeque<Box<Item>>,
     alone: bool,
     /// Messages that failed while the destination was down, in the order in which they did.
-    held: VecDeque<Item>,
+    held: VecDeque<Box<Item>>,
     paused: Option<Pause>,
     /// How long messages have waited for nothing but the destination, in all.
     paused_in_all: Duration,
@@ -119,7 +119,11 @@ impl Worker {
     }
 
     /// Consumes until it is told to stop; then finishes what runs within `grace` and hands the rest back.
-    pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
+    pub async fn run(self, stop: CancellationToken, grace: Duration) {
+        self.running.work().beside(self.consume(stop, grace)).await;
+    }
+
+    async fn consume(mut self, stop: CancellationToken, grace: Duration) {
         let mut pause = REOPEN_MIN;
         let mut lot_is_known = false;
         while !stop.is_cancelled() {
@@ -235,7 +239,7 @@ impl Worker {
             if taken == TOGETHER_MAX || !self.takes() {
                 break;
             }
-            match consumer.next().now_or_never() {
+            match consumer.next_that_is_there() {
                 Some(there) => next = there,
                 None => break,
             }
@@ -266,7 +270,7 @@ impl Worker {
         let (lane, decided) = self.judged(&received, print, crashes).await;
         let again = lane.is_none() && decided.is_none() && came_before(&received.job.envelope);
         let working = unsettled.is_some().then(|| self.again.came(print));
-        let item = Item {
+        let item = Box::new(Item {
             received,
             unsettled,
             parked: None,
@@ -278,7 +282,7 @@ impl Worker {
             decided: decided.map(Decision::DeadLetter),
             handled: false,
             working,
-        };
+        });
         if again && self.again.is_worked_on(print) {
             self.again.wait(item);
             return;
@@ -325,12 +329,12 @@ impl Worker {
         self.shared.status.waiting.store(waiting as i64, Relaxed);
     }
 
-    fn start(&mut self, item: Item) {
+    fn start(&mut self, item: Box<Item>) {
         self.running.start(work(self.shared.clone(), item));
     }
 
     /// A message that waited too long here is given up: whoever set that bound does not want it run so late.
-    fn unless_expired(&self, item: Item) -> Item {
+    fn unless_expired(&self, mut item: Box<Item>) -> Box<Item> {
         let Some(expiration) = self.shared.plan.expiration else { return item };
         // Time in which nothing could be started because the destination was down does not count.
         let paused = self.paused_in_all.saturating_sub(item.paused_before);
@@ -340,7 +344,8 @@ impl Worker {
         }
         let text = format!("expired: it waited {} s to be started", waited.as_secs());
         let reason = Reason { class: Class::Expired, text, failure: None };
-        Item { decided: Some(Decision::DeadLetter(reason)), ..item }
+        item.decided = Some(Decision::DeadLetter(reason));
+        item
     }
 
     /// A message is over, or waits.
@@ -355,7 +360,7 @@ impl Worker {
             return;
         };
         match end {
-            End::Held(item) => self.held.push_back(*item),
+            End::Held(item) => self.held.push_back(item),
             End::Done => match parked {
                 Some(id) => self.unparked(id, &lane).await,
                 None => self.lanes.done(&lane),
@@ -455,7 +460,7 @@ impl Worker {
         }
         self.nothing_is_held_back();
         // These have a lane for themselves, as if they ran.
-        let begun: Vec<Item> = self.suspects.drain(..).chain(self.held.drain(..)).collect();
+        let begun: Vec<Box<Item>> = self.suspects.drain(..).chain(self.held.drain(..)).collect();
         for item in begun.into_iter().rev() {
             let lane = item.lane.clone();
             self.let_go(item).await;
@@ -466,7 +471,7 @@ impl Worker {
         }
     }
 
-    async fn let_go(&mut self, item: Item) {
+    async fn let_go(&mut self, item: Box<Item>) {
         if let Some(id) = item.parked {
             self.lot.taken.remove(&id);
             self.lot.look_at = Some(Instant::now());
@@ -530,9 +535,11 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// A message that was held, to be tried once more: the attempt did not count.
-fn again(item: Item) -> Item {
-    let retried = matches!(item.decided, Some(Decision::Retry { .. }));
-    if retried { Item { decided: None, handled: false, ..item } } else { item }
+fn again(mut item: Box<Item>) -> Box<Item> {
+    if matches!(item.decided, Some(Decision::Retry { .. })) {
+        (item.decided, item.handled) = (None, false);
+    }
+    item
 }
 
 fn ended(queue: &str) -> Failure {

@@ -1,7 +1,7 @@
 //! What expressions and texts of a step see: the value that came in, the results of earlier steps, the message.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde_json::{Map, Value};
 use warren_liquid::{Globals, Template, Val};
@@ -13,6 +13,9 @@ use crate::codes;
 use crate::delivery::Job;
 use crate::failure::{Failure, FailureKind};
 use crate::outcome::Attempt;
+
+/// The results of earlier steps where there are none.
+static NO_STEPS: LazyLock<Arc<Value>> = LazyLock::new(|| Arc::new(Value::Object(Map::new())));
 
 /// The names that a text sees.
 pub const GLOBALS: [&str; 3] = ["value", "steps", "message"];
@@ -100,7 +103,7 @@ impl<'r> Scope<'r> {
         let message = Arc::new(message);
         Scope {
             input: Input::Message(message.clone()),
-            steps: Arc::new(Value::Object(Map::new())),
+            steps: NO_STEPS.clone(),
             now_ms: message.attempt.received_at_ms,
             message,
         }

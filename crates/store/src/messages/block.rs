@@ -70,6 +70,12 @@ impl Gathered {
         Gathered { first, ..Gathered::default() }
     }
 
+    /// Makes room for so many bytes of attempts and bodies. Where bodies are kept they are most of it.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.bodies.reserve(bytes);
+        self.attempts.reserve(bytes / 8);
+    }
+
     pub(super) fn count(&self) -> usize {
         self.statuses.len()
     }

@@ -3,13 +3,16 @@
 //! `messages-N.journal` in the state folder, N being the number of its first attempt: a head, and an entry for each attempt, with its length
 //! and checksum; zeros follow. An entry is copied into the mapped file, so it is with the operating system when [`Journal::append`] returns,
 //! without a system call. A file is locked for as long as a
-//! process adds to it; one that is not locked was left by a process that died, and whoever opens the record next goes on with it. It is
-//! removed once its attempts are in a block, so of a file whose block is there nothing needs to be read.
+//! process adds to it; one that is not locked was left by a process that died, and whoever opens the record next goes on with it. Once its
+//! attempts are in a block it is used again under another number, since new pages cost more than all that is written to them, or removed. So
+//! of a file whose block is there nothing needs to be read, and what still stands behind the last entry of a file is nobody's: the sums of
+//! entries say to which number they belong.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use warren_engine::consume::record::MessageRunId;
 use xxhash_rust::xxh3::xxh3_64;
@@ -21,8 +24,12 @@ use crate::mapped::Mapped;
 use crate::packed::Damaged;
 use crate::packed::bytes::{Reader, put_bytes, put_signed};
 
-/// Whose file it is, and its version.
-const MAGIC: [u8; 8] = *b"WARNMSG\x01";
+/// Whose file it is, and its version. In version 1 the sums did not say to which number an entry belongs.
+const MAGIC: [u8; 8] = *b"WARNMSG\x02";
+/// A file that is being made, or was when its process died.
+const UNFINISHED: &str = "journal.new";
+/// One that nobody has been making for so long was left.
+const UNFINISHED_MAX: Duration = Duration::from_secs(60);
 const HEAD_BYTES: usize = 24;
 /// Length and checksum of an entry.
 const ENTRY_HEAD_BYTES: usize = 12;
@@ -38,6 +45,7 @@ pub(super) struct Journal {
     /// How much of it is written.
     length: usize,
     first: i64,
+    mark: Mark,
     count: usize,
     /// When the first of its attempts ended.
     oldest: Option<i64>,
@@ -64,6 +72,29 @@ impl Entry {
     }
 }
 
+/// What the sums of the entries of a file are mixed with, so that none is taken for one of another number.
+#[derive(Debug, Clone, Copy)]
+struct Mark(u64);
+
+impl Mark {
+    fn of(version: u8, first: i64) -> Mark {
+        Mark(if version == 1 { 0 } else { xxh3_64(&first.to_le_bytes()) })
+    }
+
+    fn set(self, sum: &mut [u8; 8]) {
+        *sum = (u64::from_le_bytes(*sum) ^ self.0).to_le_bytes();
+    }
+}
+
+fn head(first: i64) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[..8].copy_from_slice(&MAGIC);
+    head[8..16].copy_from_slice(&first.to_le_bytes());
+    let sum = xxh3_64(&head[..16]);
+    head[16..].copy_from_slice(&sum.to_le_bytes());
+    head
+}
+
 /// Writes length and checksum before what they are of.
 fn finish(bytes: &mut [u8]) {
     let (head, payload) = bytes.split_at_mut(ENTRY_HEAD_BYTES);
@@ -74,8 +105,8 @@ fn finish(bytes: &mut [u8]) {
 impl Journal {
     /// Makes a file for attempts from a number on. Nobody else has that number.
     pub(super) fn create(folder: &Path, first: i64) -> io::Result<Journal> {
-        let path = folder.join(format!("messages-{first}.journal"));
-        let beside = path.with_extension("journal.new");
+        let path = folder.join(name(first));
+        let beside = path.with_extension(UNFINISHED);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -84,16 +115,32 @@ impl Journal {
             .mode(0o600)
             .open(&beside)?;
         file.lock()?;
-        let mut head = [0; HEAD_BYTES];
-        head[..8].copy_from_slice(&MAGIC);
-        head[8..16].copy_from_slice(&first.to_le_bytes());
-        let sum = xxh3_64(&head[..16]);
-        head[16..].copy_from_slice(&sum.to_le_bytes());
-        file.write_all_at(&head, 0)?;
+        file.write_all_at(&head(first), 0)?;
         // Locked and with its head from the moment anybody sees it.
         fs::rename(&beside, &path)?;
-        let file = Mapped::map(file, MAPPED_BYTES)?;
-        Ok(Journal { file, path, length: HEAD_BYTES, first, count: 0, oldest: None })
+        Ok(Journal::empty(Mapped::map(file, MAPPED_BYTES)?, path, first))
+    }
+
+    fn empty(file: Mapped, path: PathBuf, first: i64) -> Journal {
+        let mark = Mark::of(MAGIC[7], first);
+        Journal { file, path, length: HEAD_BYTES, first, mark, count: 0, oldest: None }
+    }
+
+    /// Makes the file of this one, whose attempts are elsewhere, one for attempts from another number on.
+    pub(super) fn renew(self, first: i64) -> io::Result<Journal> {
+        let Journal { mut file, path, .. } = self;
+        let renewed = path.with_file_name(name(first));
+        let beside = renewed.with_extension(UNFINISHED);
+        // Nobody is to find it with half a head.
+        fs::rename(&path, &beside)?;
+        file.map[..HEAD_BYTES].copy_from_slice(&head(first));
+        fs::rename(&beside, &renewed)?;
+        Ok(Journal::empty(file, renewed, first))
+    }
+
+    /// Whether its file is one to use again. One that a large attempt was put in is larger than others need.
+    pub(super) fn is_renewable(&self) -> bool {
+        self.file.map.len() == MAPPED_BYTES
     }
 
     /// Goes on with a file that a process left. `None`: another process has it, or it is gone meanwhile.
@@ -108,15 +155,16 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        if file.metadata()?.nlink() == 0 {
+        if !is_at(&file, path)? {
             return Ok(None); // its attempts were packed between opening and locking it
         }
-        let (gathered, length) = contents(&file).map_err(|fault| Fault::Of(path.to_owned(), fault.into()))?;
+        let Contents { gathered, length, mark } =
+            contents(&file).map_err(|fault| Fault::Of(path.to_owned(), fault.into()))?;
         // An entry that was not written to its end was not recorded, and its message not settled.
         file.set_len(length as u64)?;
         let file = Mapped::map(file, MAPPED_BYTES.max(length))?;
         let (first, count, oldest) = (gathered.first, gathered.count(), gathered.oldest());
-        Ok(Some(Journal { file, path: path.to_owned(), length, first, count, oldest }))
+        Ok(Some(Journal { file, path: path.to_owned(), length, first, mark, count, oldest }))
     }
 
     pub(super) fn first(&self) -> i64 {
@@ -139,7 +187,7 @@ impl Journal {
 
     /// What is in it.
     pub(super) fn gathered(&self) -> Result<Gathered, Fault> {
-        Ok(entries(&self.file.map[..self.length])?.0)
+        Ok(entries(&self.file.map[..self.length])?.gathered)
     }
 
     /// Adds an attempt; it outlives the process when this returns.
@@ -169,7 +217,11 @@ impl Journal {
         if end > self.file.map.len() {
             self.file.grow(end.next_power_of_two())?;
         }
-        self.file.map[self.length..end].copy_from_slice(bytes);
+        let entry = &mut self.file.map[self.length..end];
+        entry.copy_from_slice(bytes);
+        if let Some(sum) = entry.get_mut(4..).and_then(<[u8]>::first_chunk_mut) {
+            self.mark.set(sum);
+        }
         self.length = end;
         Ok(())
     }
@@ -184,7 +236,8 @@ impl Journal {
 pub(super) fn read(path: &Path) -> Result<Option<Gathered>, Fault> {
     match File::open(path) {
         Ok(file) => match contents(&file) {
-            Ok((gathered, _)) => Ok(Some(gathered)),
+            Ok(contents) => Ok(Some(contents.gathered)),
+            Err(_) if !is_at(&file, path)? => Ok(None),
             Err(fault) => Err(Fault::Of(path.to_owned(), fault.into())),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -194,6 +247,31 @@ pub(super) fn read(path: &Path) -> Result<Option<Gathered>, Fault> {
 
 /// The files of a folder, those with the lower numbers first.
 pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    named(folder, "journal")
+}
+
+/// Removes files of a folder that a process left while it made them.
+pub(super) fn tidy(folder: &Path) -> io::Result<()> {
+    for path in named(folder, UNFINISHED)? {
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let is_old = file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > UNFINISHED_MAX);
+        if is_old && file.try_lock().is_ok() {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn name(first: i64) -> String {
+    format!("messages-{first}.journal")
+}
+
+/// The files of a folder that have a number and end so, those with the lower numbers first.
+fn named(folder: &Path, end: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -203,7 +281,8 @@ pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.strip_prefix("messages-")?.strip_suffix(".journal"));
+        let number =
+            name.and_then(|name| name.strip_prefix("messages-")?.strip_suffix(end)?.strip_suffix('.'));
         if let Some(first) = number.and_then(|number| number.parse::<i64>().ok()) {
             files.push((first, path));
         }
@@ -212,14 +291,31 @@ pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
-/// What is in a file, up to the first entry that is not whole, and where that begins.
-fn contents(mut file: &File) -> Result<(Gathered, usize), Fault> {
+/// Whether a file is still the one of that name. Otherwise its attempts were packed meanwhile.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is in a file.
+struct Contents {
+    gathered: Gathered,
+    /// Where the first entry begins that is not whole, or not of this number.
+    length: usize,
+    mark: Mark,
+}
+
+fn contents(mut file: &File) -> Result<Contents, Fault> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     entries(&bytes)
 }
 
-fn entries(bytes: &[u8]) -> Result<(Gathered, usize), Fault> {
+fn entries(bytes: &[u8]) -> Result<Contents, Fault> {
     let head = bytes.first_chunk::<HEAD_BYTES>().ok_or(Damaged("a journal has no head"))?;
     if head[..7] != MAGIC[..7] {
         return Err(Damaged("a journal is not one of Warren's").into());
@@ -232,9 +328,11 @@ fn entries(bytes: &[u8]) -> Result<(Gathered, usize), Fault> {
     if sum != xxh3_64(&head[..16]) {
         return Err(Damaged("the head of a journal is not what was written").into());
     }
+    let mark = Mark::of(head[7], first);
     let mut gathered = Gathered::new(first);
+    gathered.reserve(bytes.len());
     let mut at = HEAD_BYTES;
-    while let Some(payload) = entry(&bytes[at..]) {
+    while let Some(payload) = entry(&bytes[at..], mark) {
         at += ENTRY_HEAD_BYTES + payload.len();
         let mut reader = Reader(payload);
         match reader.byte()? {
@@ -247,13 +345,15 @@ fn entries(bytes: &[u8]) -> Result<(Gathered, usize), Fault> {
             _ => return Err(Damaged("an entry of a journal is of no known kind").into()),
         }
     }
-    Ok((gathered, at))
+    Ok(Contents { gathered, length: at, mark })
 }
 
 /// The next entry, if it is there whole.
-fn entry(bytes: &[u8]) -> Option<&[u8]> {
+fn entry(bytes: &[u8], mark: Mark) -> Option<&[u8]> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<8>()?;
     let payload = rest.get(..u32::from_le_bytes(*length) as usize)?;
-    (!payload.is_empty() && xxh3_64(payload) == u64::from_le_bytes(*sum)).then_some(payload)
+    let mut sum = *sum;
+    mark.set(&mut sum);
+    (!payload.is_empty() && xxh3_64(payload) == u64::from_le_bytes(sum)).then_some(payload)
 }

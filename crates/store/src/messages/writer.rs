@@ -196,25 +196,35 @@ impl Packer {
 
     /// Packs what is to be packed, and makes the journal after the next.
     fn go_on(&mut self) -> Result<Journal, Fault> {
-        if let Some(journal) = self.unpacked.take() {
-            if let Err(fault) = self.pack(&journal) {
-                self.unpacked = Some(journal);
-                return Err(fault);
-            }
-            if let Err(error) = journal.remove() {
-                // It is known by its number that its attempts are in a block.
-                tracing::warn!(%error, "a journal that is packed could not be removed");
-            }
-            if let Err(fault) = self.prune() {
-                let failure = fault.into_failure("drop old records", &self.path, KIND);
-                tracing::warn!(%failure, "old records could not be dropped");
+        let Some(journal) = self.unpacked.take() else { return self.journal() };
+        if let Err(fault) = self.pack(&journal) {
+            self.unpacked = Some(journal);
+            return Err(fault);
+        }
+        if let Err(fault) = self.prune() {
+            let failure = fault.into_failure("drop old records", &self.path, KIND);
+            tracing::warn!(%failure, "old records could not be dropped");
+        }
+        let first = self.numbers()?;
+        // Where that fails it is known by its number that its attempts are in a block.
+        let again = if journal.is_renewable() {
+            journal.renew(first).map(Some)
+        } else {
+            journal.remove().map(|()| None)
+        };
+        match again {
+            Ok(Some(journal)) => return Ok(journal),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a journal that is packed could not be used again, or removed")
             }
         }
-        self.journal()
+        Ok(Journal::create(&self.folder, first)?)
     }
 
     /// The journal to go on with, and the one after it: those that a process left, or new ones. Others that were left are packed.
     fn take_up(&mut self) -> Result<(Journal, Journal), Fault> {
+        journal::tidy(&self.folder)?;
         let mut left = Vec::new();
         for path in journal::files(&self.folder)? {
             left.extend(Journal::adopt(&path)?);
@@ -241,13 +251,19 @@ impl Packer {
         Ok((current, spare))
     }
 
-    /// A journal for numbers that nobody was given.
+    /// A new journal.
     fn journal(&mut self) -> Result<Journal, Fault> {
+        let first = self.numbers()?;
+        Ok(Journal::create(&self.folder, first)?)
+    }
+
+    /// The first of as many numbers as a journal needs that nobody was given.
+    fn numbers(&mut self) -> Result<i64, Fault> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let first: i64 = transaction.query_row("SELECT next FROM numbers", [], |row| row.get(0))?;
         transaction.execute("UPDATE numbers SET next = ?1", [first + ATTEMPTS_MAX as i64])?;
         transaction.commit()?;
-        Ok(Journal::create(&self.folder, first)?)
+        Ok(first)
     }
 
     fn is_packed(&self, first: i64) -> Result<bool, Fault> {

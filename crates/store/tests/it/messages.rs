@@ -271,6 +271,50 @@ async fn two_at_once_have_numbers_of_their_own_and_both_are_found() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_used_again_shows_nothing_of_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |first: i64| {
+        let path = folder.path().join(format!("messages-{first}.journal"));
+        std::fs::metadata(path).map(|file| std::os::unix::fs::MetadataExt::ino(&file))
+    };
+    let messages = open(folder.path());
+    let first = file(1).unwrap();
+    // Enough for two files; what comes next is in the first again.
+    record(&messages, 2 * 1024 + 2).await;
+    assert_eq!((file(2049).unwrap(), file(1).is_err()), (first, true));
+    let all: Vec<i64> = (1..=2050).rev().collect();
+    assert_eq!(ids(&messages.find(MessageFilter::default()).await.unwrap()), all);
+    drop(messages);
+    assert_eq!(ids(&find(folder.path(), MessageFilter::default()).await.unwrap()), all);
+    let messages = open(folder.path());
+    record(&messages, 1).await;
+    assert_eq!(ids(&messages.find(MessageFilter::default()).await.unwrap())[..2], [2051, 2050]);
+}
+
+#[tokio::test]
+async fn a_death_while_a_file_is_made_for_other_numbers_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let messages = open(folder.path());
+    record(&messages, 1000).await;
+    std::fs::copy(at("messages-1.journal"), at("kept")).unwrap();
+    record(&messages, 1000).await;
+    drop(messages);
+    // As it is between the two names of a file: its attempts are in a block.
+    for unfinished in ["messages-5000.journal", "messages-5001.journal.new"] {
+        std::fs::copy(at("kept"), at(unfinished)).unwrap();
+    }
+    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+    let file = std::fs::File::options().write(true).open(at("messages-5001.journal.new")).unwrap();
+    file.set_modified(old).unwrap();
+    let all: Vec<i64> = (1..=2000).rev().collect();
+    assert_eq!(ids(&find(folder.path(), MessageFilter::default()).await.unwrap()), all);
+    let messages = open(folder.path());
+    assert_eq!(ids(&messages.find(MessageFilter::default()).await.unwrap()), all);
+    assert!(!at("messages-5000.journal").exists() && !at("messages-5001.journal.new").exists());
+}
+
+#[tokio::test]
 async fn a_result_of_long_ago_may_come_late() {
     let folder = tempfile::tempdir().unwrap();
     let messages = open(folder.path());
@@ -388,13 +432,13 @@ async fn what_version_two_recorded_is_packed_and_found() {
 async fn a_damaged_journal_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("messages-1.journal");
-    std::fs::write(&path, b"WARNMSG\x01 something that is no journal").unwrap();
+    std::fs::write(&path, b"WARNMSG\x02 something that is no journal").unwrap();
     let failure =
         FileMessages::open(folder.path(), Retention::default(), Arc::new(FixedClock(NOW))).err().unwrap();
     assert!(failure.to_string().contains("messages-1.journal"), "{failure}");
     let failure = find(folder.path(), MessageFilter::default()).await.unwrap_err();
     assert_eq!(failure.code.as_str(), "state-damaged");
-    std::fs::write(&path, b"WARNMSG\x02 something of a newer version").unwrap();
+    std::fs::write(&path, b"WARNMSG\x03 something of a newer version").unwrap();
     let failure = find(folder.path(), MessageFilter::default()).await.unwrap_err();
     assert_eq!(failure.code.as_str(), "state-too-new");
 }

@@ -1,7 +1,7 @@
 //! The task of a connection: reads frames and tells the channels, writes what the outbox has, keeps both sides sure that
 //! the other is alive, and at the end tells everybody how it ended.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) async fn drive(stream: Box<dyn Stream>, unread: BytesMut, shared: Arc
     let mut reader = Reader {
         shared: shared.clone(),
         unread,
-        partial: HashMap::new(),
+        partial: Vec::new(),
         channel: None,
         told: Vec::new(),
         heartbeat: shared.agreed.heartbeat,
@@ -156,8 +156,8 @@ async fn write_out(
 struct Reader {
     shared: Arc<Shared>,
     unread: BytesMut,
-    /// Contents of which frames are missing, by channel.
-    partial: HashMap<u16, Partial>,
+    /// Contents of which frames are missing: of each channel one at most, and hardly ever more than one.
+    partial: Vec<Partial>,
     /// The channel of the last frame: nearly always that of the next one.
     channel: Option<Arc<Channel>>,
     /// Who was told of messages since the last read: mostly one, and a waiting consumer is woken once for all of them.
@@ -167,6 +167,7 @@ struct Reader {
 
 /// A content that is not there whole yet.
 struct Partial {
+    channel: u16,
     method: Method,
     header: Option<Header>,
 }
@@ -243,9 +244,10 @@ impl Reader {
             Method::Ack { tag, multiple } => self.answered(number, tag, multiple, true)?,
             Method::Nack { tag, multiple } => self.answered(number, tag, multiple, false)?,
             Method::Deliver { .. } | Method::Return { .. } | Method::GetOk { .. } => {
-                if self.partial.insert(number, Partial { method, header: None }).is_some() {
+                if self.partial(number).is_some() {
                     return Err(Malformed("a content begins before the last one has ended"));
                 }
+                self.partial.push(Partial { channel: number, method, header: None });
             }
             Method::Answer(answer) => {
                 if let Some(channel) = self.channel(number) {
@@ -295,7 +297,7 @@ impl Reader {
     }
 
     fn header(&mut self, number: u16, payload: &[u8]) -> Result<(), Malformed> {
-        let Some(partial) = self.partial.get_mut(&number) else {
+        let Some(partial) = self.partial(number) else {
             return Err(Malformed("a content header comes without its method"));
         };
         if partial.header.is_some() {
@@ -313,7 +315,7 @@ impl Reader {
     }
 
     fn body(&mut self, number: u16, payload: &[u8]) -> Result<(), Malformed> {
-        let Some(header) = self.partial.get_mut(&number).and_then(|partial| partial.header.as_mut()) else {
+        let Some(header) = self.partial(number).and_then(|partial| partial.header.as_mut()) else {
             return Err(Malformed("a body comes without its header"));
         };
         // Copied out of the read buffer: a small message would otherwise keep all of the buffer in memory.
@@ -325,7 +327,7 @@ impl Reader {
     }
 
     fn whole(&mut self, number: u16) -> Result<(), Malformed> {
-        let Some(Partial { method, header: Some(header) }) = self.partial.remove(&number) else {
+        let Some(Partial { method, header: Some(header), .. }) = self.forget_partial(number) else {
             return Ok(());
         };
         let content = Content { method, properties: header.properties, body: header.body.freeze() };
@@ -342,6 +344,15 @@ impl Reader {
         Ok(())
     }
 
+    fn partial(&mut self, number: u16) -> Option<&mut Partial> {
+        self.partial.iter_mut().find(|partial| partial.channel == number)
+    }
+
+    fn forget_partial(&mut self, number: u16) -> Option<Partial> {
+        let at = self.partial.iter().position(|partial| partial.channel == number)?;
+        Some(self.partial.swap_remove(at))
+    }
+
     /// The channel of a number; `None` if we have none, such as one that the broker has just closed.
     fn channel(&mut self, number: u16) -> Option<&Channel> {
         if self.channel.as_ref().is_none_or(|channel| channel.number != number) {
@@ -352,7 +363,7 @@ impl Reader {
 
     fn forget(&mut self, number: u16) -> Option<Arc<Channel>> {
         self.channel = None;
-        self.partial.remove(&number);
+        self.forget_partial(number);
         self.shared.channels.free(number)
     }
 

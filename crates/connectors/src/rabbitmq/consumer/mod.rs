@@ -93,19 +93,8 @@ pub(crate) async fn consume(
 impl Consumer for RabbitConsumer {
     async fn next(&mut self) -> Result<Option<Delivery>, Failure> {
         loop {
-            if let Some(content) = self.here.pop_front() {
-                if let Some(gone) = self.settling.channel.gone() {
-                    return Err(self.failure(&gone)); // the broker gives them out again
-                }
-                let delivery = self.delivery(content);
-                self.last = delivery.job().envelope.delivery_tag;
-                return Ok(Some(delivery));
-            }
-            match self.inbox.take(&mut self.here) {
-                Came::Some => continue,
-                Came::None => {}
-                Came::End(None) => return Ok(None),
-                Came::End(Some(gone)) => return Err(self.failure(&gone)),
+            if let Some(there) = self.next_that_is_there() {
+                return there;
             }
             // Nothing is left to work on, so nothing will come to travel with: the broker hears now. Where something is, it hears with the
             // next that is settled, or a moment later.
@@ -114,6 +103,24 @@ impl Consumer for RabbitConsumer {
             }
             self.inbox.came().await;
         }
+    }
+
+    fn next_that_is_there(&mut self) -> Option<Result<Option<Delivery>, Failure>> {
+        if self.here.is_empty() {
+            match self.inbox.take(&mut self.here) {
+                Came::Some => {}
+                Came::None => return None,
+                Came::End(None) => return Some(Ok(None)),
+                Came::End(Some(gone)) => return Some(Err(self.failure(&gone))),
+            }
+        }
+        let content = self.here.pop_front()?;
+        if let Some(gone) = self.settling.channel.gone() {
+            return Some(Err(self.failure(&gone))); // the broker gives them out again
+        }
+        let delivery = self.delivery(content);
+        self.last = delivery.job().envelope.delivery_tag;
+        Some(Ok(Some(delivery)))
     }
 
     async fn cancel(&mut self) {
@@ -137,7 +144,7 @@ impl Drop for RabbitConsumer {
 
 impl RabbitConsumer {
     fn delivery(&self, content: Content) -> Delivery {
-        let Method::Deliver { tag, redelivered, exchange, routing_key, .. } = content.method else {
+        let Method::Deliver { tag, redelivered, exchange, routing_key } = content.method else {
             unreachable!("the inbox takes deliveries only")
         };
         let delivery_count = match content.properties.headers.get("x-delivery-count") {

@@ -59,7 +59,6 @@ pub(crate) enum Method {
         routing_key: String,
     },
     Deliver {
-        consumer: String,
         tag: u64,
         redelivered: bool,
         exchange: String,
@@ -109,13 +108,15 @@ pub(crate) fn method(payload: &[u8]) -> Result<Method, Malformed> {
     let (class, id) = (reader.u16()?, reader.u16()?);
     Ok(match (class, id) {
         (BASIC, 80) => Method::Ack { tag: reader.u64()?, multiple: reader.u8()? & 1 != 0 },
-        (BASIC, 60) => Method::Deliver {
-            consumer: reader.short_text()?,
-            tag: reader.u64()?,
-            redelivered: reader.u8()? & 1 != 0,
-            exchange: reader.short_text()?,
-            routing_key: reader.short_text()?,
-        },
+        (BASIC, 60) => {
+            reader.short()?; // the consumer: there is one on a channel
+            Method::Deliver {
+                tag: reader.u64()?,
+                redelivered: reader.u8()? & 1 != 0,
+                exchange: reader.short_text()?,
+                routing_key: reader.short_text()?,
+            }
+        }
         (BASIC, 120) => Method::Nack { tag: reader.u64()?, multiple: reader.u8()? & 1 != 0 },
         (BASIC, 50) => Method::Return {
             code: reader.u16()?,

@@ -6,6 +6,8 @@
 //! A message is known by its print. Equal messages that come for the first time wait for nobody, nor do those that are worked on by
 //! way of the connection that is open. Where messages have lanes there is nothing to do: the one that is worked on still has its lane.
 
+#![expect(clippy::vec_box, reason = "they come in their boxes and go in them")]
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +19,7 @@ use crate::consume::work::Item;
 #[derive(Default)]
 pub(super) struct Again {
     under_way: Arc<UnderWay>,
-    waiting: Vec<Item>,
+    waiting: Vec<Box<Item>>,
 }
 
 /// How many messages there are of each print.
@@ -64,7 +66,7 @@ impl Again {
         self.under_way.lock().of_lost.contains_key(&print)
     }
 
-    pub fn wait(&mut self, item: Item) {
+    pub fn wait(&mut self, item: Box<Item>) {
         self.waiting.push(item);
     }
 
@@ -73,18 +75,21 @@ impl Again {
     }
 
     /// Those that need not wait any longer. That they waited for themselves does not count as waiting to be started.
-    pub fn over(&mut self) -> Vec<Item> {
+    pub fn over(&mut self) -> Vec<Box<Item>> {
         if self.waiting.is_empty() {
             return Vec::new();
         }
-        let (still, over): (Vec<Item>, Vec<Item>) =
+        let (still, mut over): (Vec<Box<Item>>, Vec<Box<Item>>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|item| self.is_worked_on(item.print));
         self.waiting = still;
-        over.into_iter().map(|item| Item { arrived: Instant::now(), ..item }).collect()
+        for item in &mut over {
+            item.arrived = Instant::now();
+        }
+        over
     }
 
     /// All that wait, because their consumer is gone too.
-    pub fn take_all(&mut self) -> Vec<Item> {
+    pub fn take_all(&mut self) -> Vec<Box<Item>> {
         std::mem::take(&mut self.waiting)
     }
 }

@@ -145,7 +145,7 @@ impl Worker {
             (crashes >= CRASHES_MAX).then(|| self.may_have_run(&received, print, crashes)).flatten();
         // A trigger that had an order once and has none now.
         let lane = lane.filter(|lane| self.lot.lanes.contains_key(lane));
-        let item = Item {
+        let item = Box::new(Item {
             received,
             unsettled: None,
             parked: Some(id),
@@ -157,7 +157,7 @@ impl Worker {
             decided: decided.map(Decision::DeadLetter),
             handled: false,
             working: None,
-        };
+        });
         self.lot.taken.insert(id);
         self.lanes.push_first(lane, item);
     }
@@ -217,11 +217,12 @@ impl Worker {
             return;
         }
         let shared = self.shared.clone();
-        let (decided, mut behind): (VecDeque<Item>, VecDeque<Item>) =
+        let (decided, mut behind): (VecDeque<Box<Item>>, VecDeque<Box<Item>>) =
             self.lanes.take_behind(lane).into_iter().partition(|item| item.decided.is_some());
-        for item in decided {
+        for mut item in decided {
             // Nothing of it is to be run, so it overtakes nothing; and what is parked is looked at no more before it runs.
-            self.lanes.push(None, Item { lane: None, ..item });
+            item.lane = None;
+            self.lanes.push(None, item);
         }
         while !self.lot.is_full(lane)
             && let Some(mut item) = behind.pop_front()
