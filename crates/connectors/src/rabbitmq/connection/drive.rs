@@ -82,6 +82,10 @@ async fn write(
     // Half of what was agreed, so that one late heartbeat is no silence.
     let beat = (!shared.agreed.heartbeat.is_zero()).then(|| shared.agreed.heartbeat / 2);
     let mut last = Instant::now();
+    // Timers that are set and run out, rather than one for each wait: a timer that is the next of all wakes the thread that waits for the
+    // sockets, only to tell it so.
+    let mut beats = pin!(sleep_until(last + beat.unwrap_or_default()));
+    let (mut lazy, mut lazy_is_set) = (pin!(sleep_until(last)), false);
     loop {
         match shared.outbox.take(sending) {
             Next::Write => {
@@ -91,20 +95,22 @@ async fn write(
                 shared.outbox.drained();
                 last = Instant::now();
             }
-            Next::Idle(lazy) => {
-                let beat_at = beat.map(|beat| last + beat);
-                let Some(until) = [lazy, beat_at].into_iter().flatten().min() else {
-                    shared.outbox.ready().await;
-                    yield_now().await; // see below
-                    continue;
-                };
-                // Neither branch takes anything: dropping the other loses nothing.
+            Next::Idle(until) => {
+                if let Some(until) = until
+                    && !lazy_is_set
+                {
+                    lazy.as_mut().reset(until);
+                    lazy_is_set = true;
+                }
+                // No branch takes anything: dropping the others loses nothing.
                 tokio::select! {
                     // Whoever else is about to say something says it first: one write for all costs us less, and the broker, which
                     // reads them together.
                     () = shared.outbox.ready() => yield_now().await,
-                    () = sleep_until(until) => {
-                        if beat_at.is_some_and(|at| at <= Instant::now()) {
+                    () = &mut lazy, if lazy_is_set => lazy_is_set = false,
+                    () = &mut beats, if beat.is_some() => {
+                        let beat = beat.unwrap_or_default();
+                        if last.elapsed() >= beat {
                             // Not of the outbox: its offsets count only what it was given.
                             let beaten = writing.write_all(&HEARTBEAT_FRAME).await;
                             if let Err(error) = flushed(writing, beaten).await {
@@ -112,6 +118,7 @@ async fn write(
                             }
                             last = Instant::now();
                         }
+                        beats.as_mut().reset(last + beat);
                     }
                 }
             }
