@@ -1,12 +1,15 @@
 //! What is done after the answer, and again until it works or is given up: asking callbacks, telling them no, tidying up queues,
 //! fetching topics. Each stands in the store until it is over, so it outlives the process.
 
-use std::collections::{BTreeSet, HashMap};
+mod turns;
+
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::turns::{Asker, Line, Turns};
 use super::callback;
 use super::ports::{HubBinding, Subscriptions};
 use super::request::{Mode, SubscribeRequest, Verify};
@@ -22,8 +25,8 @@ use crate::pipeline::outside::Hidden;
 const PREFIX: &str = "chore/";
 /// So many may wait at once: whoever may ask for one without a login must not fill the disk.
 const PENDING_MAX: usize = 20_000;
-/// So many are done at once that call one host: one that hangs holds up no others.
-const OF_HOST_MAX: usize = 8;
+/// So many of one asker: there is room for others.
+const PENDING_OF_ASKER_MAX: usize = PENDING_MAX / 2;
 /// How long a callback is asked again and again (PubSubHubbub 0.3, section 6.2.1, suggests six hours).
 pub const VERIFY_FOR: Duration = Duration::from_secs(6 * 60 * 60);
 /// The pauses between tries, in seconds; the last is repeated.
@@ -162,14 +165,19 @@ impl Chore {
         }
     }
 
-    /// The host that it calls.
-    fn host(&self) -> Option<String> {
-        match self {
-            Chore::Verify(request) => Some(callback::host(&request.key.callback)),
-            Chore::Deny { key, .. } => Some(callback::host(&key.callback)),
-            Chore::Fetch { topic } => Some(callback::host(topic)),
-            Chore::Rest { .. } => None,
-        }
+    /// Where it waits for its turn.
+    fn line(&self) -> Line {
+        let (asker, host) = match self {
+            Chore::Verify(request) => {
+                let asker = request.user.clone().map_or(Asker::Strangers, Asker::User);
+                (asker, callback::host(&request.key.callback))
+            }
+            Chore::Deny { key, .. } => (Asker::Strangers, callback::host(&key.callback)),
+            Chore::Fetch { topic } => (Asker::Publishers, callback::host(topic)),
+            // It calls the broker only, and queues wait for one another no more than hosts do.
+            Chore::Rest { id, .. } => (Asker::Ourselves, id.clone()),
+        };
+        Line { asker, host }
     }
 
     /// Whether there may be only so many: anybody can ask for it. Queues to be tidied up are as many as subscriptions at most, and
@@ -220,7 +228,8 @@ pub struct Taken {
     /// What is to be done.
     pub chore: Chore,
     generation: u64,
-    host: Option<String>,
+    line: Line,
+    began_ms: i64,
 }
 
 /// All chores that are not over.
@@ -230,17 +239,15 @@ pub struct Chores(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     pending: HashMap<String, Pending>,
-    due: BTreeSet<(i64, String)>,
-    /// How many are being done that call a host.
-    calling: HashMap<String, usize>,
+    /// All that are pending and not being done wait here.
+    turns: Turns,
     generations: u64,
 }
 
 #[derive(Debug)]
 struct Pending {
     chore: Chore,
-    /// The host that it calls.
-    host: Option<String>,
+    line: Line,
     begun_at_ms: i64,
     tries: u32,
     generation: u64,
@@ -298,10 +305,8 @@ impl Chores {
         {
             let inner = self.lock();
             let held = inner.pending.get(&name);
-            if held.is_none() && chore.is_bounded() && inner.pending.len() >= PENDING_MAX {
-                let what = "take a request that is answered before it is done";
-                return Err(Failure::new(FailureKind::Throttled, codes::HUB_BUSY, what)
-                    .detail(format!("{PENDING_MAX} wait already")));
+            if held.is_none() && chore.is_bounded() {
+                inner.has_room(&chore.line().asker)?;
             }
             // What is to be done anyway, and is the same, need not be written again: anybody may ask for it.
             if held.is_some_and(|held| held.chore == chore && held.is_to_begin(now_ms)) {
@@ -324,28 +329,29 @@ impl Chores {
         let known = {
             let mut inner = self.lock();
             let pending = inner.pending.remove(name);
-            if let Some(at) = pending.as_ref().and_then(|pending| pending.due_ms) {
-                inner.due.remove(&(at, name.to_owned()));
+            if let Some(pending) = &pending {
+                inner.leave(pending, name);
             }
             pending.is_some()
         };
         if known { store.forget(&format!("{PREFIX}{name}")).await } else { Ok(()) }
     }
 
-    /// One that is due, to be done; one whose host is called by many already has its turn when one of those is over.
+    /// One that is due, to be done, if there is one whose turn it is. It has to be told of by [`Chores::done`].
     pub fn take(&self, now_ms: i64) -> Option<Taken> {
         let mut inner = self.lock();
-        let (at, name) = inner.next().filter(|(at, _)| *at <= now_ms)?.clone();
-        inner.due.remove(&(at, name.clone()));
-        let pending = inner.pending.get_mut(&name)?;
+        let name = inner.turns.begin(now_ms)?;
+        let pending = inner.pending.get_mut(&name)?; // what waits is pending
         (pending.due_ms, pending.doing) = (None, Some(pending.generation));
         pending.tries += 1;
-        let host = pending.host.clone();
-        let taken = Taken { name, chore: pending.chore.clone(), generation: pending.generation, host };
-        if let Some(host) = &taken.host {
-            *inner.calling.entry(host.clone()).or_default() += 1;
-        }
-        Some(taken)
+        let Pending { chore, line, generation, .. } = &*pending;
+        Some(Taken {
+            chore: chore.clone(),
+            generation: *generation,
+            line: line.clone(),
+            began_ms: now_ms,
+            name,
+        })
     }
 
     /// Notes how one ended that was taken.
@@ -361,15 +367,15 @@ impl Chores {
     ) -> Result<(), Failure> {
         {
             let mut inner = self.lock();
-            if let Some(host) = &taken.host {
-                inner.called(host);
-            }
+            let inner = &mut *inner;
+            let took = u64::try_from(now_ms.saturating_sub(taken.began_ms)).unwrap_or(0);
+            inner.turns.end(&taken.line, Duration::from_millis(took));
             let Some(pending) = inner.pending.get_mut(&taken.name) else { return Ok(()) };
             pending.doing = None;
             if pending.generation != taken.generation {
                 // Somebody asked anew meanwhile.
                 (pending.due_ms, pending.tries) = (Some(now_ms), 0);
-                inner.due.insert((now_ms, taken.name));
+                inner.turns.wait(&pending.line, now_ms, &taken.name);
                 return Ok(());
             }
             let since = u64::try_from(now_ms.saturating_sub(pending.begun_at_ms)).unwrap_or(0);
@@ -388,7 +394,7 @@ impl Chores {
             if let Some(pause) = pause {
                 let at = now_ms.saturating_add(pause.as_millis() as i64);
                 pending.due_ms = Some(at);
-                inner.due.insert((at, taken.name));
+                inner.turns.wait(&pending.line, at, &taken.name);
                 return Ok(());
             }
         }
@@ -397,7 +403,7 @@ impl Chores {
 
     /// When the next is due that can be done, in milliseconds since the epoch.
     pub fn next_ms(&self) -> Option<i64> {
-        self.lock().next().map(|(at, _)| *at)
+        self.lock().turns.next_ms()
     }
 
     /// How many are not over.
@@ -411,39 +417,38 @@ impl Chores {
 }
 
 impl Inner {
-    /// The first that is due whose host has room for one more.
-    fn next(&self) -> Option<&(i64, String)> {
-        let calling = |host: &String| self.calling.get(host).copied().unwrap_or(0);
-        self.due.iter().find(|(_, name)| {
-            let host = self.pending.get(name).and_then(|pending| pending.host.as_ref());
-            host.is_none_or(|host| calling(host) < OF_HOST_MAX)
-        })
+    /// Whether one more of an asker may wait.
+    fn has_room(&self, asker: &Asker) -> Result<(), Failure> {
+        let (of_all, of_asker) = (self.pending.len(), self.turns.of(asker));
+        if of_all < PENDING_MAX && of_asker < PENDING_OF_ASKER_MAX {
+            return Ok(());
+        }
+        let what = "take a request that is answered before it is done";
+        Err(Failure::new(FailureKind::Throttled, codes::HUB_BUSY, what)
+            .detail(format!("{of_all} wait already, {of_asker} of them of the same asker")))
     }
 
-    /// One that called a host is over.
-    fn called(&mut self, host: &str) {
-        if let Some(count) = self.calling.get_mut(host) {
-            *count -= 1;
-            if *count == 0 {
-                self.calling.remove(host);
-            }
+    /// One is not to be waited for any more.
+    fn leave(&mut self, pending: &Pending, name: &str) {
+        if let Some(at) = pending.due_ms {
+            self.turns.leave(&pending.line, at, name);
         }
     }
 
     fn add(&mut self, chore: Chore, begun_at_ms: i64, due_ms: i64) {
         let name = chore.name();
         self.generations += 1;
-        let held = self.pending.get(&name);
-        if let Some(at) = held.and_then(|held| held.due_ms) {
-            self.due.remove(&(at, name.clone()));
+        let held = self.pending.remove(&name);
+        if let Some(held) = &held {
+            self.leave(held, &name);
         }
         let doing = held.and_then(|held| held.doing);
         let due_ms = doing.is_none().then_some(due_ms);
+        let (line, generation) = (chore.line(), self.generations);
         if let Some(at) = due_ms {
-            self.due.insert((at, name.clone()));
+            self.turns.wait(&line, at, &name);
         }
-        let (host, generation) = (chore.host(), self.generations);
-        let pending = Pending { chore, host, begun_at_ms, tries: 0, generation, due_ms, doing };
+        let pending = Pending { chore, line, begun_at_ms, tries: 0, generation, due_ms, doing };
         self.pending.insert(name, pending);
     }
 }
@@ -481,31 +486,52 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_one_host_there_are_only_so_many_at_once() {
+    async fn what_is_forgotten_while_it_is_done_gives_its_place_back() {
         let store = MemorySubscriptions::default();
         let chores = Chores::open(&store, 0).await.unwrap();
         for number in 0..20 {
             chores.add(&store, fetch(&format!("http://slow/{number}")), 0).await.unwrap();
         }
-        let mut slow: Vec<Taken> = std::iter::from_fn(|| chores.take(0)).collect();
-        assert_eq!((slow.len(), chores.next_ms()), (OF_HOST_MAX, None), "nothing to wake up for");
-        chores.add(&store, fetch("http://other/"), 0).await.unwrap();
-        let other = chores.take(0).unwrap();
-        assert_eq!(other.chore, fetch("http://other/"));
-        // One ends, also one that was forgotten meanwhile, and the next has its turn.
-        for forgotten in [false, true] {
-            let ended = slow.pop().unwrap();
-            if forgotten {
-                chores.forget(&store, &ended.name).await.unwrap();
-            }
-            chores.done(&store, ended, Tried::Over, 0).await.unwrap();
-            slow.insert(0, chores.take(0).unwrap());
-            assert!(chores.take(0).is_none());
+        let first = chores.take(0).unwrap();
+        assert!(chores.take(0).is_none(), "a host of which nothing is known");
+        chores.forget(&store, &first.name).await.unwrap();
+        chores.done(&store, first, Tried::Over, 100).await.unwrap();
+        let under_way: Vec<Taken> = std::iter::from_fn(|| chores.take(100)).collect();
+        assert_eq!(under_way.len(), turns::OF_HOST_MAX);
+        assert_eq!(chores.next_ms(), None, "nothing to wake up for");
+        for taken in under_way {
+            chores.done(&store, taken, Tried::Over, 20_000).await.unwrap();
         }
-        for taken in slow {
-            chores.done(&store, taken, Tried::Over, 0).await.unwrap();
+        assert_eq!(std::iter::from_fn(|| chores.take(20_000)).count(), 1, "it was slow");
+    }
+
+    #[tokio::test]
+    async fn one_asker_leaves_room_for_others_and_what_is_ours_is_always_taken() {
+        let store = MemorySubscriptions::default();
+        let chores = Chores::open(&store, 0).await.unwrap();
+        for number in 0..PENDING_OF_ASKER_MAX {
+            chores.add(&store, fetch(&format!("http://h/{number}")), 0).await.unwrap();
         }
-        assert_eq!(std::iter::from_fn(|| chores.take(0)).count(), OF_HOST_MAX);
+        let failure = chores.add(&store, fetch("http://h/more"), 0).await.unwrap_err();
+        assert_eq!(failure.code, codes::HUB_BUSY);
+        chores.add(&store, fetch("http://h/0"), 0).await.unwrap(); // waits already
+        let key = SubscriptionKey {
+            resource: crate::hub::resource::Resource::queue("/", "q"),
+            topic: "t".into(),
+            callback: "http://c/".into(),
+        };
+        chores.add(&store, Chore::Deny { key, reason: "no".into() }, 0).await.unwrap();
+        let binding = HubBinding {
+            vhost: "/".into(),
+            exchange: "x".into(),
+            queue: "q".into(),
+            routing_key: String::new(),
+            arguments: Headers::default(),
+        };
+        for number in 0..PENDING_MAX {
+            let (id, binding) = (number.to_string(), binding.clone());
+            chores.add(&store, Chore::Rest { id, binding, rest: Rest::Deleted }, 0).await.unwrap();
+        }
     }
 
     #[tokio::test]

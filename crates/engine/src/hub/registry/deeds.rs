@@ -1,8 +1,10 @@
 //! What a hub does by itself: leases that end, chores, errors to be stored, topics to be fetched.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +19,6 @@ use crate::hub::topology::{self, Rest};
 use crate::hub::verify;
 use crate::hub::websub;
 
-/// So many chores are done at once.
-const AT_ONCE: usize = 32;
 /// The longest sleep: a wall clock may be set.
 const SLEEP_MAX: Duration = Duration::from_secs(60 * 60);
 /// The pause after the store failed.
@@ -42,25 +42,18 @@ impl Hub {
                 }
             }
             let now = self.ports.clock.now_ms();
-            while running.len() < AT_ONCE
-                && let Some(taken) = self.chores.take(now)
-            {
+            while let Some(taken) = self.chores.take(now) {
                 running.spawn(self.clone().chore(taken));
             }
             let lease = self.held().due.first().map(|(at, _)| *at);
-            let chore = self.chores.next_ms().filter(|_| running.len() < AT_ONCE);
-            for at in [lease.filter(|_| wait == SLEEP_MAX), chore].into_iter().flatten() {
+            for at in [lease.filter(|_| wait == SLEEP_MAX), self.chores.next_ms()].into_iter().flatten() {
                 wait = wait.min(Duration::from_millis(u64::try_from(at.saturating_sub(now)).unwrap_or(0)));
             }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(ended) = running.join_next(), if !running.is_empty() => {
-                    if let Err(error) = ended {
-                        // It stands in the store still, and is done when the hub is opened again.
-                        tracing::error!(%error, "a chore of the hub broke off");
-                    }
-                }
+                // What a chore frees is for the next one.
+                Some(_) = running.join_next(), if !running.is_empty() => {}
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
@@ -142,15 +135,21 @@ impl Hub {
     }
 
     async fn chore(self: Arc<Self>, taken: Taken) {
-        let tried = match taken.chore.clone() {
+        let trying = AssertUnwindSafe(self.attempt(taken.chore.clone())).catch_unwind();
+        // A bug of ours keeps no place, and what it was in the way of is done once it is mended.
+        let tried = trying.await.unwrap_or_else(|_| Tried::Again("it panicked".to_owned()));
+        let now = self.ports.clock.now_ms();
+        if let Err(failure) = self.chores.done(&*self.ports.store, taken, tried, now).await {
+            tracing::warn!(failure = failure.line(), "a chore that is over cannot be forgotten");
+        }
+    }
+
+    async fn attempt(&self, chore: Chore) -> Tried {
+        match chore {
             Chore::Verify(stored) => self.verify_later((*stored).into()).await,
             Chore::Deny { key, reason } => self.deny(&key, &reason).await,
             Chore::Rest { id, binding, rest } => self.put_to_rest(&id, &binding, rest).await,
             Chore::Fetch { topic } => self.fetch(&topic).await,
-        };
-        let now = self.ports.clock.now_ms();
-        if let Err(failure) = self.chores.done(&*self.ports.store, taken, tried, now).await {
-            tracing::warn!(failure = failure.line(), "a chore that is over cannot be forgotten");
         }
     }
 
