@@ -1,6 +1,7 @@
 //! What is done after the answer, and again until it works or is given up: asking callbacks, telling them no, tidying up queues,
 //! fetching topics. Each stands in the store until it is over, so it outlives the process.
 
+mod stored;
 mod turns;
 
 use std::collections::HashMap;
@@ -12,14 +13,12 @@ use serde::{Deserialize, Serialize};
 use self::turns::{Asker, Line, Turns};
 use super::callback;
 use super::ports::{HubBinding, Subscriptions};
-use super::request::{Mode, SubscribeRequest, Verify};
-use super::subscription::{Contact, HaMode, Protocol, Signing, SubscriptionId, SubscriptionKey};
+use super::request::SubscribeRequest;
+use super::subscription::{SubscriptionId, SubscriptionKey};
 use super::topology::Rest;
 use super::websub;
 use crate::codes;
 use crate::failure::{Failure, FailureKind};
-use crate::message::Headers;
-use crate::pipeline::outside::Hidden;
 
 /// What stands before the names of chores in the store.
 const PREFIX: &str = "chore/";
@@ -39,7 +38,7 @@ const TRIES_MAX: u32 = 5;
 #[serde(rename_all = "snake_case")]
 pub enum Chore {
     /// To ask a callback, and do what was requested if it agrees.
-    Verify(Box<StoredRequest>),
+    Verify(#[serde(with = "stored")] Box<SubscribeRequest>),
     /// To tell a callback that it will hear nothing of a topic.
     Deny {
         /// The subscription that was asked for.
@@ -61,97 +60,6 @@ pub enum Chore {
         /// Its URL.
         topic: String,
     },
-}
-
-/// A request as it is kept. The store encrypts it.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct StoredRequest {
-    key: SubscriptionKey,
-    protocol: Protocol,
-    unsubscribe: bool,
-    #[serde(default)]
-    verify_token: Option<String>,
-    #[serde(default)]
-    lease_seconds: Option<u64>,
-    #[serde(default)]
-    max_tps: u32,
-    #[serde(default)]
-    max_in_flight: Option<u16>,
-    #[serde(default)]
-    ha_mode: Option<HaMode>,
-    #[serde(default)]
-    basic_auth: Option<String>,
-    #[serde(default)]
-    secret: Option<String>,
-    signing: Signing,
-    #[serde(default)]
-    contact: Option<Contact>,
-    #[serde(default)]
-    arguments: Headers,
-    #[serde(default)]
-    user: Option<String>,
-}
-
-impl std::fmt::Debug for StoredRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoredRequest").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-impl From<SubscribeRequest> for StoredRequest {
-    fn from(request: SubscribeRequest) -> StoredRequest {
-        let SubscribeRequest { key, protocol, mode, verify: _, verify_token, lease_seconds, max_tps, .. } =
-            request;
-        let SubscribeRequest {
-            max_in_flight,
-            ha_mode,
-            basic_auth,
-            secret,
-            signing,
-            contact,
-            arguments,
-            user,
-            ..
-        } = request;
-        StoredRequest {
-            key,
-            protocol,
-            unsubscribe: mode == Mode::Unsubscribe,
-            verify_token,
-            lease_seconds,
-            max_tps,
-            max_in_flight,
-            ha_mode,
-            basic_auth: basic_auth.map(|hidden| hidden.0),
-            secret: secret.map(|hidden| hidden.0),
-            signing,
-            contact,
-            arguments,
-            user,
-        }
-    }
-}
-
-impl From<StoredRequest> for SubscribeRequest {
-    fn from(stored: StoredRequest) -> SubscribeRequest {
-        SubscribeRequest {
-            key: stored.key,
-            protocol: stored.protocol,
-            mode: if stored.unsubscribe { Mode::Unsubscribe } else { Mode::Subscribe },
-            verify: Verify::Async,
-            verify_token: stored.verify_token,
-            lease_seconds: stored.lease_seconds,
-            max_tps: stored.max_tps,
-            max_in_flight: stored.max_in_flight,
-            ha_mode: stored.ha_mode,
-            basic_auth: stored.basic_auth.map(Hidden),
-            secret: stored.secret.map(Hidden),
-            signing: stored.signing,
-            contact: stored.contact,
-            arguments: stored.arguments,
-            user: stored.user,
-        }
-    }
 }
 
 impl Chore {
@@ -454,105 +362,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::memory::MemorySubscriptions;
-
-    fn fetch(topic: &str) -> Chore {
-        Chore::Fetch { topic: topic.into() }
-    }
-
-    #[tokio::test]
-    async fn one_is_done_and_one_waits_however_often_it_is_asked_for() {
-        let store = MemorySubscriptions::default();
-        let chores = Chores::open(&store, 0).await.unwrap();
-        for _ in 0..3 {
-            chores.add(&store, fetch("a"), 0).await.unwrap();
-        }
-        let first = chores.take(0).unwrap();
-        assert!(chores.take(0).is_none(), "one under way");
-        chores.add(&store, fetch("a"), 1).await.unwrap();
-        store.full(true); // what waits already is not written again
-        for _ in 0..3 {
-            chores.add(&store, fetch("a"), 1).await.unwrap();
-        }
-        store.full(false);
-        assert!(chores.take(1).is_none(), "the next waits for it");
-        chores.done(&store, first, Tried::Over, 2).await.unwrap();
-        let second = chores.take(2).unwrap();
-        chores.done(&store, second, Tried::Over, 3).await.unwrap();
-        assert_eq!((chores.pending(), chores.next_ms()), (0, None));
-        assert!(store.names(PREFIX).await.unwrap().is_empty());
-    }
-
-    #[tokio::test]
-    async fn what_is_forgotten_while_it_is_done_gives_its_place_back() {
-        let store = MemorySubscriptions::default();
-        let chores = Chores::open(&store, 0).await.unwrap();
-        for number in 0..20 {
-            chores.add(&store, fetch(&format!("http://slow/{number}")), 0).await.unwrap();
-        }
-        let first = chores.take(0).unwrap();
-        assert!(chores.take(0).is_none(), "a host of which nothing is known");
-        chores.forget(&store, &first.name).await.unwrap();
-        chores.done(&store, first, Tried::Over, 100).await.unwrap();
-        let under_way: Vec<Taken> = std::iter::from_fn(|| chores.take(100)).collect();
-        assert_eq!(under_way.len(), turns::OF_HOST_MAX);
-        assert_eq!(chores.next_ms(), None, "nothing to wake up for");
-        for taken in under_way {
-            chores.done(&store, taken, Tried::Over, 20_000).await.unwrap();
-        }
-        assert_eq!(std::iter::from_fn(|| chores.take(20_000)).count(), 1, "it was slow");
-    }
-
-    #[tokio::test]
-    async fn one_asker_leaves_room_for_others_and_what_is_ours_is_always_taken() {
-        let store = MemorySubscriptions::default();
-        let chores = Chores::open(&store, 0).await.unwrap();
-        for number in 0..PENDING_OF_ASKER_MAX {
-            chores.add(&store, fetch(&format!("http://h/{number}")), 0).await.unwrap();
-        }
-        let failure = chores.add(&store, fetch("http://h/more"), 0).await.unwrap_err();
-        assert_eq!(failure.code, codes::HUB_BUSY);
-        chores.add(&store, fetch("http://h/0"), 0).await.unwrap(); // waits already
-        let key = SubscriptionKey {
-            resource: crate::hub::resource::Resource::queue("/", "q"),
-            topic: "t".into(),
-            callback: "http://c/".into(),
-        };
-        chores.add(&store, Chore::Deny { key, reason: "no".into() }, 0).await.unwrap();
-        let binding = HubBinding {
-            vhost: "/".into(),
-            exchange: "x".into(),
-            queue: "q".into(),
-            routing_key: String::new(),
-            arguments: Headers::default(),
-        };
-        for number in 0..PENDING_MAX {
-            let (id, binding) = (number.to_string(), binding.clone());
-            chores.add(&store, Chore::Rest { id, binding, rest: Rest::Deleted }, 0).await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn what_fails_is_tried_again_and_given_up_in_the_end() {
-        let store = MemorySubscriptions::default();
-        let chores = Chores::open(&store, 0).await.unwrap();
-        chores.add(&store, fetch("a"), 0).await.unwrap();
-        let mut at = Vec::new();
-        while let Some(next) = chores.next_ms() {
-            at.push(next / 1000);
-            let taken = chores.take(next).unwrap();
-            chores.done(&store, taken, Tried::Again("no".into()), next).await.unwrap();
-        }
-        assert_eq!(at, [0, 10, 40, 160, 760]);
-    }
-
-    #[tokio::test]
-    async fn what_a_process_left_is_done_by_the_next() {
-        let store = MemorySubscriptions::default();
-        Chores::open(&store, 0).await.unwrap().add(&store, fetch("a"), 7).await.unwrap();
-        let chores = Chores::open(&store, 50).await.unwrap();
-        assert_eq!(chores.take(50).unwrap().chore, fetch("a"));
-    }
-}
+mod tests;

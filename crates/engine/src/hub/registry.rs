@@ -154,7 +154,7 @@ impl Hub {
             self.room(&request.key, request.user.as_deref()).map_err(Refusal::Failed)?;
         }
         match request.verify {
-            Verify::Async => self.later(Chore::Verify(Box::new(request.into()))).await,
+            Verify::Async => self.later(Chore::Verify(Box::new(request))).await,
             Verify::Sync => {
                 self.agreed(&request, Wish::Anybodys).await?;
                 self.act(&request).await?;

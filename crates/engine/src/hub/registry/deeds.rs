@@ -146,7 +146,7 @@ impl Hub {
 
     async fn attempt(&self, chore: Chore) -> Tried {
         match chore {
-            Chore::Verify(stored) => self.verify_later((*stored).into()).await,
+            Chore::Verify(request) => self.verify_later(*request).await,
             Chore::Deny { key, reason } => self.deny(&key, &reason).await,
             Chore::Rest { id, binding, rest } => self.put_to_rest(&id, &binding, rest).await,
             Chore::Fetch { topic } => self.fetch(&topic).await,
