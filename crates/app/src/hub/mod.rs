@@ -20,6 +20,7 @@ mod routes;
 mod subscribe;
 mod subscriptions;
 mod tokens;
+mod verifying;
 mod websub;
 
 use std::panic::AssertUnwindSafe;
@@ -32,7 +33,7 @@ use axum::http::header::HOST;
 use axum::http::request::Parts;
 use axum::response::Response;
 use futures_util::FutureExt as _;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use warren_engine::hub::Hub;
 use warren_engine::hub::params::{Form, Separators};
 use warren_engine::hub::path::Target;
@@ -41,15 +42,12 @@ use warren_engine::hub::token::TokenKey;
 
 use self::idempotency::Idempotency;
 use self::publishing::Known;
+use self::verifying::Verifying;
 
 /// The largest body of a request that subscribes, in bytes: it is read before anybody has logged in.
 const SUBSCRIBE_BYTES_MAX: usize = 64 << 10;
 /// The largest batch, unless a larger body is allowed for everything, in bytes.
 const BATCH_BYTES_MAX: usize = 16 << 20;
-/// So many callbacks are asked at once while somebody waits for the answer; each takes up to 15 s.
-const VERIFYING_MAX: usize = 64;
-/// And so many for those who have not logged in.
-const STRANGERS_MAX: usize = 16;
 
 /// What all requests share.
 struct Web {
@@ -60,8 +58,8 @@ struct Web {
     known: Known,
     idempotency: Idempotency,
     tokens: OnceCell<TokenKey>,
-    verifying: Semaphore,
-    strangers: Semaphore,
+    verifying: Verifying,
+    strangers: Verifying,
 }
 
 /// How the listener is reached.
@@ -85,8 +83,8 @@ pub fn router(hub: Arc<Hub>, users: Arc<dyn Users>, scheme: Scheme) -> Router {
         known: Known::default(),
         idempotency: Idempotency::default(),
         tokens: OnceCell::new(),
-        verifying: Semaphore::new(VERIFYING_MAX),
-        strangers: Semaphore::new(STRANGERS_MAX),
+        verifying: Verifying::of_users(),
+        strangers: Verifying::of_strangers(),
     };
     Router::new().fallback(any).with_state(Arc::new(web))
 }

@@ -119,17 +119,21 @@ async fn ask(web: &Web, request: SubscribeRequest) -> Response {
     }
 }
 
-/// Subscribes, with a bound on how many callbacks are waited for at once. Strangers have one of their own, and do not wait for their turn:
-/// they can keep nobody else from being served.
+/// Subscribes, with a bound on how many callbacks are waited for at once. Strangers have one of their own: they can keep nobody else from
+/// being served.
 pub(super) async fn subscribed(web: &Web, request: SubscribeRequest) -> Result<Answered, Refusal> {
-    let _permit = match (request.verify, request.protocol) {
+    let places = match (request.verify, request.protocol) {
         (Verify::Async, _) => None,
-        // Closed by nobody.
-        (Verify::Sync, Protocol::Rabbithub) => web.verifying.acquire().await.ok(),
-        (Verify::Sync, Protocol::Websub) => match web.strangers.try_acquire() {
-            Ok(permit) => Some(permit),
-            Err(_) => return Err(Refusal::Failed(busy())),
-        },
+        (Verify::Sync, Protocol::Rabbithub) => Some(&web.verifying),
+        (Verify::Sync, Protocol::Websub) => Some(&web.strangers),
+    };
+    let _place = match places {
+        None => None,
+        Some(places) => {
+            let (user, host) =
+                (request.user.as_deref().unwrap_or_default(), callback::host(&request.key.callback));
+            Some(places.place(user, &host).await.ok_or_else(|| Refusal::Failed(busy()))?)
+        }
     };
     web.hub.subscribe(request).await
 }

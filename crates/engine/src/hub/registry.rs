@@ -67,6 +67,8 @@ pub struct Hub {
     changed: watch::Sender<u64>,
     /// Told when there is something to do for [`Hub::run`].
     wake: Notify,
+    /// Told when somebody's errors are to be stored.
+    failed: Notify,
     /// Told when the process stops.
     stopping: CancellationToken,
 }
@@ -106,10 +108,22 @@ impl Hub {
         }
         let chores = Chores::open(&*ports.store, now).await?;
         let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
-        let (changed, wake) = (watch::Sender::new(0), Notify::new());
+        let (changed, wake, failed) = (watch::Sender::new(0), Notify::new(), Notify::new());
         let (held, dirty, asked) = (Mutex::new(held), Mutex::default(), Mutex::default());
         let stopping = CancellationToken::new();
-        Ok(Arc::new(Hub { settings, ports, held, chores, asked, dirty, turns, changed, wake, stopping }))
+        Ok(Arc::new(Hub {
+            settings,
+            ports,
+            held,
+            chores,
+            asked,
+            dirty,
+            turns,
+            changed,
+            wake,
+            failed,
+            stopping,
+        }))
     }
 
     /// What the operator decided.
@@ -154,7 +168,7 @@ impl Hub {
             self.room(&request.key, request.user.as_deref()).map_err(Refusal::Failed)?;
         }
         match request.verify {
-            Verify::Async => self.later(Chore::Verify(Box::new(request.into()))).await,
+            Verify::Async => self.later(Chore::Verify(Box::new(request))).await,
             Verify::Sync => {
                 self.agreed(&request, Wish::Anybodys).await?;
                 self.act(&request).await?;

@@ -292,9 +292,15 @@ struct Kept {
     values: BTreeMap<String, Vec<u8>>,
     full: bool,
     stuck: bool,
+    puts: usize,
 }
 
 impl MemorySubscriptions {
+    /// How often a subscription was stored.
+    pub fn puts(&self) -> usize {
+        self.lock().puts
+    }
+
     /// Whether every write fails, as on a full disk.
     pub fn full(&self, full: bool) {
         self.lock().full = full;
@@ -332,7 +338,9 @@ impl Subscriptions for MemorySubscriptions {
         if stuck {
             return std::future::pending().await;
         }
-        self.writable()?.subscriptions.insert(subscription.id(), subscription.clone());
+        let mut kept = self.writable()?;
+        kept.subscriptions.insert(subscription.id(), subscription.clone());
+        kept.puts += 1;
         Ok(())
     }
 

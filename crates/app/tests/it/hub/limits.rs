@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::http::Method;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,8 @@ use warren_engine::pipeline::outside::{CallOptions, Hidden, HttpRequest};
 use warren_testkit::tls;
 
 use super::client::{Ask, Reply, raw};
-use super::world::World;
+use super::subscriber::Subscriber;
+use super::world::{World, escaped};
 
 const SOON: Duration = Duration::from_secs(60);
 const LOGIN: &str = "authorization: Basic Ym9zczpzZWNyZXQ=\r\n";
@@ -208,4 +210,44 @@ async fn a_panic_is_an_answer() {
     }
     stop.cancel();
     while tasks.join_next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn callbacks_that_hang_leave_places_for_other_users_and_hosts() {
+    let subscriber = Subscriber::start().await;
+    let world = World::start(false).await;
+    world.queues(&["foo"]);
+    let ask = |path: &str, user: &str| {
+        let callback = escaped(&subscriber.url(path));
+        let form = format!("hub.mode=subscribe&hub.verify=sync&hub.topic=t&hub.callback={callback}");
+        Ask::new("POST", "/subscribe/q/foo").form(&form).login(user, "secret")
+    };
+    // 1. One user has as many hang as it may. One more is told to come again.
+    let mut hanging = JoinSet::new();
+    for _ in 0..16 {
+        let (ask, to) = (ask("/hangs", "boss"), world.address);
+        hanging.spawn(async move { ask.send(to).await });
+    }
+    subscriber.hears(Method::GET, "/hangs", 16).await;
+    let refused = world.send(ask("/agrees", "boss")).await;
+    let busy = "cannot ask the callback at once (hub-busy)".to_owned();
+    assert_eq!((refused.said(), refused.header("retry-after")), ((503, busy.clone()), Some("5")));
+    assert!(subscriber.of(&Method::GET, "/agrees").is_empty());
+    // 2. Others have their places,
+    assert_eq!(world.send(ask("/agrees", "reader")).await.status, 204);
+    // 3. and strangers theirs; of these, one host has a part.
+    let topic = escaped("http://127.0.0.1/feed");
+    let websub = |path: &str| {
+        let callback = escaped(&subscriber.url(path));
+        let form = format!("hub.mode=subscribe&hub.verify=sync&hub.topic={topic}&hub.callback={callback}");
+        Ask::new("POST", "/hub").form(&form)
+    };
+    for _ in 0..4 {
+        let (ask, to) = (websub("/hangs"), world.address);
+        hanging.spawn(async move { ask.send(to).await });
+    }
+    subscriber.hears(Method::GET, "/hangs", 20).await;
+    let refused = world.send(websub("/agrees")).await;
+    assert_eq!((refused.said(), refused.header("retry-after")), ((503, busy), Some("5")));
+    assert!(hanging.try_join_next().is_none(), "they hang still");
 }

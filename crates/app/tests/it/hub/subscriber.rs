@@ -146,6 +146,7 @@ async fn answer(
             let (kind, body) = shared.document.lock().unwrap().clone();
             ([("content-type", kind)], body).into_response()
         }
+        (_, "/hangs", _) => std::future::pending().await,
         (Method::GET, "/refuses", _) => StatusCode::NOT_FOUND.into_response(),
         (Method::GET, "/wrong", _) => "something else".into_response(),
         (Method::GET, "/redirects", _) => {

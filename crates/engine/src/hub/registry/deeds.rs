@@ -1,8 +1,11 @@
 //! What a hub does by itself: leases that end, chores, errors to be stored, topics to be fetched.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -17,12 +20,13 @@ use crate::hub::topology::{self, Rest};
 use crate::hub::verify;
 use crate::hub::websub;
 
-/// So many chores are done at once.
-const AT_ONCE: usize = 32;
 /// The longest sleep: a wall clock may be set.
 const SLEEP_MAX: Duration = Duration::from_secs(60 * 60);
 /// The pause after the store failed.
 const AGAIN: Duration = Duration::from_secs(5);
+/// So far apart the errors of deliveries are stored: each time costs a write that is forced to the disk, for each subscription that fails,
+/// and one that fails may do so many times a second.
+const ERRORS_EVERY: Duration = Duration::from_secs(1);
 
 /// Under which name the last state of a topic is kept.
 pub(super) fn topic_name(topic: &str) -> String {
@@ -32,37 +36,56 @@ pub(super) fn topic_name(topic: &str) -> String {
 impl Hub {
     /// Does what is due until it is told to stop: ends leases, asks callbacks, stores errors, fetches topics. Run once per hub.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        // Side by side: receivers that fail all the time hold up neither chores nor the ends of leases.
+        tokio::join!(self.do_what_is_due(&stop), self.keep_errors(&stop));
+    }
+
+    async fn do_what_is_due(self: &Arc<Self>, stop: &CancellationToken) {
         let mut running = JoinSet::new();
         while !stop.is_cancelled() {
             let mut wait = SLEEP_MAX;
-            for done in [self.look_at_leases().await, self.store_errors().await] {
-                if let Err(failure) = done {
-                    tracing::warn!(failure = failure.line(), "the hub cannot store what happened");
-                    wait = AGAIN;
-                }
+            if let Err(failure) = self.look_at_leases().await {
+                tracing::warn!(failure = failure.line(), "the hub cannot store the end of a lease");
+                wait = AGAIN;
             }
             let now = self.ports.clock.now_ms();
-            while running.len() < AT_ONCE
-                && let Some(taken) = self.chores.take(now)
-            {
+            while let Some(taken) = self.chores.take(now) {
                 running.spawn(self.clone().chore(taken));
             }
             let lease = self.held().due.first().map(|(at, _)| *at);
-            let chore = self.chores.next_ms().filter(|_| running.len() < AT_ONCE);
-            for at in [lease.filter(|_| wait == SLEEP_MAX), chore].into_iter().flatten() {
+            for at in [lease.filter(|_| wait == SLEEP_MAX), self.chores.next_ms()].into_iter().flatten() {
                 wait = wait.min(Duration::from_millis(u64::try_from(at.saturating_sub(now)).unwrap_or(0)));
             }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(ended) = running.join_next(), if !running.is_empty() => {
-                    if let Err(error) = ended {
-                        // It stands in the store still, and is done when the hub is opened again.
-                        tracing::error!(%error, "a chore of the hub broke off");
-                    }
-                }
+                // What a chore frees is for the next one.
+                Some(_) = running.join_next(), if !running.is_empty() => {}
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Stores the errors of deliveries, soon after they were noted.
+    async fn keep_errors(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            let pause = match self.store_errors().await {
+                Ok(()) => {
+                    tokio::select! {
+                        () = self.failed.notified() => {}
+                        () = stop.cancelled() => {}
+                    }
+                    ERRORS_EVERY
+                }
+                Err(failure) => {
+                    tracing::warn!(failure = failure.line(), "the hub cannot store the errors of deliveries");
+                    AGAIN
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
             }
         }
         self.store_errors().await.ok(); // whatever is not stored now is counted anew
@@ -115,42 +138,46 @@ impl Hub {
             message[..end].clone_into(&mut errors.last_message);
         });
         if changed.is_some() {
-            self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
-            self.wake.notify_one();
+            self.dirty().insert(id);
+            self.failed.notify_one();
         }
         changed
     }
 
-    /// Stores the errors that were noted. Each subscription is written once, however many there were meanwhile.
+    /// Stores the errors that were noted before. Each subscription is written once, however many there were meanwhile.
     async fn store_errors(&self) -> Result<(), Failure> {
-        loop {
-            let next = {
-                let mut dirty = self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let next = dirty.iter().next().copied();
-                next.inspect(|id| {
-                    dirty.remove(id);
-                })
-            };
-            let Some(id) = next else { return Ok(()) };
-            let _turn = self.turn(id).await;
-            let Some(subscription) = self.by_id(id) else { continue };
+        let noted: Vec<SubscriptionId> = self.dirty().drain().collect();
+        for (at, id) in noted.iter().enumerate() {
+            let _turn = self.turn(*id).await;
+            let Some(subscription) = self.by_id(*id) else { continue };
             if let Err(failure) = self.ports.store.put(&subscription).await {
-                self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
+                self.dirty().extend(&noted[at..]);
                 return Err(failure);
             }
         }
+        Ok(())
+    }
+
+    fn dirty(&self) -> MutexGuard<'_, HashSet<SubscriptionId>> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn chore(self: Arc<Self>, taken: Taken) {
-        let tried = match taken.chore.clone() {
-            Chore::Verify(stored) => self.verify_later((*stored).into()).await,
-            Chore::Deny { key, reason } => self.deny(&key, &reason).await,
-            Chore::Rest { id, binding, rest } => self.put_to_rest(&id, &binding, rest).await,
-            Chore::Fetch { topic } => self.fetch(&topic).await,
-        };
+        let trying = AssertUnwindSafe(self.attempt(taken.chore.clone())).catch_unwind();
+        // A bug of ours keeps no place, and what it was in the way of is done once it is mended.
+        let tried = trying.await.unwrap_or_else(|_| Tried::Again("it panicked".to_owned()));
         let now = self.ports.clock.now_ms();
         if let Err(failure) = self.chores.done(&*self.ports.store, taken, tried, now).await {
             tracing::warn!(failure = failure.line(), "a chore that is over cannot be forgotten");
+        }
+    }
+
+    async fn attempt(&self, chore: Chore) -> Tried {
+        match chore {
+            Chore::Verify(request) => self.verify_later(*request).await,
+            Chore::Deny { key, reason } => self.deny(&key, &reason).await,
+            Chore::Rest { id, binding, rest } => self.put_to_rest(&id, &binding, rest).await,
+            Chore::Fetch { topic } => self.fetch(&topic).await,
         }
     }
 

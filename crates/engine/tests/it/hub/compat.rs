@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use warren_engine::delivery::Settlement;
+use warren_engine::hub::request::{SubscribeRequest, Verify};
 use warren_engine::hub::settings::HubSettings;
 use warren_engine::hub::subscription::{SubscriptionState, WhyInactive};
 use warren_engine::memory::Event;
@@ -175,4 +176,24 @@ async fn one_message_is_in_flight_unless_more_are_asked_for() {
     world.publish("q", ["1", "2", "3"]).await;
     passes(Duration::from_secs(5)).await;
     assert_eq!(world.web.requests("POST", "slow").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_stored_once_a_second_and_hold_up_nothing_else() {
+    let world = World::with(settings(Some((1_000_000, 60)), true, false)).await;
+    let request = to_queue("http://bad/");
+    world.web.posted("bad", STATUS);
+    world.subscribe(request.clone()).await;
+    world.publish("q", ["1"]).await;
+    let before = world.store.puts();
+    passes(Duration::from_secs(60)).await;
+    let (posts, puts) = (world.web.requests("POST", "bad").len(), world.store.puts() - before);
+    assert!(posts > 500 && (55..=61).contains(&puts), "{posts} posts, {puts} stored");
+    // While they cannot be stored, chores are done.
+    world.store.stuck(true);
+    passes(Duration::from_secs(5)).await;
+    let other = SubscribeRequest { verify: Verify::Async, ..to_queue("http://other/") };
+    world.hub.subscribe(other).await.unwrap();
+    passes(Duration::from_secs(1)).await;
+    assert_eq!(world.web.requests("GET", "other").len(), 1, "it is asked");
 }

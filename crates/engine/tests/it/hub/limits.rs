@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use warren_engine::codes;
 use warren_engine::failure::Failure;
 use warren_engine::hub::request::{Answered, ImportEntry, Refusal, SubscribeRequest, Verify};
@@ -9,7 +10,10 @@ use warren_engine::hub::resource::Resource;
 use warren_engine::hub::settings::{HubSettings, WebsubSettings};
 use warren_engine::hub::subscription::SubscriptionState;
 
-use super::world::{World, passes, to, to_queue, to_topic, unsubscribe};
+use super::world::{Act, World, passes, to, to_queue, to_topic, unsubscribe};
+
+/// What waits for nobody is done within this.
+const SOON: Duration = Duration::from_secs(1);
 
 fn settings(change: impl FnOnce(&mut HubSettings)) -> HubSettings {
     let mut settings = HubSettings::new(false);
@@ -167,20 +171,60 @@ async fn what_was_asked_for_while_there_was_room_is_denied_when_there_is_none() 
         });
     }))
     .await;
-    world.web.asked("slow", super::world::Act::Down);
+    world.web.asked("slow", Act::Down);
     let slow = to_topic(&world.settings, "https://blog/1", "http://slow/");
     world.hub.subscribe(slow.clone()).await.unwrap();
     world.subscribe(to_topic(&world.settings, "https://blog/1", "http://quick/")).await;
-    world.web.asked("slow", super::world::Act::Well);
+    world.web.asked("slow", Act::Well);
     world.until("the end of it", || world.hub.chores() == 0).await;
     assert!(world.hub.get(&slow.key).is_none());
     assert_eq!(world.web.parameter("GET", "slow", "hub.mode").as_deref(), Some("denied"));
 }
 
+/// A hub with strangers' topics under `https://blog/`.
+async fn open_to_strangers() -> World {
+    let world = World::with(settings(|settings| {
+        settings.public_url = Some("https://hub.example".into());
+        settings.websub = Some(WebsubSettings {
+            topics: vec!["https://blog/".into()],
+            vhost: "web".into(),
+            ..WebsubSettings::default()
+        });
+    }))
+    .await;
+    world.web.topic("https://blog/1", 200, &[], "one");
+    world
+}
+
+/// Strangers ask for hosts that hang, so many of them and so often each.
+async fn hang(world: &World, hosts: usize, each: usize) {
+    for host in 0..hosts {
+        world.web.asked(&format!("hangs{host}"), Act::Hangs);
+    }
+    for number in 0..each {
+        for host in 0..hosts {
+            let callback = format!("http://hangs{host}/{number}");
+            world.hub.subscribe(to_topic(&world.settings, "https://blog/1", &callback)).await.unwrap();
+        }
+    }
+}
+
+/// How long it takes until a subscription that is asked for now is there.
+async fn until_there(world: &World, request: SubscribeRequest) -> Duration {
+    let began = Instant::now();
+    let request = SubscribeRequest { verify: Verify::Async, ..request };
+    world.hub.subscribe(request.clone()).await.unwrap();
+    let there = || world.hub.get(&request.key).is_some_and(|held| held.is_active());
+    while !there() {
+        passes(Duration::from_millis(100)).await;
+    }
+    began.elapsed()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_callback_that_hangs_while_it_is_asked_holds_up_nobody_elses_question() {
     let world = World::new().await;
-    world.web.asked("hangs", super::world::Act::Hangs);
+    world.web.asked("hangs", Act::Hangs);
     for number in 0..500 {
         let request =
             SubscribeRequest { verify: Verify::Async, ..of("one", &format!("http://hangs/{number}")) };
@@ -192,4 +236,70 @@ async fn a_callback_that_hangs_while_it_is_asked_holds_up_nobody_elses_question(
     assert!(world.hub.get(&good.key).is_some_and(|held| held.is_active()));
     // And it is asked by few at once.
     assert!(world.web.requests("GET", "hangs").len() <= 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_of_strangers_that_hang_hold_up_nobody() {
+    let world = open_to_strangers().await;
+    hang(&world, 30, 20).await;
+    passes(Duration::from_secs(1)).await;
+    let stranger = |host: &str| to_topic(&world.settings, "https://blog/1", host);
+    assert!(until_there(&world, stranger("http://a/")).await < SOON);
+    // Nor later, when they are asked again and again.
+    for number in 0..50 {
+        passes(Duration::from_secs(7)).await;
+        assert!(until_there(&world, stranger(&format!("http://b{number}/"))).await < SOON);
+        let elsewhere = to_topic(&world.settings, "https://elsewhere/", &format!("http://c{number}/"));
+        world.hub.subscribe(elsewhere).await.unwrap();
+        passes(SOON).await;
+        assert_eq!(world.web.requests("GET", &format!("c{number}")).len(), 1, "a denial");
+    }
+    for host in 0..30 {
+        assert!(!world.web.requests("GET", &format!("hangs{host}")).is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_hosts_of_strangers_hang_users_topics_and_queues_wait_for_none_and_strangers_for_a_while()
+ {
+    let world = open_to_strangers().await;
+    let followed =
+        SubscribeRequest { user: Some("one".into()), ..to(Resource::exchange("/", "x"), "#", "http://a/") };
+    let queue = world.subscribe(followed.clone()).await.pseudo_queue.clone().unwrap();
+    world.subscribe(to_topic(&world.settings, "https://blog/1", "http://reader/")).await;
+    hang(&world, 320, 3).await;
+    passes(Duration::from_secs(1)).await;
+    // 1. Whoever logged in has its turn at once,
+    assert!(until_there(&world, of("two", "http://good/")).await < SOON);
+    // 2. a topic is fetched and handed out,
+    world.hub.ping("https://blog/1").await.unwrap();
+    passes(SOON).await;
+    assert_eq!(world.web.taken("reader"), ["one"]);
+    // 3. and a queue that nobody needs any more goes.
+    assert!(world.hub.remove(&followed.key).await.unwrap());
+    passes(SOON).await;
+    assert!(!world.host().queues.has(&queue));
+    // 4. A stranger waits until each of those before it was asked once, 32 or more at a time,
+    let stranger = |host: &str| to_topic(&world.settings, "https://blog/1", host);
+    let waited = until_there(&world, stranger("http://patient/")).await;
+    assert!(waited <= Duration::from_secs(15) * (320 / 32), "{waited:?}");
+    // 5. and no more than that: what they are is known from then on.
+    for number in 0..50 {
+        passes(Duration::from_secs(7)).await;
+        assert!(until_there(&world, stranger(&format!("http://b{number}/"))).await < SOON);
+    }
+    let most = (0..320).map(|host| world.web.requests("GET", &format!("hangs{host}")).len()).max();
+    assert!(most > Some(1), "they are asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bug_in_a_chore_keeps_no_place_and_it_is_tried_again() {
+    let world = World::new().await;
+    world.web.asked("buggy", Act::Panics);
+    let request = SubscribeRequest { verify: Verify::Async, ..of("one", "http://buggy/") };
+    world.hub.subscribe(request.clone()).await.unwrap();
+    passes(Duration::from_secs(1)).await;
+    assert_eq!(world.web.requests("GET", "buggy").len(), 1);
+    world.web.asked("buggy", Act::Well);
+    world.until("the next try", || world.hub.get(&request.key).is_some()).await;
 }
