@@ -1,6 +1,7 @@
 //! `warren serve` as a process, with brokers that are real.
 
 mod again;
+mod backlog;
 mod checks;
 mod doctor;
 mod dying;

@@ -66,6 +66,15 @@ impl Served {
         Served { program: Program::configured(folder.path(), &config), _folder: folder }
     }
 
+    /// Its port is known beforehand, so that the doctor knows whom to ask.
+    pub fn on_a_known_port(self) -> Served {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = std::fs::read_to_string(self.program.config()).unwrap();
+        let config = config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+        std::fs::write(self.program.config(), config).unwrap();
+        self
+    }
+
     /// Starts it, and waits until it says where it serves.
     pub fn start(&self) -> Serving {
         let mut running = self.program.start(&["serve"]);
