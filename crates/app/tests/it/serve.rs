@@ -6,6 +6,7 @@ mod checks;
 mod doctor;
 mod dying;
 mod messages;
+mod own_broker;
 pub mod served;
 mod sqs;
 mod waiting;

@@ -3,16 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use warren_connectors::kit::setting::Secret;
-use warren_connectors::rabbitmq::{Config, Rabbit};
-use warren_engine::message::{Message, Outbound, Properties, Receipt, Route};
-use warren_engine::ports::Broker as _;
-use warren_testkit::rabbit::{self, Vhost};
+use warren_testkit::rabbit;
 use warren_testkit::receiver::{Answer, Receiver};
 use warren_testkit::wait_until;
 
 use super::doctor::{codes, document};
-use super::served::{SOON, Served, Serving};
+use super::served::{SOON, Served, Serving, publish};
 
 /// What is parked of one key at most.
 const PARKED_MAX: usize = 1000;
@@ -48,22 +44,6 @@ impl Place {
         let took = self.took.lock().unwrap();
         took.iter().filter_map(|body| body.strip_prefix(key)?.strip_prefix('-')?.parse().ok()).collect()
     }
-}
-
-fn publish(vhost: &Vhost, bodies: impl Iterator<Item = String>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let rabbit =
-        Rabbit::new("rabbit", &Config { url: Some(Secret::new(vhost.url())), ..Config::default() }).unwrap();
-    let outbound = |body: String| Outbound {
-        route: Route::Queue("in".into()),
-        message: Message { body: body.into(), properties: Properties::default() },
-    };
-    let all: Vec<Outbound> = bodies.map(outbound).collect();
-    for some in all.chunks(500) {
-        let receipts = runtime.block_on(rabbit.publish(some));
-        assert!(receipts.iter().all(|receipt| matches!(receipt, Receipt::Accepted(_))), "{receipts:?}");
-    }
-    runtime.block_on(rabbit.close());
 }
 
 fn is(serving: &Serving, metric: &str, number: usize) -> bool {
