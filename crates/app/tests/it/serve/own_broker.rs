@@ -113,8 +113,8 @@ fn certified(vhost: &Vhost, (certificate, key): (PathBuf, PathBuf)) -> Served {
     Served::with(&broker, "")
 }
 
-/// 1. It connects, consumes and publishes as the user of its certificate's name. Told with where, why and what to do are: 2. a certificate
-/// whose name no user has, 3. one of an authority that the broker does not trust.
+/// It (1.) connects, consumes and publishes as the user of its certificate's name. A certificate whose name no user has (2.), and one of an
+/// authority that the broker does not trust (3.), are told with where, why and what to do.
 #[test]
 fn a_certificate_is_the_login_and_a_wrong_one_is_told() {
     let broker = Broker::start_with_certificates_as_logins();
