@@ -4,6 +4,7 @@
 # RABBIT_BIN                    folder of rabbitmq-server, if it is not Debian's
 # RABBIT_REQUIRE_CLIENT_CERT=1  the TLS listener refuses clients without a certificate
 # RABBIT_CONF                   further lines for rabbitmq.conf
+# RABBIT_PLUGINS                further plugins: rabbitmq_auth_mechanism_ssl
 # All are read at the first start of a folder.
 
 rabbit_bin() { echo "${RABBIT_BIN:-/usr/lib/rabbitmq/bin}"; }
@@ -32,7 +33,7 @@ rabbit_configure() {
   [ -z "${RABBIT_REQUIRE_CLIENT_CERT:-}" ] || must=true
   mkdir -p "$DIR/home" "$DIR/mnesia" "$DIR/log" "$DIR/gen"
   chmod 700 "$DIR/home"
-  echo '[rabbitmq_management].' >"$DIR/enabled_plugins"
+  echo "[rabbitmq_management${RABBIT_PLUGINS:+,$RABBIT_PLUGINS}]." >"$DIR/enabled_plugins"
   # Statistics twice a second, so that depths in the management API are fresh for tests.
   cat >"$DIR/rabbitmq.conf" <<CONF
 listeners.tcp.1 = 127.0.0.1:$port_amqp

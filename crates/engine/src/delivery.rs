@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::message::Message;
@@ -26,8 +27,9 @@ pub struct Job {
     pub envelope: Envelope,
 }
 
-/// How a message came.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// How a message came. Written where messages wait for their next try, as [`crate::message::Properties`] are: names once used stay.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Envelope {
     /// The queue it was taken from.
     pub queue: String,
@@ -38,12 +40,14 @@ pub struct Envelope {
     /// Whether the broker says it was delivered before.
     pub redelivered: bool,
     /// The broker's own count of earlier deliveries, where it keeps one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery_count: Option<u64>,
     /// The number of the delivery on its channel.
     pub delivery_tag: u64,
     /// The consumer's tag.
     pub consumer_tag: String,
     /// What else the broker says of it, under the broker's own names, such as SQS's `MessageGroupId`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub system: BTreeMap<String, String>,
 }
 

@@ -186,6 +186,9 @@ pub struct Wanted {
 }
 
 /// Yields the deliveries of one queue. Dropping it hands back what was not settled.
+///
+/// What was yielded and is not settled yet is not yielded once more. Where a broker can give it out again meanwhile, the connector knows
+/// it, and settles it by whatever the broker gave with it last.
 #[async_trait]
 pub trait Consumer: Send {
     /// The next delivery; `None` after [`Consumer::cancel`] once all that was on its way has been yielded.

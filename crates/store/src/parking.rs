@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
-use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
-use warren_engine::delivery::{Envelope, Job};
+use warren_engine::delivery::Job;
 use warren_engine::failure::Failure;
 use warren_engine::message::{Message, Properties};
 use warren_engine::ports::{NewParked, Parked, ParkedId, Parking};
@@ -28,72 +27,6 @@ const KIND: Kind = Kind {
 pub struct FileParking {
     path: PathBuf,
     connection: Arc<Mutex<Connection>>,
-}
-
-/// An envelope as it is written.
-#[derive(Serialize, Deserialize, Default)]
-#[serde(default)]
-pub(crate) struct StoredEnvelope {
-    queue: String,
-    exchange: String,
-    routing_key: String,
-    redelivered: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delivery_count: Option<u64>,
-    delivery_tag: u64,
-    consumer_tag: String,
-    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    system: std::collections::BTreeMap<String, String>,
-}
-
-impl From<&Envelope> for StoredEnvelope {
-    fn from(envelope: &Envelope) -> StoredEnvelope {
-        let Envelope {
-            queue,
-            exchange,
-            routing_key,
-            redelivered,
-            delivery_count,
-            delivery_tag,
-            consumer_tag,
-            system,
-        } = envelope.clone();
-        StoredEnvelope {
-            queue,
-            exchange,
-            routing_key,
-            redelivered,
-            delivery_count,
-            delivery_tag,
-            consumer_tag,
-            system,
-        }
-    }
-}
-
-impl From<StoredEnvelope> for Envelope {
-    fn from(stored: StoredEnvelope) -> Envelope {
-        let StoredEnvelope {
-            queue,
-            exchange,
-            routing_key,
-            redelivered,
-            delivery_count,
-            delivery_tag,
-            consumer_tag,
-            system,
-        } = stored;
-        Envelope {
-            queue,
-            exchange,
-            routing_key,
-            redelivered,
-            delivery_count,
-            delivery_tag,
-            consumer_tag,
-            system,
-        }
-    }
 }
 
 /// What waits in the parking lot for one consumer.
@@ -176,7 +109,7 @@ impl Parking for FileParking {
                     parked.spent,
                     parked.first_at_ms,
                     serde_json::to_string(&message.properties)?,
-                    serde_json::to_string(&StoredEnvelope::from(&parked.job.envelope))?,
+                    serde_json::to_string(&parked.job.envelope)?,
                     &message.body[..],
                 ])?;
             Ok(ParkedId(connection.last_insert_rowid()))
@@ -249,17 +182,13 @@ impl Parking for FileParking {
 fn read(row: &Row<'_>) -> Result<Parked, Fault> {
     let properties: Properties =
         serde_json::from_str(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?)?;
-    let envelope: StoredEnvelope =
-        serde_json::from_str(row.get_ref(6)?.as_str().map_err(rusqlite::Error::from)?)?;
+    let envelope = serde_json::from_str(row.get_ref(6)?.as_str().map_err(rusqlite::Error::from)?)?;
     let body: Vec<u8> = row.get(7)?;
     let lane: Option<String> = row.get(1)?;
     Ok(Parked {
         id: ParkedId(row.get(0)?),
         parked: NewParked {
-            job: Arc::new(Job {
-                message: Message { body: body.into(), properties },
-                envelope: envelope.into(),
-            }),
+            job: Arc::new(Job { message: Message { body: body.into(), properties }, envelope }),
             due_ms: row.get(2)?,
             spent: row.get(3)?,
             first_at_ms: row.get(4)?,

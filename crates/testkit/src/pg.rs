@@ -1,9 +1,10 @@
 //! PostgreSQL: the addresses, and a database for a test. Statements go through `psql`.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::place::{unique, variable};
-use crate::server::output;
+use crate::server::{output, servers, values};
 
 /// The superuser, without a password: `postgres://postgres@127.0.0.1:PORT/postgres`.
 #[must_use]
@@ -95,6 +96,68 @@ impl Drop for Database {
     fn drop(&mut self) {
         // The cluster is deleted after the run anyway; a failure here must not hide the test's own.
         psql(&admin_url(), &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)).output().ok();
+    }
+}
+
+/// A server of a test's own, which it may stop and kill; put such tests into a module named `own_broker`. Data and port stay the same; dropping
+/// it removes everything.
+#[derive(Debug)]
+pub struct Server {
+    folder: PathBuf,
+    url: String,
+}
+
+impl Server {
+    /// A running one. What is committed survives a kill.
+    #[must_use]
+    pub fn start() -> Server {
+        // The name tells `scripts/servers all remove` what runs in it, should the test be killed.
+        let folder = PathBuf::from(variable("WARREN_TEST_DIR")).join(unique("postgres-server-x"));
+        let mut server = Server { folder, url: String::new() };
+        let printed = values(&server.verb("start"));
+        printed.get("url").expect("the script prints url").clone_into(&mut server.url);
+        server
+    }
+
+    /// User `warren`, owner of the database `warren`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Runs statements as `warren`; see [`sql`].
+    pub fn sql(&self, statements: &str) -> String {
+        sql(&self.url, statements)
+    }
+
+    /// A clean stop, which ends all connections.
+    pub fn stop(&self) {
+        self.verb("stop");
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        self.verb("kill");
+    }
+
+    /// Starts it again; returns when it answers.
+    pub fn start_again(&self) {
+        self.verb("start");
+    }
+
+    fn verb(&self, verb: &str) -> String {
+        let options = ("PG_OPTS".to_owned(), "-c synchronous_commit=on".to_owned());
+        servers("postgres", verb, &self.folder, &[], &[options])
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Also when the test panics; a second panic here would end the process without the first's text.
+        let removed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.verb("remove")));
+        if removed.is_err() {
+            eprintln!("the database in {} was not removed", self.folder.display());
+        }
     }
 }
 

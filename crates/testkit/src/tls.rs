@@ -14,7 +14,7 @@ pub fn ca() -> PathBuf {
     file("ca.pem")
 }
 
-/// An authority that signed nothing here: with it every server must be refused.
+/// An authority that signed no server's certificate: with it every server must be refused.
 #[must_use]
 pub fn stranger_ca() -> PathBuf {
     file("stranger-ca.pem")
@@ -42,4 +42,16 @@ pub fn client_certificate() -> PathBuf {
 #[must_use]
 pub fn client_key() -> PathBuf {
     file("client.key")
+}
+
+/// Certificate and key of a client no server knows, `CN=nobody`.
+#[must_use]
+pub fn nobody() -> (PathBuf, PathBuf) {
+    (file("nobody.pem"), file("nobody.key"))
+}
+
+/// Certificate and key of a client with the name of [`client_certificate`], signed by [`stranger_ca`].
+#[must_use]
+pub fn stranger() -> (PathBuf, PathBuf) {
+    (file("stranger.pem"), file("stranger.key"))
 }

@@ -1,10 +1,12 @@
 //! `warren serve` as a process, with brokers that are real.
 
 mod again;
+mod backlog;
 mod checks;
 mod doctor;
 mod dying;
 mod messages;
+mod own_broker;
 pub mod served;
 mod sqs;
 mod waiting;

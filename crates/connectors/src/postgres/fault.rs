@@ -119,6 +119,11 @@ fn refused(refusal: &DbError, query: &Query) -> Failure {
         SqlState::T_R_SERIALIZATION_FAILURE => failure(FailureKind::Disconnected, code).remedy(
             "Run again. On a standby, raise max_standby_streaming_delay or switch hot_standby_feedback on.",
         ),
+        // Later it will do.
+        SqlState::T_R_DEADLOCK_DETECTED | SqlState::LOCK_NOT_AVAILABLE => {
+            failure(FailureKind::Disconnected, code)
+                .remedy("Run again; something else held what the statement locks. Those that lock rows in one order do not hold up each other.")
+        }
         ref state if ends_the_connection(state) => {
             let code = if query.rows_came { codes::QUERY_INTERRUPTED } else { codes::SOURCE_UNREACHABLE };
             failure(FailureKind::Disconnected, code)

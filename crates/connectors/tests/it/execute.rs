@@ -114,6 +114,33 @@ async fn statements_on_sqlite() {
     assert_eq!(failure.code, codes::UNKNOWN_DATABASE);
 }
 
+/// Two transactions each want what the other has: the server ends one of them, which will do another time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_on_postgresql_is_no_fault_of_the_statement() {
+    let (database, on) = postgres();
+    database.sql(
+        "CREATE FUNCTION takes(one int, other int) RETURNS void LANGUAGE plpgsql AS $$
+         BEGIN
+           PERFORM pg_advisory_xact_lock(one);
+           WHILE (SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+                  WHERE datname = current_database() AND locktype = 'advisory' AND granted) < 2
+           LOOP PERFORM pg_sleep(0.01); END LOOP;
+           PERFORM pg_advisory_xact_lock(other);
+         END $$",
+    );
+    let takes = "SELECT takes($1, $2) IS NULL AS void";
+    let sets = [[json!([1, 2])], [json!([2, 1])]];
+    let (one, other) = tokio::join!(execute(&on, takes, &sets[0]), execute(&on, takes, &sets[1]));
+    let failures: Vec<Failure> = [one, other].into_iter().filter_map(Result::err).collect();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(failures[0].kind, FailureKind::Disconnected, "{failures:?}");
+    let held = pg::sql(
+        &database.admin_url(),
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid IN (1, 2)",
+    );
+    assert_eq!(held.trim(), "0");
+}
+
 #[tokio::test]
 async fn postgresql_reads_a_parameter_by_the_type_it_wants() {
     let (_database, on) = postgres();

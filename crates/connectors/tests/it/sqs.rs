@@ -2,6 +2,7 @@
 
 mod conformance;
 mod consuming;
+mod lapsing;
 mod looking;
 mod order;
 mod publishing;

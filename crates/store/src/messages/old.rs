@@ -7,7 +7,6 @@ use warren_engine::consume::record::{MessageError, MessageRunId};
 use super::block::Gathered;
 use super::query::{MessageFilter, RecordedMessage};
 use crate::database::Fault;
-use crate::parking::StoredEnvelope;
 
 /// Rows packed in one transaction.
 const TOGETHER: usize = 16 * 1024;
@@ -81,8 +80,6 @@ fn read(row: &Row<'_>) -> Result<RecordedMessage, Fault> {
     let error: Option<MessageError> = error.map(|error| serde_json::from_str(&error)).transpose()?;
     let steps: Option<String> = row.get(11)?;
     let steps = steps.map(|steps| serde_json::from_str(&steps)).transpose()?;
-    let envelope: StoredEnvelope =
-        serde_json::from_str(row.get_ref(13)?.as_str().map_err(rusqlite::Error::from)?)?;
     let body: Option<Vec<u8>> = row.get(15)?;
     Ok(RecordedMessage {
         id: MessageRunId(row.get(0)?),
@@ -98,7 +95,7 @@ fn read(row: &Row<'_>) -> Result<RecordedMessage, Fault> {
         error,
         steps: steps.unwrap_or_default(),
         properties: serde_json::from_str(row.get_ref(12)?.as_str().map_err(rusqlite::Error::from)?)?,
-        envelope: envelope.into(),
+        envelope: serde_json::from_str(row.get_ref(13)?.as_str().map_err(rusqlite::Error::from)?)?,
         body_bytes: row.get::<_, i64>(14)? as u64,
         body: body.map(Bytes::from),
     })

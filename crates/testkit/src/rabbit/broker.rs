@@ -30,6 +30,23 @@ impl Broker {
         Broker::start_with(&[("RABBIT_REQUIRE_CLIENT_CERT".to_owned(), "1".to_owned())])
     }
 
+    /// One where a client's certificate is its login (EXTERNAL), by the common name; see [`Broker::certified_user`].
+    #[must_use]
+    pub fn start_with_certificates_as_logins() -> Broker {
+        let lines =
+            "auth_mechanisms.1 = EXTERNAL\nauth_mechanisms.2 = PLAIN\nssl_cert_login_from = common_name";
+        Broker::start_with(&[
+            ("RABBIT_PLUGINS".to_owned(), "rabbitmq_auth_mechanism_ssl".to_owned()),
+            ("RABBIT_CONF".to_owned(), lines.to_owned()),
+        ])
+    }
+
+    /// Makes a user without a password.
+    pub fn certified_user(&self, name: &str) {
+        let body = serde_json::json!({"password_hash": "", "tags": ""});
+        self.management.request("PUT", &format!("/api/users/{name}"), &body);
+    }
+
     /// One with further lines of `rabbitmq.conf`: `max_message_size = 1048576`.
     #[must_use]
     pub fn start_with_configuration(lines: &str) -> Broker {

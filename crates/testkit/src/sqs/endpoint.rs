@@ -71,6 +71,8 @@ type Script = Box<dyn FnMut(&Call) -> Fate + Send>;
 struct State {
     queues: BTreeMap<String, Queue>,
     denied: BTreeSet<String>,
+    throttled: BTreeSet<String>,
+    receipts_held: bool,
     delay: Duration,
     script: Script,
     calls: Vec<Call>,
@@ -100,6 +102,8 @@ impl Endpoint {
         let state = Arc::new(Mutex::new(State {
             queues: BTreeMap::new(),
             denied: BTreeSet::new(),
+            throttled: BTreeSet::new(),
+            receipts_held: false,
             delay: Duration::ZERO,
             script: Box::new(|_| Fate::Fine),
             calls: Vec::new(),
@@ -165,6 +169,51 @@ impl Endpoint {
     /// Refuses an action from now on, such as `GetQueueAttributes`.
     pub fn deny(&self, action: &str) {
         self.lock().denied.insert(action.to_owned());
+    }
+
+    /// Throttles an action from now on, such as `ChangeMessageVisibilityBatch`.
+    pub fn throttle(&self, action: &str) {
+        self.lock().throttled.insert(action.to_owned());
+    }
+
+    /// Messages are received, and the answers that hold them wait until they are let go.
+    pub fn hold_receipts(&self, held: bool) {
+        self.lock().receipts_held = held;
+    }
+
+    /// Messages of a queue that are hidden can be received again now.
+    pub fn lapse(&self, queue: &str) {
+        if let Some(queue) = self.lock().queues.get_mut(queue) {
+            queue.lapse();
+        }
+    }
+
+    /// How often messages of a queue were received.
+    #[must_use]
+    pub fn receipts(&self, queue: &str) -> u64 {
+        self.lock().queues.get(queue).map_or(0, Queue::receipts)
+    }
+
+    /// How many messages of a queue are not deleted.
+    #[must_use]
+    pub fn left(&self, queue: &str) -> usize {
+        self.lock().queues.get(queue).map_or(0, Queue::left)
+    }
+
+    /// How many messages of a queue are hidden.
+    #[must_use]
+    pub fn hidden(&self, queue: &str) -> usize {
+        self.lock().queues.get(queue).map_or(0, Queue::hidden)
+    }
+
+    /// Puts a message into a queue.
+    pub fn put(&self, queue: &str, body: &str) {
+        let mut state = self.lock();
+        state.next_id += 1;
+        let message_id = format!("00000000-0000-0000-0000-{:012}", state.next_id);
+        if let Some(queue) = state.queues.get_mut(queue) {
+            queue.store(Stored { message_id, arrival: Arrival::of(&json!({ "MessageBody": body })) });
+        }
     }
 
     /// How long each request to send is worked on.
@@ -248,6 +297,9 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Result<Resp
             let text = format!("User: test is not authorized to perform: sqs:{action}");
             return Ok(error(403, "AccessDeniedException", &text));
         }
+        if state.throttled.contains(&action) {
+            return Ok(error(400, "ThrottlingException", "as told"));
+        }
     }
     let queue = name(asked["QueueUrl"].as_str().unwrap_or_default()).to_owned();
     match action.as_str() {
@@ -315,6 +367,9 @@ async fn receive(state: &Mutex<State>, queue: &str, asked: &Value) -> Response<F
             found.receive(max, seconds("VisibilityTimeout"), queue.strip_suffix(".fifo").is_some())
         };
         if !messages.is_empty() || std::time::Instant::now() >= until {
+            while !messages.is_empty() && lock(state).receipts_held {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
             return fine(&json!({ "Messages": messages }));
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -322,13 +377,14 @@ async fn receive(state: &Mutex<State>, queue: &str, asked: &Value) -> Response<F
 }
 
 fn settle(state: &mut State, queue: &str, asked: &Value) -> Response<Full<Bytes>> {
+    let is_fifo = queue.strip_suffix(".fifo").is_some();
     let Some(queue) = state.queues.get_mut(queue) else { return gone() };
     let (mut successful, mut failed) = (Vec::new(), Vec::new());
     for entry in asked["Entries"].as_array().into_iter().flatten() {
         let handle = entry["ReceiptHandle"].as_str().unwrap_or_default();
         let done = match entry["VisibilityTimeout"].as_u64() {
             Some(seconds) => queue.hide(handle, Duration::from_secs(seconds)),
-            None => queue.delete(handle),
+            None => queue.delete(handle, is_fifo),
         };
         let id = &entry["Id"];
         if done {

@@ -137,11 +137,36 @@ impl Queue {
         messages
     }
 
-    /// Deletes a received message. False: the handle is of none.
-    pub(super) fn delete(&mut self, handle: &str) -> bool {
+    /// Deletes a received message. With an older handle nothing is deleted; only a FIFO queue says so. False: the handle is of none.
+    pub(super) fn delete(&mut self, handle: &str, is_fifo: bool) -> bool {
         let before = self.live.len();
         self.live.retain(|live| live.handle != handle);
-        self.live.len() < before
+        let number = handle.strip_prefix("handle-").and_then(|number| number.parse().ok());
+        self.live.len() < before || (!is_fifo && number.is_some_and(|number: u64| number <= self.handles))
+    }
+
+    /// How often its messages were received.
+    pub(super) fn receipts(&self) -> u64 {
+        self.handles
+    }
+
+    /// The messages that are not deleted.
+    pub(super) fn left(&self) -> usize {
+        self.live.len()
+    }
+
+    /// The messages that cannot be received now.
+    pub(super) fn hidden(&self) -> usize {
+        let now = Instant::now();
+        self.live.iter().filter(|live| live.visible_at > now).count()
+    }
+
+    /// The time is up of all messages that are hidden.
+    pub(super) fn lapse(&mut self) {
+        let now = Instant::now();
+        for live in &mut self.live {
+            live.visible_at = live.visible_at.min(now);
+        }
     }
 
     /// Hides a received message for another time. False: the handle is of none, or it is not hidden.

@@ -13,21 +13,15 @@ fn vhost() -> Vhost {
     vhost
 }
 
-/// Its port is known beforehand, so that the doctor knows whom to ask.
 fn served(vhost: &Vhost, keys: &str) -> Served {
-    let served = Served::rabbit(vhost, keys);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = std::fs::read_to_string(served.program.config()).unwrap();
-    let config = config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
-    std::fs::write(served.program.config(), config).unwrap();
-    served
+    Served::rabbit(vhost, keys).on_a_known_port()
 }
 
-fn document(served: &Served, code: i32) -> Value {
+pub fn document(served: &Served, code: i32) -> Value {
     served.program.documents(&["doctor"], code).pop().unwrap()
 }
 
-fn codes(document: &Value) -> Vec<&str> {
+pub fn codes(document: &Value) -> Vec<&str> {
     let findings = document["findings"].as_array().unwrap();
     // How full this machine's disk is, is not what these tests are about.
     let codes = findings.iter().map(|finding| finding["code"].as_str().unwrap());

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use warren_connectors::kit::setting::Secret;
+use warren_connectors::rabbitmq::{Config, Rabbit};
+use warren_engine::message::{Message, Outbound, Properties, Receipt, Route};
+use warren_engine::ports::Broker as _;
 use warren_testkit::rabbit::Vhost;
 use warren_testkit::wait::{wait_for, wait_until};
 
@@ -66,6 +70,15 @@ impl Served {
         Served { program: Program::configured(folder.path(), &config), _folder: folder }
     }
 
+    /// Its port is known beforehand, so that the doctor knows whom to ask.
+    pub fn on_a_known_port(self) -> Served {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = std::fs::read_to_string(self.program.config()).unwrap();
+        let config = config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+        std::fs::write(self.program.config(), config).unwrap();
+        self
+    }
+
     /// Starts it, and waits until it says where it serves.
     pub fn start(&self) -> Serving {
         let mut running = self.program.start(&["serve"]);
@@ -92,6 +105,23 @@ impl Served {
         let attempts = self.attempts().into_iter().rev().filter(|attempt| attempt["body"] == body);
         attempts.map(|attempt| attempt["status"].as_str().unwrap().to_owned()).collect()
     }
+}
+
+/// Publishes messages with these bodies to the queue `in`, in their order.
+pub fn publish(vhost: &Vhost, bodies: impl Iterator<Item = String>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let rabbit =
+        Rabbit::new("rabbit", &Config { url: Some(Secret::new(vhost.url())), ..Config::default() }).unwrap();
+    let outbound = |body: String| Outbound {
+        route: Route::Queue("in".into()),
+        message: Message { body: body.into(), properties: Properties::default() },
+    };
+    let all: Vec<Outbound> = bodies.map(outbound).collect();
+    for some in all.chunks(500) {
+        let receipts = runtime.block_on(rabbit.publish(some));
+        assert!(receipts.iter().all(|receipt| matches!(receipt, Receipt::Accepted(_))), "{receipts:?}");
+    }
+    runtime.block_on(rabbit.close());
 }
 
 pub struct Serving {

@@ -1,7 +1,13 @@
 //! Triggers on SQS: the document with its typed attributes, visibility as the way to wait, dead letters.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use warren_testkit::sqs::{self, Account, REGION};
+use warren_testkit::receiver::{Answer, Receiver};
+use warren_testkit::sqs::{self, Account, Endpoint, REGION};
+use warren_testkit::wait::pause;
 use warren_testkit::wait_until;
 
 use super::served::{SOON, Served};
@@ -126,6 +132,52 @@ fn dead_letters_of_the_broker_are_its_redrive() {
     assert_eq!(account.drain("out", 1, SOON).len(), 1);
     assert!(served.statuses("bad").iter().all(|status| status == "rejected"), "{:?}", served.statuses("bad"));
     assert_eq!(serving.stop().code, Some(0));
+}
+
+/// The process stands still for longer than its message is hidden, and receives it again while the first request is under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_time_was_up_while_the_process_stood_still_is_done_once() {
+    let endpoint = Endpoint::start().await;
+    for queue in ["in", "dead"] {
+        endpoint.queue(queue);
+    }
+    let held = Arc::new(AtomicBool::new(true));
+    let receiver = Receiver::start({
+        let held = held.clone();
+        move |_| {
+            while held.load(SeqCst) {
+                pause("an answer that is held back", Duration::from_millis(10));
+            }
+            Answer::ok()
+        }
+    });
+    let pipeline = format!(
+        "\npipelines:\n  work:\n    - http: {{url: \"{}/take\", timeout: 60s, body: .body}}\n",
+        receiver.url()
+    );
+    let broker = format!(
+        "{{type: sqs, region: {REGION}, endpoint_url: \"{}\", access_key: {{id: test, secret: secret}}, visibility_timeout: 2s, wait_time: 1s}}",
+        endpoint.url()
+    );
+    let served = Served::with_pipeline(&broker, "max_timeout: 100s", &pipeline);
+    let serving = served.consume();
+    endpoint.put("in", "m");
+    wait_until("it is asked", SOON, || receiver.seen() == 1);
+    for _ in 0..2 {
+        let receipts = endpoint.receipts("in");
+        serving.running.signal("STOP");
+        wait_until("its time is up", SOON, || endpoint.hidden("in") == 0);
+        serving.running.signal("CONT");
+        wait_until("it is received again", SOON, || endpoint.receipts("in") > receipts);
+    }
+    endpoint.put("in", "n");
+    wait_until("another does not wait", SOON, || receiver.seen() == 2);
+    held.store(false, SeqCst);
+    wait_until("the queue is empty", SOON, || endpoint.left("in") == 0);
+    assert!((serving.number("warren_messages_received_total{trigger=\"orders\"}") - 2.0).abs() < 0.1);
+    assert_eq!(serving.stop().code, Some(0));
+    assert_eq!((served.statuses("m"), served.statuses("n")), (vec!["ok".to_owned()], vec!["ok".to_owned()]));
+    assert_eq!(receiver.seen(), 2);
 }
 
 /// A FIFO queue without `ordering` keeps the order of its groups.

@@ -152,11 +152,7 @@ async fn greet(target: &Target, stream: Box<dyn Stream>, name: &str) -> Result<G
     let (server, mechanisms) = match talk.next(target).await? {
         Some(Method::ConnectionStart { server, mechanisms }) => (server, mechanisms),
         Some(_) => return Err(strange(target, "its first word is not connection.start")),
-        None => {
-            return Err(strange(target, "it hung up at once")).map_err(|failure| {
-                failure.remedy("Check that the port is RabbitMQ's, and whether it wants TLS.")
-            });
-        }
+        None => return Err(strange(target, "it hung up at once").remedy(look_at_port(target))),
     };
     let (mechanism, response) = login(target, &mechanisms)?;
     let client = client_properties(name);
@@ -261,11 +257,17 @@ fn lost(target: &Target, error: &io::Error) -> Failure {
     }
     fault(target, FailureKind::Disconnected, codes::BROKER_UNREACHABLE)
         .detail(format!("the connection broke during the greeting: {error}"))
-        .remedy(match target.protocol {
-            // Where the broker refuses a certificate, the connection may break before its word reaches us.
-            Protocol::Amqps => "Check that the port is RabbitMQ's TLS port; if it asks for a certificate, give `tls.cert` and `tls.key`.",
-            Protocol::Amqp => "Check that the port is RabbitMQ's, and whether it wants TLS.",
-        })
+        .remedy(look_at_port(target))
+}
+
+fn look_at_port(target: &Target) -> &'static str {
+    match target.protocol {
+        // Where the broker refuses a certificate, the connection may break before its word reaches us.
+        Protocol::Amqps => {
+            "Check that the port is RabbitMQ's TLS port; if it asks for a certificate, give `tls.cert` and `tls.key`, signed by an authority it trusts."
+        }
+        Protocol::Amqp => "Check that the port is RabbitMQ's, and whether it wants TLS.",
+    }
 }
 
 /// Whether the broker said that our certificate, or that we have none, is why it ends the connection.
@@ -301,7 +303,9 @@ fn login_fault(target: &Target, detail: &str) -> Failure {
         Login::Plain { .. } => {
             "Correct `username` and `password`; `rabbitmqctl authenticate_user` tries them."
         }
-        Login::External => "Let the broker know a user of the certificate's name, without a password.",
+        Login::External => {
+            "Let the broker know a user of the certificate's name, without a password: its common name with `ssl_cert_login_from = common_name`, else its whole subject."
+        }
     };
     fault(target, FailureKind::Refused, codes::BROKER_REFUSED_LOGIN).detail(detail).remedy(remedy)
 }

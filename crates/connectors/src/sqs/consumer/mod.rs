@@ -15,7 +15,6 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{Message as Received, MessageSystemAttributeName};
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warren_engine::codes;
@@ -23,8 +22,8 @@ use warren_engine::delivery::Delivery;
 use warren_engine::failure::{Failure, Remedy};
 use warren_engine::ports::Consumer;
 
-use self::held::Held;
-use self::settle::{Unsettled, hand_back, hide, tell_all};
+use self::held::{Came, Held};
+use self::settle::{Unsettled, delete, extend, hand_back, tell_all};
 use super::connection::Link;
 use super::failures::fault;
 use super::queues::{Queue, Queues};
@@ -52,7 +51,6 @@ pub(crate) struct SqsConsumer {
 struct Arrived {
     received: Received,
     tag: u64,
-    at: Instant,
 }
 
 /// Starts to consume.
@@ -87,11 +85,11 @@ pub(crate) async fn consume(
     };
     tasks.spawn(poller.ask_on());
     let gone = CancellationToken::new();
-    tasks.spawn(tell_all(client.clone(), queue.clone(), tells, gone.clone()));
+    tasks.spawn(tell_all(client.clone(), queue.clone(), held.clone(), tells, gone.clone()));
     let (keeping, extending, of) = (held.clone(), client.clone(), queue.clone());
     tasks.spawn(async move {
         while let Some(due) = keeping.due(hidden).await {
-            if let Some(failure) = hide(&extending, &of, &due, hidden.as_secs() as i32).await {
+            if let Some(failure) = extend(&extending, &of, &keeping, &due, hidden).await {
                 // Nobody may be asking for messages now, when there is room for no more. If nobody listens, nobody needs to know.
                 if let Some(gone) = tell_gone.upgrade() {
                     gone.send(Err(failure)).await.ok();
@@ -109,14 +107,13 @@ impl Consumer for SqsConsumer {
         match self.arrived.recv().await {
             None => Ok(None),
             Some(Err(failure)) => Err(failure),
-            Some(Ok(Arrived { received, tag, at })) => {
+            Some(Ok(Arrived { received, tag })) => {
                 let job = delivery::job(&self.queue.name, &received, tag);
                 let settle = Unsettled {
                     tag,
                     queue: self.queue.clone(),
                     held: self.held.clone(),
                     tell: self.tell.clone(),
-                    received: at,
                 };
                 Ok(Some(Delivery::new(job, Box::new(settle))))
             }
@@ -172,8 +169,12 @@ impl Poller {
             {
                 places.push(place);
             }
+            self.held.asks();
             match self.ask(places.len()).await {
-                Ok(messages) => self.yield_all(messages, places, &mut tag).await,
+                Ok(messages) => {
+                    self.yield_all(messages, places, &mut tag).await;
+                    self.held.asked();
+                }
                 Err(failure) => {
                     // The consumer may be gone.
                     self.here.send(Err(failure)).await.ok();
@@ -185,24 +186,25 @@ impl Poller {
 
     async fn yield_all(&self, messages: Vec<Received>, places: Vec<OwnedSemaphorePermit>, tag: &mut u64) {
         let mut places = places.into_iter();
-        let mut late = Vec::new();
+        let (mut late, mut done) = (Vec::new(), Vec::new());
         for received in messages {
             let (Some(handle), Some(place)) = (received.receipt_handle().map(str::to_owned), places.next())
             else {
                 continue; // without a handle nothing can be told of it, and it comes again
             };
             *tag += 1;
-            let (tag, at) = (*tag, Instant::now());
-            if self.held.keep(tag, handle.clone(), self.hidden, place) {
+            match self.held.keep(*tag, received.message_id(), &handle, self.hidden, place) {
                 // If the consumer goes now, it hands back all that is kept.
-                self.here.send(Ok(Arrived { received, tag, at })).await.ok();
-            } else {
-                late.push(handle);
+                Came::New => {
+                    self.here.send(Ok(Arrived { received, tag: *tag })).await.ok();
+                }
+                Came::Again => {}
+                Came::Done => done.push(handle),
+                Came::Late => late.push(handle),
             }
         }
-        if !late.is_empty() {
-            hand_back(&self.client, &self.queue, late).await;
-        }
+        delete(&self.client, &self.queue, done).await;
+        hand_back(&self.client, &self.queue, late).await;
     }
 
     /// Asks once, and again while SQS throttles.

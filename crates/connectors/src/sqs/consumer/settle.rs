@@ -10,13 +10,12 @@ use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warren_engine::codes;
 use warren_engine::delivery::{Settle, Settlement};
 use warren_engine::failure::{Failure, FailureKind, Remedy};
 
-use super::held::{HIDDEN_MAX, Held};
+use super::held::{HIDDEN_MAX, Held, Taken};
 use crate::sqs::failures::{fault, meaning, short_name};
 use crate::sqs::queues::Queue;
 
@@ -37,7 +36,7 @@ pub(super) enum Told {
 /// One message to tell of, and who waits for the answer.
 #[derive(Debug)]
 pub(super) struct Tell {
-    pub(super) handle: String,
+    pub(super) taken: Taken,
     pub(super) told: Told,
     pub(super) answer: oneshot::Sender<Result<(), Failure>>,
 }
@@ -48,43 +47,47 @@ pub(super) struct Unsettled {
     pub(super) queue: Arc<Queue>,
     pub(super) held: Arc<Held>,
     pub(super) tell: mpsc::Sender<Tell>,
-    pub(super) received: Instant,
 }
 
 #[async_trait]
 impl Settle for Unsettled {
     /// Up to twelve hours after the message was received.
     fn can_delay(&self, by: Duration) -> bool {
-        self.received.elapsed() + by < HIDDEN_MAX
+        self.held.received(self.tag).is_some_and(|received| received.elapsed() + by < HIDDEN_MAX)
+    }
+
+    fn alive(&self) -> bool {
+        self.held.received(self.tag).is_some()
     }
 
     /// Returns once SQS has answered. `Reject` leaves the message to the queue's redrive policy: it can be received again at once, until that
     /// moves it. Where there is none, it is deleted.
     async fn settle(self: Box<Self>, how: Settlement) -> Result<(), Failure> {
+        let Some(received) = self.held.received(self.tag) else { return Err(self.gone()) };
         let told = match how {
             Settlement::Ack => Told::Delete,
             Settlement::Reject if self.queue.redrives == Some(false) => Told::Delete,
             Settlement::Reject | Settlement::Requeue => Told::Hide(0),
             Settlement::Delay(by) => {
                 // Not a moment earlier than asked for, and not past what SQS takes.
-                let most = HIDDEN_MAX.saturating_sub(self.received.elapsed() + Duration::from_secs(1));
+                let most = HIDDEN_MAX.saturating_sub(received.elapsed() + Duration::from_secs(1));
                 Told::Hide(by.as_millis().div_ceil(1000).min(most.as_secs().into()) as i32)
             }
         };
-        let Some(handle) = self.held.take(self.tag) else { return Err(self.gone("the consumer was closed")) };
+        let Ok(place) = self.tell.reserve().await else { return Err(self.gone()) };
+        // From here on it is told whoever waits for it.
+        let Some(taken) = self.held.take(self.tag, told) else { return Err(self.gone()) };
         let (answer, answered) = oneshot::channel();
-        let tell = Tell { handle, told, answer };
-        if self.tell.send(tell).await.is_err() {
-            return Err(self.gone("the consumer was closed"));
-        }
-        answered.await.unwrap_or_else(|_| Err(self.gone("the consumer was closed")))
+        place.send(Tell { taken, told, answer });
+        answered.await.unwrap_or_else(|_| Err(self.gone()))
     }
 }
 
 impl Unsettled {
-    fn gone(&self, why: &str) -> Failure {
+    fn gone(&self) -> Failure {
         let what = format!("settle delivery {} of queue `{}`", self.tag, self.queue.name);
-        Failure::new(FailureKind::Disconnected, codes::CONNECTION_LOST, what).detail(why)
+        Failure::new(FailureKind::Disconnected, codes::CONNECTION_LOST, what)
+            .detail("the consumer was closed")
     }
 }
 
@@ -92,6 +95,7 @@ impl Unsettled {
 pub(super) async fn tell_all(
     client: Client,
     queue: Arc<Queue>,
+    held: Arc<Held>,
     mut tells: mpsc::Receiver<Tell>,
     gone: CancellationToken,
 ) {
@@ -111,7 +115,7 @@ pub(super) async fn tell_all(
         }
         let (deletes, hides): (Vec<Tell>, Vec<Tell>) =
             some.drain(..).partition(|tell| tell.told == Told::Delete);
-        tokio::join!(tell(&client, &queue, deletes), tell(&client, &queue, hides));
+        tokio::join!(tell(&client, &queue, &held, deletes), tell(&client, &queue, &held, hides));
     }
 }
 
@@ -123,32 +127,58 @@ pub(super) async fn hand_back(client: &Client, queue: &Queue, handles: Vec<Strin
     }
 }
 
-/// Hides messages for longer; those that SQS no longer lets us hide will be delivered again. Returns why no message of the queue can be
+/// Deletes messages that are done with and came once more. What cannot be told is received again, and done again.
+pub(super) async fn delete(client: &Client, queue: &Queue, handles: Vec<String>) {
+    for some in handles.chunks(10) {
+        let handles = some.iter().map(|handle| (handle.as_str(), Told::Delete)).collect::<Vec<_>>();
+        said(client, queue, &handles).await;
+    }
+}
+
+/// Hides messages for longer; those that SQS no longer lets us hide will be received again. Returns why no message of the queue can be
 /// hidden any more, if that is so: the queue is gone, or the right to it.
-pub(super) async fn hide(
+pub(super) async fn extend(
     client: &Client,
     queue: &Queue,
-    handles: &[(u64, String)],
-    seconds: i32,
+    held: &Held,
+    due: &[(u64, String)],
+    hidden: Duration,
 ) -> Option<Failure> {
-    let handles: Vec<_> = handles.iter().map(|(_, handle)| (handle.as_str(), Told::Hide(seconds))).collect();
+    let seconds = hidden.as_secs() as i32;
+    let handles: Vec<_> = due.iter().map(|(_, handle)| (handle.as_str(), Told::Hide(seconds))).collect();
     let answers = said(client, queue, &handles).await;
-    let gone = |failure: &Failure| matches!(failure.kind, FailureKind::NotFound | FailureKind::Refused);
-    answers.into_iter().filter_map(Result::err).find(gone)
+    let mut gone = None;
+    for ((tag, _), answer) in due.iter().zip(answers) {
+        let Err(failure) = answer else { continue };
+        if failure.kind.for_message() == Remedy::Retry {
+            held.extend_again(*tag, hidden);
+        }
+        if matches!(failure.kind, FailureKind::NotFound | FailureKind::Refused) {
+            gone.get_or_insert(failure);
+        }
+    }
+    gone
 }
 
 /// All of them are to be deleted, or all hidden.
-async fn tell(client: &Client, queue: &Queue, tells: Vec<Tell>) {
-    if tells.is_empty() {
-        return;
-    }
-    let handles: Vec<_> = tells.iter().map(|tell| (tell.handle.as_str(), tell.told)).collect();
-    let answers = said(client, queue, &handles).await;
-    for (tell, answer) in tells.into_iter().zip(answers) {
-        // Whatever it is, the message comes again.
-        let answer = answer.map_err(|failure| Failure { kind: FailureKind::Disconnected, ..failure });
-        // Who does not wait any more does not want to know.
-        tell.answer.send(answer).ok();
+async fn tell(client: &Client, queue: &Queue, held: &Held, tells: Vec<Tell>) {
+    let mut open = tells;
+    while !open.is_empty() {
+        let handles: Vec<_> = open.iter().map(|tell| (tell.taken.handle.as_str(), tell.told)).collect();
+        let answers = said(client, queue, &handles).await;
+        let mut again = Vec::new();
+        for (tell, answer) in open.into_iter().zip(answers) {
+            let id = tell.taken.id.as_deref().filter(|_| tell.told == Told::Delete);
+            if let Some(newer) = id.and_then(|id| held.deleted(id, answer.is_ok())) {
+                again.push(Tell { taken: Taken { handle: newer, ..tell.taken }, ..tell });
+                continue;
+            }
+            // Whatever it is, the message comes again.
+            let answer = answer.map_err(|failure| Failure { kind: FailureKind::Disconnected, ..failure });
+            // Who does not wait any more does not want to know.
+            tell.answer.send(answer).ok();
+        }
+        open = again;
     }
 }
 

@@ -4,7 +4,7 @@
 //! waits until the one before it has ended, whose result is recorded as late; then it runs, and not beside itself.
 //!
 //! A message is known by its print. Equal messages that come for the first time wait for nobody, nor do those that are worked on by
-//! way of the connection that is open. Where messages have lanes there is nothing to do: the one that is worked on still has its lane.
+//! way of the connection that is open: a consumer does not yield one that is here once more. Where messages have lanes there is nothing to do: the one that is worked on still has its lane.
 
 #![expect(clippy::vec_box, reason = "they come in their boxes and go in them")]
 
