@@ -8,7 +8,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use warren_engine::failure::Failure;
+use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::hub::ports::{Right, User, Users};
 use warren_engine::hub::resource::{Resource, ResourceKind};
 use warren_engine::pipeline::outside::Hidden;
@@ -176,7 +176,12 @@ impl Denied {
 }
 
 fn unknown(failure: &Failure, answer: fn(StatusCode, String) -> Response) -> Response {
-    tracing::warn!(failure = failure.line(), "nobody can tell who may what");
+    // Whoever tries passwords must not fill the log.
+    if failure.kind == FailureKind::Throttled {
+        tracing::debug!(failure = failure.line(), "a login is not checked now");
+    } else {
+        tracing::warn!(failure = failure.line(), "nobody can tell who may what");
+    }
     super::answer::unavailable(answer(
         StatusCode::SERVICE_UNAVAILABLE,
         "nobody can tell who may do what now".to_owned(),

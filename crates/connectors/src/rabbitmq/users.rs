@@ -25,8 +25,10 @@ use crate::kit::setting::Secret;
 use crate::kit::tls::{self, TlsSettings};
 use crate::kit::users::{DEFAULT_EXCHANGE, permission_name};
 
-/// How long what a user may do counts without being asked again.
+/// How long what a user may do counts.
 const RIGHTS_FOR: Duration = Duration::from_secs(10);
+/// Of a user who goes on asking, one request has it asked again when it would count for no longer than this, and the others go on.
+const RENEWED_BEFORE: Duration = Duration::from_secs(5);
 /// Users whose rights are remembered.
 const USERS_MAX: usize = 10_000;
 
@@ -114,7 +116,15 @@ struct OfBroker {
     target: Target,
     tls: TlsSettings,
     logins: Logins,
-    rights: Mutex<HashMap<String, (Instant, Arc<OfUser>)>>,
+    rights: Mutex<HashMap<String, Remembered>>,
+}
+
+/// What a user may do, as it was asked.
+struct Remembered {
+    until: Instant,
+    /// Whether it is being asked again.
+    renewing: bool,
+    rights: Arc<OfUser>,
 }
 
 /// What a user may do, in all vhosts.
@@ -155,13 +165,31 @@ impl OfBroker {
     }
 
     async fn rights(&self, name: &str) -> Result<Arc<OfUser>, Failure> {
-        let known = {
-            let rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
-            rights.get(name).filter(|(until, _)| Instant::now() < *until).map(|(_, rights)| rights.clone())
-        };
-        if let Some(known) = known {
+        if let Some(known) = self.remembered(name) {
             return Ok(known);
         }
+        let asked = self.asked(name).await;
+        if asked.is_err() {
+            let mut rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = rights.get_mut(name).filter(|known| Instant::now() < known.until) {
+                known.renewing = false;
+                return Ok(known.rights.clone());
+            }
+        }
+        asked
+    }
+
+    /// What still counts, unless it is this request's turn to ask again.
+    fn remembered(&self, name: &str) -> Option<Arc<OfUser>> {
+        let now = Instant::now();
+        let mut rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = rights.get_mut(name).filter(|known| now < known.until)?;
+        // Who hangs up while asking leaves it at that; it is asked again when it counts no more.
+        let turn = now + RENEWED_BEFORE >= known.until && !std::mem::replace(&mut known.renewing, true);
+        (!turn).then(|| known.rights.clone())
+    }
+
+    async fn asked(&self, name: &str) -> Result<Arc<OfUser>, Failure> {
         let api = Api::new(&self.target, &self.tls)?;
         let vhosts = api.permissions(name).await?.into_iter().map(|permission| {
             let [configure, write, read] =
@@ -180,10 +208,11 @@ impl OfBroker {
         let now = Instant::now();
         let mut rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
         if rights.len() >= USERS_MAX {
-            rights.retain(|_, (until, _)| now < *until);
+            rights.retain(|_, known| now < known.until);
         }
         if rights.len() < USERS_MAX {
-            rights.insert(name.to_owned(), (now + RIGHTS_FOR, found.clone()));
+            let known = Remembered { until: now + RIGHTS_FOR, renewing: false, rights: found.clone() };
+            rights.insert(name.to_owned(), known);
         }
         Ok(found)
     }
