@@ -1,6 +1,6 @@
 //! Triggers of `warren serve`, a process of its own, on messages of 1 KiB that wait in a queue: without steps beside a bare consumer, with
 //! an `http` step beside the slower of that and a bare POST loop, and beside a bare relay that does both; all beside consumers written by hand.
-//! Then the latency at half load.
+//! Then the `http` step with a receiver that takes its time, as most do, and the latency at half load.
 
 mod peers;
 mod served;
@@ -41,6 +41,9 @@ pub struct Args {
     /// Messages worked on at once, and the prefetch, of everybody.
     #[arg(long, default_value_t = 100)]
     concurrency: u16,
+    /// Milliseconds that the receiver takes that takes its time.
+    #[arg(long, default_value_t = 10)]
+    takes: u64,
     /// Without the consumers in Node and Python, whose packages are fetched into a temporary folder.
     #[arg(long)]
     no_peers: bool,
@@ -119,9 +122,31 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
         tell(name, messages, turns, if name.ends_with("http") { slower } else { floor });
     }
     peers.tell_missing();
+    unhurried(args, &rabbit, floor).await?;
     latency(args, &rabbit, &receiver, rate_of(messages, &http) / 2.0).await?;
     rabbit.delete_queue(QUEUE).await?;
     rabbit.close().await;
+    Ok(())
+}
+
+/// The `http` step with a receiver that takes its time, beside the slower of a bare consumer and a loop that posts to it.
+async fn unhurried(args: &Args, rabbit: &Rabbit, consumer: f64) -> Result<(), Fault> {
+    let Args { turns, concurrency, takes, .. } = *args;
+    let receiver = Receiver::that_takes(Duration::from_millis(takes)).await?;
+    // A second or two of it.
+    let messages = (args.messages / 4).max(100);
+    let (mut posts, mut http) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        let took = post(receiver.address, messages, concurrency).await?;
+        posts.push(Turn { took, cpu: 0.0 });
+        fill(rabbit, messages).await?;
+        http.push(served(args, Steps::Http(receiver.url()), messages).await?);
+        receiver.take();
+    }
+    println!("a receiver that takes {takes} ms");
+    let slower = consumer.min(rate_of(messages, &posts));
+    tell("bare POST loop", messages, &posts, slower);
+    tell("warren, http step", messages, &http, slower);
     Ok(())
 }
 

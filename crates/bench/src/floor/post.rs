@@ -26,7 +26,13 @@ pub struct Receiver {
 type Heard = Mutex<Vec<u64>>;
 
 impl Receiver {
+    /// One that answers at once.
     pub async fn start() -> Result<Receiver, Fault> {
+        Receiver::that_takes(Duration::ZERO).await
+    }
+
+    /// One that answers each request so long after it came.
+    pub async fn that_takes(pause: Duration) -> Result<Receiver, Fault> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let heard = Arc::<Heard>::default();
@@ -37,7 +43,7 @@ impl Receiver {
             while let Ok((stream, _)) = listener.accept().await {
                 let heard = own.clone();
                 connections.spawn(async move {
-                    answer(stream, &heard).await.ok(); // the client is gone
+                    answer(stream, &heard, pause).await.ok(); // the client is gone
                 });
             }
         });
@@ -54,7 +60,7 @@ impl Receiver {
     }
 }
 
-async fn answer(mut stream: TcpStream, heard: &Heard) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, heard: &Heard, pause: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(16 << 10);
     loop {
@@ -71,6 +77,9 @@ async fn answer(mut stream: TcpStream, heard: &Heard) -> std::io::Result<()> {
         buffer.drain(..whole);
         if let Some(sent) = sent {
             heard.lock().unwrap_or_else(PoisonError::into_inner).push(came.saturating_sub(sent));
+        }
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
         stream.write_all(ANSWER).await?;
     }

@@ -83,11 +83,12 @@ fn version_1_of_the_journal_is_read() {
     assert!(journal.take_unstarted(9) && !journal.take_unstarted(8));
 }
 
-/// Two attempts in a block, and one in the journal, whose result came late.
+/// Two attempts in a block, and one in the journal, whose result came late. The journal is of its version 2; that of `messages-v3` is of
+/// version 1.
 #[tokio::test]
 #[ignore = "makes the files that the next one reads"]
 async fn make_version_3_of_the_record() {
-    let folder = golden("messages-v3");
+    let folder = golden("messages-v3-journal-v2");
     let messages =
         FileMessages::open(&folder, Retention::default(), Arc::new(FixedClock(1_767_225_600_000))).unwrap();
     let first = attempt(1_767_225_600_002);
@@ -144,8 +145,14 @@ fn attempt(ended_at: i64) -> MessageRun {
 
 #[tokio::test]
 async fn version_3_of_the_record_is_read() {
+    for version in ["messages-v3", "messages-v3-journal-v2"] {
+        is_read(&golden(version)).await;
+    }
+}
+
+async fn is_read(version: &std::path::Path) {
     let folder = tempfile::tempdir().unwrap();
-    for file in std::fs::read_dir(golden("messages-v3")).unwrap() {
+    for file in std::fs::read_dir(version).unwrap() {
         let file = file.unwrap();
         std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
     }
