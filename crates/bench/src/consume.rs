@@ -248,9 +248,13 @@ async fn latency(args: &Args, rabbit: &Rabbit, receiver: &Receiver, per_second: 
     drop(consumer);
     let steps = Steps::Http(receiver.url());
     let served = Served::start(args.warren.as_deref(), &args.rabbit, args.concurrency, &steps).await?;
+    // So that its connections are there, as the consumer's is.
+    let warm = messages / 5;
+    pace(rabbit, warm, per_second).await?;
+    served.worked_on(warm).await?;
     receiver.take();
     pace(rabbit, messages, per_second).await?;
-    served.worked_on(messages).await?;
+    served.worked_on(warm + messages).await?;
     let requested = receiver.take();
     served.stop().await?;
     let (bare, own) = (sorted(delivered), sorted(requested));

@@ -7,6 +7,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::super::wire::method::Call;
 
@@ -25,6 +28,8 @@ struct State {
     acked: usize,
     /// Tags rejected and not told, and whether they go back to the queue.
     rejected: Vec<(u64, bool)>,
+    /// When it was told the last time.
+    told_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +75,18 @@ impl Ledger {
         state.waiting()
     }
 
-    /// Whether every delivery up to a tag is settled.
-    pub(crate) fn is_settled(&self, up_to: u64) -> bool {
+    /// Whether the broker is to be told now, where all up to a tag is at work and nothing else is here: because all of it is settled, or
+    /// it was told the last time so long ago.
+    pub(crate) fn is_to_be_told(&self, up_to: u64, after: Duration) -> bool {
         let state = self.state();
-        state.told + state.marks.len() as u64 >= up_to
-            && state.marks.iter().all(|mark| *mark != Mark::Unsettled)
+        if state.waiting() == 0 {
+            return false;
+        }
+        let all_are_settled = || {
+            state.told + state.marks.len() as u64 >= up_to
+                && state.marks.iter().all(|mark| *mark != Mark::Unsettled)
+        };
+        state.told_at.is_none_or(|at| at.elapsed() >= after) || all_are_settled()
     }
 
     /// Writes all that waits to be told.
@@ -83,6 +95,7 @@ impl Ledger {
         if state.waiting() == 0 {
             return;
         }
+        state.told_at = Some(Instant::now());
         let put = |out: &mut Vec<u8>, call: Call<'_>| {
             call.put(out, self.channel).expect("acknowledgements have no text that could be too long");
         };
@@ -222,5 +235,24 @@ mod tests {
         broker.hear(&out);
         assert_eq!((broker.frames, broker.outstanding.len()), (1, 0));
         assert_eq!(ledger.settle(7, Told::Ack), 0, "a tag is settled once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_broker_is_told_when_all_is_settled_or_after_a_while() {
+        const WHILE: Duration = Duration::from_micros(250);
+        let ledger = Ledger::new(1);
+        let tell = || ledger.collect(&mut Vec::new());
+        assert!(!ledger.is_to_be_told(3, WHILE), "nothing is settled");
+        ledger.settle(1, Told::Ack);
+        assert!(ledger.is_to_be_told(3, WHILE), "it was never told");
+        tell();
+        assert!(!ledger.is_to_be_told(3, WHILE), "it knows all there is");
+        ledger.settle(3, Told::Ack);
+        assert!(!ledger.is_to_be_told(3, WHILE), "one is at work");
+        tokio::time::advance(WHILE).await;
+        assert!(ledger.is_to_be_told(3, WHILE));
+        tell();
+        ledger.settle(2, Told::Reject { requeue: false });
+        assert!(ledger.is_to_be_told(3, WHILE), "all are settled");
     }
 }

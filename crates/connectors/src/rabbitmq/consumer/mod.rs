@@ -5,6 +5,7 @@ pub(crate) mod ledger;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use warren_engine::codes;
@@ -20,6 +21,10 @@ use super::connection::channel::{Content, OpenChannel, Reply};
 use super::failures::{CallFault, Gone};
 use super::wire::method::{Answer, Call, ConsumeOptions, Method};
 
+/// How long after it was told the last time the broker is told at once where nothing waits to be worked on. With a receiver that takes 10 ms and
+/// 100 messages at once, a millisecond costs 5 % of the rate and leaving it to the outbox, whose timer ticks in those, 10 %; less than this gains
+/// nothing. Where all is busy it costs nothing that could be measured.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_micros(250);
 /// The most acknowledgements that wait for each other.
 const EAGER_MAX: usize = 64;
 
@@ -96,9 +101,9 @@ impl Consumer for RabbitConsumer {
             if let Some(there) = self.next_that_is_there() {
                 return there;
             }
-            // Nothing is left to work on, so nothing will come to travel with: the broker hears now. Where something is, it hears with the
-            // next that is settled, or a moment later.
-            if self.settling.ledger.is_settled(self.last) {
+            // Nothing waits here to be worked on, so the broker is to hear soon what it may send more for. What is settled a moment later
+            // travels with the next, or is told by the outbox when nothing else happens.
+            if self.settling.ledger.is_to_be_told(self.last, TOLD_AGAIN_AFTER) {
                 self.settling.tell_now();
             }
             self.inbox.came().await;
