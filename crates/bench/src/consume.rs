@@ -13,7 +13,7 @@ use clap::Args as ClapArgs;
 use warren_connectors::kit::setting::Secret;
 use warren_connectors::rabbitmq::{Config, QueueSpec, Rabbit};
 use warren_engine::delivery::Settlement;
-use warren_engine::message::{Message, Outbound, Properties, Receipt, Route};
+use warren_engine::message::{HeaderValue, Message, Outbound, Properties, Receipt, Route};
 use warren_engine::ports::Broker;
 
 use self::peers::Peers;
@@ -44,6 +44,9 @@ pub struct Args {
     /// Milliseconds that the receiver takes that takes its time.
     #[arg(long, default_value_t = 10)]
     takes: u64,
+    /// `classic` or `quorum`.
+    #[arg(long, default_value = "classic")]
+    queue_type: String,
     /// Without the consumers in Node and Python, whose packages are fetched into a temporary folder.
     #[arg(long)]
     no_peers: bool,
@@ -69,13 +72,17 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
     let config = Config { url: Some(Secret::new(args.rabbit.as_str())), ..Config::default() };
     let rabbit = Arc::new(Rabbit::new("bench", &config)?);
     rabbit.delete_queue(QUEUE).await?;
-    rabbit
-        .declare_queue(&QueueSpec { name: QUEUE.to_owned(), durable: true, ..QueueSpec::default() })
-        .await?;
+    let arguments =
+        [("x-queue-type".to_owned(), HeaderValue::Text(args.queue_type.clone()))].into_iter().collect();
+    let queue = QueueSpec { name: QUEUE.to_owned(), durable: true, arguments, ..QueueSpec::default() };
+    rabbit.declare_queue(&queue).await?;
     let receiver = Receiver::start().await?;
     let peers = if args.no_peers { Peers::default() } else { Peers::fetch() };
     let Args { messages, turns, concurrency, .. } = *args;
-    println!("{messages} messages of 1 KiB a turn, {concurrency} at once, median of {turns} turns");
+    println!(
+        "{messages} messages of 1 KiB a turn, {concurrency} at once, median of {turns} turns, {} queue",
+        args.queue_type
+    );
 
     let (mut bare, mut posts) = (Vec::new(), Vec::new());
     let (mut none, mut http, mut relays) = (Vec::new(), Vec::new(), Vec::new());
