@@ -2,34 +2,30 @@
 //!
 //! A password is kept as a keyed hash with its name, under a key that lives as long as the process: nobody finds it in memory, and a
 //! wrong one can never be taken for a right one. Whoever tries passwords waits in a short line, and after a number of failures a second
-//! all who are not known yet wait; those who logged in a moment ago do not notice. However many ask the same at once, it is checked once;
-//! and of those who go on asking, one has it checked again before it is forgotten, while the others go on.
+//! all who are not known yet wait; those who logged in a moment ago, and go on, do not notice.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::hub::ports::User;
 use warren_engine::pipeline::outside::Hidden;
 
+use super::asked::{Answer, Asked};
 use super::random;
 
 /// How long a right password counts without being checked again; so long may a user go on whose password was changed.
 const RIGHT_FOR: Duration = Duration::from_secs(30);
-/// It is checked again when it would count for no longer than this.
-const RENEWED_BEFORE: Duration = Duration::from_secs(10);
+/// From this age on it is checked again, by one of those who go on.
+const RENEWED_AFTER: Duration = Duration::from_secs(20);
 /// How long a wrong one counts as wrong; so long waits a user whose password was just set.
 const WRONG_FOR: Duration = Duration::from_secs(5);
-/// Passwords that are remembered, right and wrong.
-const REMEMBERED_MAX: usize = 10_000;
 /// Checks at once.
 const AT_ONCE_MAX: usize = 4;
 /// Those who wait for one.
@@ -43,64 +39,18 @@ const TEXT_BYTES_MAX: usize = 1024;
 
 type Print = [u8; 32];
 
-/// What is known of a name with a password.
-#[derive(Clone)]
-enum Known {
-    Right(User),
-    Wrong,
-}
-
-impl Known {
-    fn user(self) -> Option<User> {
-        match self {
-            Known::Right(user) => Some(user),
-            Known::Wrong => None,
-        }
-    }
-}
-
 /// The logins of one list of users.
 pub(crate) struct Logins {
     key: Hmac<Sha256>,
     checks: Semaphore,
+    known: Asked<Print, Option<User>>,
     state: Mutex<State>,
 }
 
 struct State {
-    known: HashMap<Print, Entry>,
-    /// What is being checked, or waits for that.
-    under_way: HashMap<Print, Arc<Check>>,
     waiting: usize,
     /// Failures that may still happen, and when that was counted.
     budget: (f64, Instant),
-}
-
-/// What is known, and until when.
-struct Entry {
-    known: Known,
-    until: Instant,
-    /// Whether somebody has it checked again.
-    renewing: bool,
-}
-
-/// A check that others wait for, too.
-#[derive(Default)]
-struct Check {
-    ended: Notify,
-    /// Nothing, where whoever had it checked has hung up.
-    result: OnceLock<Result<Known, Failure>>,
-}
-
-/// What is to be done about a login.
-enum Step {
-    /// Nothing: this is known.
-    Known(Known),
-    /// To have it checked again; this is known meanwhile.
-    Renew(Known),
-    /// To have it checked, for all who wait.
-    Check(Arc<Check>),
-    /// To wait for somebody who has it checked.
-    Wait(Arc<Check>),
 }
 
 impl Logins {
@@ -112,13 +62,13 @@ impl Logins {
         let mut key = [0; 32];
         random::fill(&mut key)?;
         let key = Hmac::new_from_slice(&key).map_err(|_| Failure::internal("use a key of 32 bytes"))?;
-        let state = State {
-            known: HashMap::new(),
-            under_way: HashMap::new(),
-            waiting: 0,
-            budget: (FAILURES_MAX, Instant::now()),
-        };
-        Ok(Logins { key, checks: Semaphore::new(AT_ONCE_MAX), state: Mutex::new(state) })
+        let state = State { waiting: 0, budget: (FAILURES_MAX, Instant::now()) };
+        Ok(Logins {
+            key,
+            checks: Semaphore::new(AT_ONCE_MAX),
+            known: Asked::default(),
+            state: Mutex::new(state),
+        })
     }
 
     /// Who logs in: as it was a moment ago, or as `check` says.
@@ -140,67 +90,22 @@ impl Logins {
             return Ok(None);
         }
         let print = self.print(name, password);
-        loop {
-            let wait = match self.step(print) {
-                Step::Known(known) => return Ok(known.user()),
-                Step::Renew(known) => {
-                    let _renewing = Renewing { logins: self, print };
-                    // Who cannot be asked now has said so before, which still counts.
-                    return Ok(self.checked(name, print, check).await.unwrap_or(known).user());
-                }
-                Step::Check(own) => {
-                    let checking = Checking { logins: self, print, check: own };
-                    let result = self.checked(name, print, check).await;
-                    checking.check.result.set(result.clone()).ok(); // only set here
-                    return result.map(Known::user);
-                }
-                Step::Wait(check) => check,
-            };
-            let mut ended = pin!(wait.ended.notified());
-            ended.as_mut().enable(); // from here on the end is not missed
-            if wait.result.get().is_none() && self.is_under_way(&print, &wait) {
-                ended.await;
+        let checked = async |again: bool| {
+            let _waiting = Waiting::enter(self, name)?;
+            let _place = self.checks.acquire().await.map_err(|_| Failure::internal("wait for a login"))?;
+            // One that was right until now is no guess: it must not be forgotten because others guess.
+            if !again {
+                self.within_budget(name)?;
             }
-            if let Some(result) = wait.result.get() {
-                return result.clone().map(Known::user);
+            let user = check().await?;
+            let right = user.is_some();
+            if right && !again {
+                self.state().budget.0 += 1.0; // no failure
             }
-        }
-    }
-
-    /// What is to be done about a login now.
-    fn step(&self, print: Print) -> Step {
-        let now = Instant::now();
-        let mut state = self.state();
-        if let Some(entry) = state.known.get_mut(&print).filter(|entry| now < entry.until) {
-            let soon = matches!(entry.known, Known::Right(_)) && now + RENEWED_BEFORE >= entry.until;
-            if !soon || std::mem::replace(&mut entry.renewing, true) {
-                return Step::Known(entry.known.clone());
-            }
-            return Step::Renew(entry.known.clone());
-        }
-        if let Some(check) = state.under_way.get(&print) {
-            return Step::Wait(check.clone());
-        }
-        let check = Arc::<Check>::default();
-        state.under_way.insert(print, check.clone());
-        Step::Check(check)
-    }
-
-    fn is_under_way(&self, print: &Print, check: &Arc<Check>) -> bool {
-        self.state().under_way.get(print).is_some_and(|there| Arc::ptr_eq(there, check))
-    }
-
-    /// Has it checked when its turn has come, and learns what comes of it.
-    async fn checked<F>(&self, name: &str, print: Print, check: impl FnOnce() -> F) -> Result<Known, Failure>
-    where
-        F: Future<Output = Result<Option<User>, Failure>>,
-    {
-        let _waiting = Waiting::enter(self, name)?;
-        let _check = self.checks.acquire().await.map_err(|_| Failure::internal("wait for a login"))?;
-        self.within_budget(name)?;
-        let known = check().await?.map_or(Known::Wrong, Known::Right);
-        self.learn(print, known.clone());
-        Ok(known)
+            let counts_for = if right { RIGHT_FOR } else { WRONG_FOR };
+            Ok(Answer { value: user, counts_for, renewed_after: right.then_some(RENEWED_AFTER) })
+        };
+        self.known.get(&print, checked).await
     }
 
     fn print(&self, name: &str, password: &Hidden) -> Print {
@@ -209,25 +114,6 @@ impl Logins {
         mac.update(name.as_bytes());
         mac.update(password.0.as_bytes());
         mac.finalize().into_bytes().into()
-    }
-
-    fn learn(&self, print: Print, known: Known) {
-        let now = Instant::now();
-        let mut state = self.state();
-        let until = match known {
-            Known::Right(_) => {
-                state.budget.0 += 1.0; // no failure
-                now + RIGHT_FOR
-            }
-            Known::Wrong => now + WRONG_FOR,
-        };
-        if state.known.len() >= REMEMBERED_MAX {
-            state.known.retain(|_, entry| entry.until > now && matches!(entry.known, Known::Right(_)));
-        }
-        if state.known.len() >= REMEMBERED_MAX {
-            state.known.clear();
-        }
-        state.known.insert(print, Entry { known, until, renewing: false });
     }
 
     fn within_budget(&self, name: &str) -> Result<(), Failure> {
@@ -246,34 +132,6 @@ impl Logins {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is being checked for all who wait. When it is over, or who had it checked hangs up, they hear of it.
-struct Checking<'l> {
-    logins: &'l Logins,
-    print: Print,
-    check: Arc<Check>,
-}
-
-impl Drop for Checking<'_> {
-    fn drop(&mut self) {
-        self.logins.state().under_way.remove(&self.print);
-        self.check.ended.notify_waiters();
-    }
-}
-
-/// What is being checked again.
-struct Renewing<'l> {
-    logins: &'l Logins,
-    print: Print,
-}
-
-impl Drop for Renewing<'_> {
-    fn drop(&mut self) {
-        if let Some(entry) = self.logins.state().known.get_mut(&self.print) {
-            entry.renewing = false;
-        }
     }
 }
 
@@ -367,6 +225,18 @@ mod tests {
         assert_eq!((asked.load(Ordering::Relaxed), refused), (30, 970));
         let known = logins.login("ann", &hidden("right"), || async { Ok(None) }).await.unwrap();
         assert_eq!(known, Some(user("ann")));
+        // Nor when it is checked again while somebody else guesses.
+        tokio::time::advance(RENEWED_AFTER).await;
+        for number in 0..1000 {
+            logins.login("ann", &hidden(&format!("again {number}")), || async { Ok(None) }).await.ok();
+        }
+        let renewed = AtomicUsize::new(0);
+        let renews = || {
+            renewed.fetch_add(1, Ordering::Relaxed);
+            async { Ok(Some(user("ann"))) }
+        };
+        assert_eq!(logins.login("ann", &hidden("right"), renews).await.unwrap(), Some(user("ann")));
+        assert_eq!(renewed.load(Ordering::Relaxed), 1);
         tokio::time::advance(Duration::from_secs(1)).await;
         let new = logins.login("bob", &hidden("right"), || async { Ok(Some(user("bob"))) }).await.unwrap();
         assert_eq!(new, Some(user("bob")));
@@ -393,7 +263,6 @@ mod tests {
         assert!(all("wrong", Ok(None)).await.iter().all(|found| found.as_ref().unwrap().is_none()));
         let failed = all("unknown", Err(Failure::internal("ask"))).await;
         assert_eq!((failed.iter().filter(|found| found.is_err()).count(), asked.into_inner()), (1000, 3));
-        assert!(logins.state().under_way.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -413,7 +282,7 @@ mod tests {
         let password = hidden("right");
         let known = || logins.login("ann", &password, || async { panic!("asked") });
         logins.login("ann", &password, || async { Ok(Some(user("ann"))) }).await.unwrap();
-        tokio::time::advance(RIGHT_FOR.saturating_sub(RENEWED_BEFORE)).await;
+        tokio::time::advance(RENEWED_AFTER).await;
         // One who hangs up leaves it to the next; where nobody can tell, what is known counts.
         let hangs_up = logins.login("ann", &password, std::future::pending);
         assert!(tokio::time::timeout(Duration::from_secs(1), hangs_up).await.is_err());
@@ -432,7 +301,7 @@ mod tests {
         };
         let (renewed, ()) = tokio::join!(renews, others);
         assert_eq!(renewed.unwrap(), Some(user("ann")));
-        tokio::time::advance(RIGHT_FOR.saturating_sub(RENEWED_BEFORE + Duration::from_secs(1))).await;
+        tokio::time::advance(RENEWED_AFTER.saturating_sub(Duration::from_secs(1))).await;
         assert_eq!(known().await.unwrap(), Some(user("ann")));
         // It was changed meanwhile.
         tokio::time::advance(Duration::from_secs(2)).await;

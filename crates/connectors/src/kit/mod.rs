@@ -1,5 +1,6 @@
 //! What several connectors share.
 
+pub(crate) mod asked;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub(crate) mod feed;

@@ -4,11 +4,10 @@
 //! HTTP) decides. Tags and permissions come from the management API, with the hub's login, and count for some seconds.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 use warren_engine::codes;
 use warren_engine::failure::Failure;
 use warren_engine::finding::{Finding, Severity};
@@ -19,6 +18,7 @@ use warren_engine::pipeline::outside::Hidden;
 use super::config::{Config, Login, Protocol, Target};
 use super::connection::Connection;
 use super::management::{Api, Permission};
+use crate::kit::asked::{Answer, Asked};
 use crate::kit::logins::Logins;
 use crate::kit::permission::{Pattern, Rights};
 use crate::kit::setting::Secret;
@@ -27,10 +27,8 @@ use crate::kit::users::{DEFAULT_EXCHANGE, permission_name};
 
 /// How long what a user may do counts.
 const RIGHTS_FOR: Duration = Duration::from_secs(10);
-/// Of a user who goes on asking, one request has it asked again when it would count for no longer than this, and the others go on.
-const RENEWED_BEFORE: Duration = Duration::from_secs(5);
-/// Users whose rights are remembered.
-const USERS_MAX: usize = 10_000;
+/// From this age on it is asked again, by one request of those who go on.
+const RENEWED_AFTER: Duration = Duration::from_secs(5);
 
 /// The users of a broker. Nothing is asked yet.
 ///
@@ -56,7 +54,7 @@ pub fn users(name: &str, config: &Config) -> Result<Arc<dyn Users>, Failure> {
         target,
         tls,
         logins: Logins::new()?,
-        rights: Mutex::default(),
+        rights: Asked::default(),
     }))
 }
 
@@ -116,15 +114,7 @@ struct OfBroker {
     target: Target,
     tls: TlsSettings,
     logins: Logins,
-    rights: Mutex<HashMap<String, Remembered>>,
-}
-
-/// What a user may do, as it was asked.
-struct Remembered {
-    until: Instant,
-    /// Whether it is being asked again.
-    renewing: bool,
-    rights: Arc<OfUser>,
+    rights: Asked<String, Arc<OfUser>>,
 }
 
 /// What a user may do, in all vhosts.
@@ -165,31 +155,14 @@ impl OfBroker {
     }
 
     async fn rights(&self, name: &str) -> Result<Arc<OfUser>, Failure> {
-        if let Some(known) = self.remembered(name) {
-            return Ok(known);
-        }
-        let asked = self.asked(name).await;
-        if asked.is_err() {
-            let mut rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(known) = rights.get_mut(name).filter(|known| Instant::now() < known.until) {
-                known.renewing = false;
-                return Ok(known.rights.clone());
-            }
-        }
-        asked
+        let ask = async |_again| {
+            let value = Arc::new(self.asked(name).await?);
+            Ok(Answer { value, counts_for: RIGHTS_FOR, renewed_after: Some(RENEWED_AFTER) })
+        };
+        self.rights.get(&name.to_owned(), ask).await
     }
 
-    /// What still counts, unless it is this request's turn to ask again.
-    fn remembered(&self, name: &str) -> Option<Arc<OfUser>> {
-        let now = Instant::now();
-        let mut rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = rights.get_mut(name).filter(|known| now < known.until)?;
-        // Who hangs up while asking leaves it at that; it is asked again when it counts no more.
-        let turn = now + RENEWED_BEFORE >= known.until && !std::mem::replace(&mut known.renewing, true);
-        (!turn).then(|| known.rights.clone())
-    }
-
-    async fn asked(&self, name: &str) -> Result<Arc<OfUser>, Failure> {
+    async fn asked(&self, name: &str) -> Result<OfUser, Failure> {
         let api = Api::new(&self.target, &self.tls)?;
         let vhosts = api.permissions(name).await?.into_iter().map(|permission| {
             let [configure, write, read] =
@@ -204,17 +177,7 @@ impl OfBroker {
             let [write, read] = [&permission.write, &permission.read].map(|text| of(text));
             ((permission.vhost, permission.exchange), Rights { configure: Pattern::new(".*"), write, read })
         });
-        let found = Arc::new(OfUser { vhosts: vhosts.collect(), keys: keys.collect() });
-        let now = Instant::now();
-        let mut rights = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
-        if rights.len() >= USERS_MAX {
-            rights.retain(|_, known| now < known.until);
-        }
-        if rights.len() < USERS_MAX {
-            let known = Remembered { until: now + RIGHTS_FOR, renewing: false, rights: found.clone() };
-            rights.insert(name.to_owned(), known);
-        }
-        Ok(found)
+        Ok(OfUser { vhosts: vhosts.collect(), keys: keys.collect() })
     }
 }
 
