@@ -129,12 +129,7 @@ async fn strangers_are_one_user_and_a_denial_is_a_question_too() {
     let world = World::with(settings(|settings| {
         settings.subscriptions_per_user_max = 1;
         settings.verifications_per_minute_max = 2;
-        settings.public_url = Some("https://hub.example".into());
-        settings.websub = Some(WebsubSettings {
-            topics: vec!["https://blog/".into()],
-            vhost: "web".into(),
-            ..WebsubSettings::default()
-        });
+        open(settings);
     }))
     .await;
     let ask = |topic: &str, callback: &str| world.hub.subscribe(to_topic(&world.settings, topic, callback));
@@ -163,12 +158,7 @@ async fn strangers_are_one_user_and_a_denial_is_a_question_too() {
 async fn what_was_asked_for_while_there_was_room_is_denied_when_there_is_none() {
     let world = World::with(settings(|settings| {
         settings.subscriptions_per_user_max = 1;
-        settings.public_url = Some("https://hub.example".into());
-        settings.websub = Some(WebsubSettings {
-            topics: vec!["https://blog/".into()],
-            vhost: "web".into(),
-            ..WebsubSettings::default()
-        });
+        open(settings);
     }))
     .await;
     world.web.asked("slow", Act::Down);
@@ -181,17 +171,19 @@ async fn what_was_asked_for_while_there_was_room_is_denied_when_there_is_none() 
     assert_eq!(world.web.parameter("GET", "slow", "hub.mode").as_deref(), Some("denied"));
 }
 
+/// Lets strangers have topics under `https://blog/`.
+fn open(settings: &mut HubSettings) {
+    settings.public_url = Some("https://hub.example".into());
+    settings.websub = Some(WebsubSettings {
+        topics: vec!["https://blog/".into()],
+        vhost: "web".into(),
+        ..WebsubSettings::default()
+    });
+}
+
 /// A hub with strangers' topics under `https://blog/`.
 async fn open_to_strangers() -> World {
-    let world = World::with(settings(|settings| {
-        settings.public_url = Some("https://hub.example".into());
-        settings.websub = Some(WebsubSettings {
-            topics: vec!["https://blog/".into()],
-            vhost: "web".into(),
-            ..WebsubSettings::default()
-        });
-    }))
-    .await;
+    let world = World::with(settings(open)).await;
     world.web.topic("https://blog/1", 200, &[], "one");
     world
 }
