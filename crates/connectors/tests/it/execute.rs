@@ -141,6 +141,18 @@ async fn a_deadlock_on_postgresql_is_no_fault_of_the_statement() {
     assert_eq!(held.trim(), "0");
 }
 
+/// As `FOR UPDATE NOWAIT` and `lock_timeout` end a statement.
+#[tokio::test]
+async fn a_lock_that_another_holds_on_postgresql_is_no_fault_of_the_statement() {
+    let (database, on) = postgres();
+    database.sql(
+        "CREATE FUNCTION locks() RETURNS void LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'could not obtain lock' USING ERRCODE = 'lock_not_available'; END $$",
+    );
+    let failure = execute(&on, "SELECT locks() IS NULL AS void", &[json!([])]).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Disconnected, "{failure}");
+}
+
 #[tokio::test]
 async fn postgresql_reads_a_parameter_by_the_type_it_wants() {
     let (_database, on) = postgres();
