@@ -159,6 +159,12 @@ impl Running {
         });
     }
 
+    /// How many messages it said were accepted, so far.
+    pub fn sent(&self) -> u64 {
+        let sent = |event: &Event| total(&event.json["counts"]["sent"]);
+        self.events().iter().filter(|event| event.json["event"] == "sent").map(sent).max().unwrap_or(0)
+    }
+
     /// Whether it has ended.
     pub fn is_over(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
