@@ -28,7 +28,7 @@ all_start() {
     all_value PG_URL postgres url
     all_value PG_TLS_URL postgres tls_url
     all_value PG_CERT_URL postgres cert_url
-    all_value PG_PSQL postgres psql
+    echo "WARREN_TEST_PG_PSQL=$(command -v psql)"
     all_value MYSQL_URL mariadb url
     all_value MYSQL_TLS_URL mariadb tls_url
     all_value SQS_URL sqs url

@@ -64,7 +64,6 @@ admin_url=postgres://postgres@127.0.0.1:$port_postgres/postgres
 url=postgres://warren:secret@127.0.0.1:$port_postgres/warren
 tls_url=postgres://warren_tls:secret@127.0.0.1:$port_postgres/warren?sslmode=require
 cert_url=postgres://warren_cert@127.0.0.1:$port_postgres/warren?sslmode=require
-psql=$(postgres_bin)/psql
 VALUES
 }
 

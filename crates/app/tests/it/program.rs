@@ -1,6 +1,6 @@
 //! The real program as a process: run to its end, or watched, signalled and killed while it runs.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,8 @@ pub struct Running {
     child: Child,
     events: Arc<Mutex<Vec<Event>>>,
     out: Option<JoinHandle<String>>,
-    err: Option<JoinHandle<String>>,
+    stderr: Arc<Mutex<String>>,
+    err: Option<JoinHandle<()>>,
 }
 
 /// A line of `--json`, and when it came.
@@ -94,7 +95,7 @@ impl Program {
         command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
-        let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (stdout, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let heard = events.clone();
         let out = std::thread::spawn(move || {
             let mut text = String::new();
@@ -109,12 +110,16 @@ impl Program {
             }
             text
         });
+        let stderr: Arc<Mutex<String>> = Arc::default();
+        let said = stderr.clone();
         let err = std::thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).unwrap();
-            text
+            for line in BufReader::new(errors).split(b'\n') {
+                let mut said = said.lock().unwrap();
+                said.push_str(&String::from_utf8_lossy(&line.unwrap()));
+                said.push('\n');
+            }
         });
-        Running { child, events, out: Some(out), err: Some(err) }
+        Running { child, events, out: Some(out), stderr, err: Some(err) }
     }
 }
 
@@ -159,10 +164,9 @@ impl Running {
         });
     }
 
-    /// How many messages it said were accepted, so far.
-    pub fn sent(&self) -> u64 {
-        let sent = |event: &Event| total(&event.json["counts"]["sent"]);
-        self.events().iter().filter(|event| event.json["event"] == "sent").map(sent).max().unwrap_or(0)
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
     }
 
     /// Whether it has ended.
@@ -195,10 +199,11 @@ impl Running {
     /// Waits for its end.
     pub fn end(&mut self) -> Ended {
         let code = self.child.wait().unwrap().code();
-        let text = |thread: Option<JoinHandle<String>>| {
-            thread.map(|thread| thread.join().unwrap()).unwrap_or_default()
-        };
-        Ended { code, stdout: text(self.out.take()), stderr: text(self.err.take()) }
+        let stdout = self.out.take().map(|thread| thread.join().unwrap()).unwrap_or_default();
+        if let Some(err) = self.err.take() {
+            err.join().unwrap();
+        }
+        Ended { code, stdout, stderr: self.stderr() }
     }
 
     /// What the run said at its end.

@@ -58,8 +58,14 @@ struct Shared {
 #[derive(Default)]
 struct State {
     point: Option<Point>,
+    /// How many frames of the point pass before the door closes.
+    passes: u64,
+    /// Frames of the point that passed.
+    passed: u64,
     /// Frames that the door closed at.
     held: u64,
+    /// How often what was held was let through.
+    releases: u64,
     over: bool,
     open: Vec<TcpStream>,
 }
@@ -99,8 +105,32 @@ impl Gate {
 
     /// Closes at the next such frame.
     pub fn close_at(&self, point: Point) {
+        self.close_after(point, 0);
+    }
+
+    /// Closes after `frames` more such frames, counted over all connections. What is held now is let through and counts.
+    pub fn close_after(&self, point: Point, frames: u64) {
         let mut state = self.shared.state();
-        (state.point, state.held) = (Some(point), 0);
+        (state.point, state.passes, state.passed, state.held) = (Some(point), frames, 0, 0);
+        state.releases += 1;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until `frames` such frames have passed since the door was set.
+    ///
+    /// # Panics
+    /// When they do not pass within `deadline`.
+    pub fn wait_for(&self, frames: u64, deadline: Duration) {
+        let what = format!("{frames} frames pass the door");
+        wait_until(&what, deadline, || self.shared.state().passed >= frames);
+    }
+
+    /// Lets through what is held, and stays open.
+    pub fn release(&self) {
+        let mut state = self.shared.state();
+        state.point = None;
+        state.releases += 1;
+        self.shared.changed.notify_all();
     }
 
     /// Waits until a frame is held.
@@ -182,11 +212,18 @@ fn pass(shared: &Shared, way: Way, mut from: &TcpStream, mut to: &TcpStream) -> 
             _ => (0, 0),
         };
         let mut state = shared.state();
-        if state.point.is_some_and(|point| point.is(way, method)) {
+        while state.point.is_some_and(|point| point.is(way, method)) {
+            if state.passed < state.passes {
+                state.passed += 1;
+                break;
+            }
             state.held += 1;
-            let state = shared.changed.wait_while(state, |state| state.point.is_some() && !state.over);
-            drop(state);
-            return Ok(());
+            let releases = state.releases;
+            let waits = |state: &mut State| state.point.is_some() && !state.over && state.releases == releases;
+            state = shared.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
+            if state.releases == releases {
+                return Ok(()); // the door was opened for a client that is dead
+            }
         }
         drop(state);
         to.write_all(&head)?;

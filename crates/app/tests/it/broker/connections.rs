@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use warren_testkit::rabbit;
+use warren_testkit::rabbit::{self, Gate, Point};
 
 use crate::program::total;
 use crate::shop::{Heard, Shop};
@@ -14,14 +14,15 @@ const END: Duration = Duration::from_secs(120);
 fn closed_connections_are_opened_again() {
     let rows = 40_000;
     let vhost = rabbit::vhost();
-    let shop = Shop::open(&vhost, rows);
+    let gate = Gate::before(&vhost.url());
+    let shop = Shop::open_at(&vhost, &gate.url(&vhost.url()), rows, "", "");
+    // The run cannot end while a publish is held, however fast the machine is.
+    gate.close_after(Point::Publish, 1_000);
     let mut running = shop.program.start(&["sync", "customers"]);
-    // The list of connections is half a second old: it has those that were closed, too.
-    let (mut sent, mut closed) = (0, BTreeSet::new());
+    let mut closed = BTreeSet::new();
     for _ in 0..3 {
-        running.wait_for_sent(sent + 1);
-        // It stands still until the broker lists its connection, however long that takes, so that it is not over by then.
-        running.signal("STOP");
+        gate.wait(END);
+        // The broker's list of connections may be old: it may still have those that were closed.
         warren_testkit::wait_until("a connection is closed that was not before", END, || {
             let mut listed: BTreeSet<String> =
                 vhost.connections().iter().map(|connection| connection["name"].to_string()).collect();
@@ -30,9 +31,9 @@ fn closed_connections_are_opened_again() {
             closed.append(&mut listed);
             fresh
         });
-        sent = running.sent();
-        running.signal("CONT");
+        gate.close_after(Point::Publish, 5_000);
     }
+    gate.release();
     let ended = running.end_within(END);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     let last = running.ended();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warren_testkit::rabbit::Broker;
+use warren_testkit::rabbit::{Broker, Gate, Point};
 use warren_testkit::wait::pause;
 
 use crate::shop::{Heard, Shop};
@@ -12,13 +12,14 @@ fn a_memory_alarm_is_waited_for_and_told() {
     let rows = 30_000;
     let broker = Broker::start();
     let vhost = broker.vhost();
-    let shop = Shop::open(&vhost, rows);
+    let gate = Gate::before(&vhost.url());
+    let shop = Shop::open_at(&vhost, &gate.url(&vhost.url()), rows, "", "");
+    // The run cannot end before the alarm is raised, which takes the broker's tool seconds.
+    gate.close_after(Point::Publish, 1_000);
     let mut running = shop.program.start(&["sync", "customers"]);
-    running.wait_for_sent(1);
-    // It stands still until the alarm is raised, which takes the broker's tool seconds, so that it is not over by then.
-    running.signal("STOP");
+    gate.wait(Duration::from_secs(60));
     broker.block_publishers();
-    running.signal("CONT");
+    gate.release();
     running.wait_for("it says that the broker holds it back", Duration::from_secs(60), |event| {
         event["event"] == "waiting"
             && event["reason"].as_str().is_some_and(|reason| reason.contains("holds publishers back"))

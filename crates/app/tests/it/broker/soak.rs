@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use warren_testkit::rabbit::Broker;
+use warren_testkit::rabbit::{Broker, Gate, Point};
 use warren_testkit::soak;
 
 use crate::program::total;
 use crate::shop::{Heard, Shop};
 
 const ROWS: u32 = 100_000;
+/// Messages that may pass between the chosen moment and the end of the broker; less than the rest of the rows.
+const MORE: u64 = 40_000;
 /// A restart takes ten seconds, the whole run less than two minutes on a busy machine.
 const END: Duration = Duration::from_secs(240);
 
@@ -22,19 +24,23 @@ fn a_broker_that_restarts_in_the_middle_loses_nothing() {
     let mut random = Rng::with_seed(seed);
     let broker = Broker::start();
     let vhost = broker.vhost();
-    let shop = Shop::open(&vhost, ROWS);
+    let gate = Gate::before(&vhost.url());
+    let shop = Shop::open_at(&vhost, &gate.url(&vhost.url()), ROWS, "", "");
     let mut heard = Heard::default();
     for round in 0..rounds {
         let kill = round % 2 == 0;
-        let mut running = shop.program.start(&["sync", "customers"]);
         let moment = random.u64(1..u64::from(ROWS) / 2);
-        running.wait_for_sent(moment);
+        // The broker is stopped or killed while messages flow, and the run cannot have ended by then.
+        gate.close_after(Point::Publish, moment + MORE);
+        let mut running = shop.program.start(&["sync", "customers"]);
+        gate.wait_for(moment, END);
         if kill {
             broker.kill();
         } else {
             broker.stop();
         }
         assert!(!running.is_over(), "it ended with the broker: {:#?}", running.end());
+        gate.release();
         broker.start_again();
         let ended = running.end_within(END);
         assert_eq!(ended.code, Some(0), "{ended:#?}");

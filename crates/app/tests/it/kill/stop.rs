@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use warren_testkit::rabbit;
+use warren_testkit::rabbit::{self, Gate, Point};
+use warren_testkit::wait_until;
 
 use crate::program::total;
 use crate::shop::{Heard, Shop};
@@ -14,10 +15,17 @@ const STOP: Duration = Duration::from_secs(40);
 fn stopped_and_gone_on(signal: &str) {
     let rows = 30_000;
     let vhost = rabbit::vhost();
-    let shop = Shop::open(&vhost, rows);
+    let gate = Gate::before(&vhost.url());
+    let shop = Shop::open_at(&vhost, &gate.url(&vhost.url()), rows, "", "");
+    // The run cannot end before the signal arrives: one publish is held until it says that it stops.
+    // More have passed by then than are ever unconfirmed, so some are accepted.
+    gate.close_after(Point::Publish, 6_000);
     let mut running = shop.program.start(&["sync", "customers"]);
+    gate.wait(STOP);
     running.wait_for_sent(1);
     running.signal(signal); // 1.
+    wait_until("it says that it stops", STOP, || running.stderr().contains("stopping"));
+    gate.release();
     let ended = running.end_within(STOP);
     assert_eq!(ended.code, Some(5), "{ended:#?}");
     assert!(ended.stderr.contains("stopping"), "{ended:#?}");

@@ -8,6 +8,7 @@ use warren_engine::delivery::Settlement;
 use warren_engine::failure::FailureKind;
 use warren_engine::message::{HeaderValue, Message, Outbound, Properties};
 
+use super::publishing::by_name;
 use super::{Fixture, SOON, accepted, body, consume, headers, next, nothing, outbound, queue, settle, text};
 
 /// The longest stay in most of these.
@@ -36,11 +37,9 @@ async fn with_delay(fixture: &dyn Fixture, longest: Duration) -> DelayQueue {
 /// Without what the broker added, and with headers in an order of our own: on their way brokers may sort them.
 fn as_sent(mut message: Message) -> Message {
     let headers = std::mem::take(&mut message.properties.headers);
-    let mut kept: Vec<_> = headers.iter().filter(|(name, _)| !WRITTEN_BY_BROKERS.contains(name)).collect();
-    kept.sort_unstable_by_key(|(name, _)| *name);
-    message.properties.headers =
-        kept.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
-    message
+    let kept = headers.iter().filter(|(name, _)| !WRITTEN_BY_BROKERS.contains(name));
+    message.properties.headers = kept.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    by_name(message)
 }
 
 fn full() -> Message {
