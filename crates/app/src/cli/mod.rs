@@ -307,3 +307,6 @@ pub fn failure_json(failure: &Failure) -> serde_json::Value {
         "place": failure.place, "remedy": failure.remedy,
     })
 }
+
+#[cfg(test)]
+mod page;

@@ -44,6 +44,7 @@ enum SourceKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum BrokerKind {
     Rabbitmq,
+    Sqs,
     Embedded,
 }
 
@@ -167,6 +168,7 @@ fn compose(source: SourceKind, broker: BrokerKind) -> String {
     };
     let (broker, options) = match broker {
         BrokerKind::Rabbitmq => (include_str!("broker-rabbitmq.yaml"), include_str!("sync-rabbitmq.yaml")),
+        BrokerKind::Sqs => (include_str!("broker-sqs.yaml"), include_str!("sync-sqs.yaml")),
         BrokerKind::Embedded => (include_str!("broker-embedded.yaml"), include_str!("sync-embedded.yaml")),
     };
     [include_str!("head.yaml"), source, include_str!("models.yaml"), broker, options].join("\n")
