@@ -72,8 +72,11 @@ fn faults(page: &str) -> Vec<String> {
     }
     for (words, command) in &commands {
         let name = words.join(" ");
-        let texts: Vec<&str> =
-            sections.iter().filter(|section| section.command == *words).map(|section| &*section.text).collect();
+        let texts: Vec<&str> = sections
+            .iter()
+            .filter(|section| section.command == *words)
+            .map(|section| &*section.text)
+            .collect();
         if texts.is_empty() {
             faults.push(format!("`warren {name}` has no section"));
         }
@@ -88,8 +91,12 @@ fn faults(page: &str) -> Vec<String> {
                 .collect(),
             _ => BTreeSet::new(),
         };
-        for argument in command.get_arguments().filter(|argument| !argument.is_global_set() && !argument.is_hide_set()) {
-            let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
+        for argument in
+            command.get_arguments().filter(|argument| !argument.is_global_set() && !argument.is_hide_set())
+        {
+            let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long)) else {
+                continue;
+            };
             if !borrowed.contains(long) && !documented.iter().any(|(name, _)| name == long) {
                 faults.push(format!("`warren {name} --{long}` is not documented"));
             }

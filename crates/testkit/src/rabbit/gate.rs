@@ -219,7 +219,8 @@ fn pass(shared: &Shared, way: Way, mut from: &TcpStream, mut to: &TcpStream) -> 
             }
             state.held += 1;
             let releases = state.releases;
-            let waits = |state: &mut State| state.point.is_some() && !state.over && state.releases == releases;
+            let waits =
+                |state: &mut State| state.point.is_some() && !state.over && state.releases == releases;
             state = shared.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
             if state.releases == releases {
                 return Ok(()); // the door was opened for a client that is dead
