@@ -45,4 +45,6 @@ pub mod run;
 pub mod size;
 pub mod span;
 pub mod sqs;
+pub mod statuses;
 pub mod sync;
+pub mod url_prefix;

@@ -80,16 +80,11 @@ pub fn callbacks(otherwise: &ClientConfig, special: &[ClientFor]) -> Result<Arc<
     let mut choices = Vec::new();
     for entry in special {
         for url in &entry.urls {
-            let read =
-                Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-            if read.is_none() {
-                return Err(Failure::new(
-                    FailureKind::Invalid,
-                    codes::INVALID_VALUE,
-                    format!("read the URL `{url}`"),
-                )
-                .detail("it is not the beginning of a callback's URL")
-                .remedy("write it as https://host/path"));
+            if let Some(why) = Allowed::prefix_fault(url) {
+                let what = format!("read the URL `{url}`");
+                return Err(Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what)
+                    .detail(format!("it {why}"))
+                    .remedy("write it as https://host/path"));
             }
         }
         choices.push((Allowed::new(&entry.urls), caller(&entry.client)?));

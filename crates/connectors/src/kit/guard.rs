@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::Url;
+use warren_engine::url_prefix;
 
 /// A network, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,14 +70,7 @@ impl Allowed {
             return None;
         }
         if entry.contains("://") {
-            let url = Url::parse(entry).ok();
-            let good = url.is_some_and(|url| {
-                matches!(url.scheme(), "http" | "https")
-                    && url.has_host()
-                    && url.query().is_none()
-                    && url.username().is_empty()
-            });
-            return (!good).then_some("is not the beginning of an http or https URL");
+            return Allowed::prefix_fault(entry);
         }
         if entry.contains('/') {
             return Some("is no network");
@@ -86,6 +80,27 @@ impl Allowed {
             Ok(url::Host::Domain(_)) => None,
             Ok(_) => Some("is an address in a form that is not compared; write it as usual"),
             Err(_) => Some("is no host"),
+        }
+    }
+
+    /// What is wrong with a URL prefix, as the end of a sentence about it.
+    pub fn prefix_fault(prefix: &str) -> Option<&'static str> {
+        let good = |url: &Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+                && url.password().is_none()
+        };
+        match Url::parse(prefix) {
+            Ok(url) if good(&url) && url_prefix::may_ascend(url.path()) => {
+                Some("has an encoded `..` or control character in its path")
+            }
+            Ok(url) if good(&url) => None,
+            Ok(_) | Err(_) => {
+                Some("is not a prefix of an http or https URL, without user, query or fragment")
+            }
         }
     }
 
@@ -100,15 +115,9 @@ impl Allowed {
         self.networks.iter().any(|network| network.holds(address))
     }
 
-    /// Whether all that a URL leads to is allowed: it begins with one of the URLs that are named, at the end of a part of its path.
+    /// Whether all that a URL leads to is allowed: it is under one of the URLs that are named, however its path is encoded.
     pub fn url(&self, url: &Url) -> bool {
-        self.urls.iter().any(|allowed| {
-            let same = (url.scheme(), url.host(), url.port_or_known_default())
-                == (allowed.scheme(), allowed.host(), allowed.port_or_known_default());
-            let rest = url.path().strip_prefix(allowed.path());
-            same && rest
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || allowed.path().ends_with('/'))
-        })
+        self.urls.iter().any(|allowed| url_prefix::holds(allowed, url))
     }
 
     /// Whether an address may be connected to.
@@ -242,9 +251,18 @@ mod tests {
         ] {
             assert_eq!(Allowed::fault(good), None, "{good}");
         }
-        for bad in
-            ["", "10.0.0.0/33", "host/8", "ftp://host", "http://", "http://h?x=1", "a b", "127.1", "host:80"]
-        {
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "host/8",
+            "ftp://host",
+            "http://",
+            "http://h?x=1",
+            "a b",
+            "127.1",
+            "host:80",
+            "http://h/a/..%2fb/",
+        ] {
             assert!(Allowed::fault(bad).is_some(), "{bad}");
         }
     }
@@ -262,6 +280,9 @@ mod tests {
             ("http://10.0.0.5:8080/hooks/a", true),
             ("http://10.0.0.5:8080/hooks/../admin", false),
             ("http://10.0.0.5:8080/hooks/%2e%2e/admin", false),
+            ("http://10.0.0.5:8080/hooks/..%2fadmin", false),
+            ("http://10.0.0.5:8080/hooks/%2e%2e%5cadmin", false),
+            ("http://10.0.0.5:8080/hooks/a%2fb", true),
             ("http://10.0.0.5:8080/hooksevil", false),
             ("http://10.0.0.5/hooks", false),
             ("https://10.0.0.5:8080/hooks", false),

@@ -9,6 +9,7 @@ use super::resource::Resource;
 use super::settings::{HubSettings, TopicRedirect, WebsubSettings};
 use super::sign;
 use super::subscription::SubscriptionKey;
+use crate::url_prefix;
 
 /// The durable topic exchange through which the contents of foreign topics go.
 pub const EXCHANGE: &str = "warren.websub";
@@ -50,7 +51,7 @@ pub fn topic(settings: &HubSettings, url: &str) -> Result<Topic, String> {
         };
     }
     let served = websub.topics.iter().filter_map(|prefix| Url::parse(prefix).ok());
-    if served.into_iter().any(|prefix| callback::is_under(&parsed, &prefix)) {
+    if served.into_iter().any(|prefix| url_prefix::holds(&prefix, &parsed)) {
         Ok(Topic::Foreign)
     } else {
         Err("this hub does not serve that topic".to_owned())
@@ -62,7 +63,7 @@ pub fn elsewhere<'s>(settings: &'s HubSettings, url: &str) -> Option<&'s TopicRe
     let url = Url::parse(url).ok()?;
     let redirects = settings.websub.as_ref()?.redirects.iter();
     let fits = |redirect: &&TopicRedirect| {
-        Url::parse(&redirect.topics).is_ok_and(|prefix| callback::is_under(&url, &prefix))
+        Url::parse(&redirect.topics).is_ok_and(|prefix| url_prefix::holds(&prefix, &url))
     };
     redirects.into_iter().find(fits)
 }
@@ -165,6 +166,7 @@ mod tests {
         for url in [
             "https://blog.example/movedx",
             "http://blog.example/moved/1",
+            "https://blog.example/moved/..%2fadmin",
             "https://blog.example/feeds/1",
             "x",
             "",
@@ -181,6 +183,9 @@ mod tests {
             "https://blog.example/feedsx",
             "https://blog.example.evil/feeds/1",
             "https://blog.example/feeds/../admin",
+            "https://blog.example/feeds/..%2fadmin",
+            "https://blog.example/feeds/%2e%2e%2fadmin",
+            "https://blog.example/feeds/..%5cadmin",
             "http://blog.example/feeds/1",
             "https://blog.example/feeds/1#top",
             "x",
