@@ -69,7 +69,9 @@ pub fn outbound(resource: &Resource, said: &Said<'_>, body: Bytes, compat: bool)
         }
         ResourceKind::Exchange => {
             if let Some(text) = said.message_headers {
-                properties.headers = read_headers(text, compat)?;
+                // What a subscription delivers has them, and its callback may be an endpoint.
+                let sent = read_headers(text, compat)?;
+                properties.headers = sent.iter().filter(|(name, _)| !is_reserved(name)).map(owned).collect();
             }
             Route::Exchange { exchange: resource.name.clone(), routing_key: topic }
         }
@@ -78,24 +80,63 @@ pub fn outbound(resource: &Resource, said: &Said<'_>, body: Bytes, compat: bool)
     Ok(Outbound { route, message: Message { body, properties } })
 }
 
-/// Headers by which RabbitMQ sends a message to more queues. Whoever may write to one queue could reach all with them.
+fn owned((name, value): (&str, &HeaderValue)) -> (String, HeaderValue) {
+    (name.to_owned(), value.clone())
+}
+
+/// Headers by which RabbitMQ sends a message to more queues. Whoever may write to one queue could reach all with them: the broker checks the
+/// permissions of Warren's login, not those of the publisher.
 const ROUTING_HEADERS: [&str; 2] = ["CC", "BCC"];
+/// Headers that brokers set when a message was delivered or dead-lettered before.
+const BROKER_HEADERS: [&str; 3] = ["x-death", "x-delivery-count", "x-acquired-count"];
+/// The prefixes of headers that Warren and brokers set.
+const RESERVED_PREFIXES: [&str; 3] = ["x-warren-", "x-first-death-", "x-last-death-"];
+/// The longest expiration that RabbitMQ takes, in milliseconds; it closes the channel over a longer one.
+const EXPIRATION_MS_MAX: u64 = u32::MAX as u64;
+/// The queue that stands for the channel that publishes: RabbitMQ closes a channel that names it without consuming from it.
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Whether a header, in upper or lower case, is one that only Warren or a broker sets. They count the attempts at a message, say where it
+/// came from and mark copies, so a publisher could have its messages dead-lettered, or pass one off as another.
+pub fn is_reserved(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    BROKER_HEADERS.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Checks that none of the headers of a request is [reserved](is_reserved).
+///
+/// # Errors
+/// One of them is.
+pub fn check_names(headers: &Headers) -> Result<(), Unfit> {
+    match headers.iter().find(|(name, _)| is_reserved(name)) {
+        Some((name, _)) => {
+            Err(Unfit(format!("the header {name} can be set only by Warren or the broker: remove it")))
+        }
+        None => Ok(()),
+    }
+}
 
 /// What a broker would close the channel for, with all that others have under way on it; and what leads past permissions.
 ///
 /// # Errors
 /// A property that no request may have.
 pub fn check(properties: &Properties) -> Result<(), Unfit> {
-    if let Some(name) = ROUTING_HEADERS.iter().find(|name| properties.headers.get(name).is_some()) {
+    let routes = |name: &str| ROUTING_HEADERS.iter().any(|routing| name.eq_ignore_ascii_case(routing));
+    if let Some((name, _)) = properties.headers.iter().find(|(name, _)| routes(name)) {
         return Err(Unfit(format!(
             "the header {name} is not taken; publish to each queue, or to an exchange"
         )));
     }
-    let Properties { expiration, .. } = properties;
-    if let Some(text) = expiration
-        && (text.is_empty() || text.len() > 10 || !text.bytes().all(|byte| byte.is_ascii_digit()))
-    {
-        return Err(Unfit("expiration is no whole number of milliseconds".to_owned()));
+    let Properties { expiration, reply_to, .. } = properties;
+    if let Some(text) = expiration {
+        let digits = text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits || text.parse::<u64>().is_ok_and(|ms| ms > EXPIRATION_MS_MAX) || text.is_empty() {
+            let rule = format!("expiration is not a whole number of milliseconds up to {EXPIRATION_MS_MAX}");
+            return Err(Unfit(rule));
+        }
+    }
+    if reply_to.as_deref() == Some(DIRECT_REPLY_TO) {
+        return Err(Unfit(format!("reply_to cannot be {DIRECT_REPLY_TO}: name a queue")));
     }
     let names = properties.headers.iter().map(|(name, _)| ("a header's name", Some(name)));
     let shorts = [
@@ -249,6 +290,48 @@ mod tests {
         let expires =
             |text: &str| check(&Properties { expiration: Some(text.to_owned()), ..Properties::default() });
         assert!(expires("60000").is_ok() && expires("soon").is_err() && expires("").is_err());
+        assert!(expires("4294967295").is_ok() && expires("4294967296").is_err() && expires("+1").is_err());
+        let reply_to = Some("amq.rabbitmq.reply-to".to_owned());
+        assert!(check(&Properties { reply_to, ..Properties::default() }).is_err());
+    }
+
+    #[test]
+    fn headers_of_warren_and_of_brokers_are_reserved_in_any_case() {
+        for name in [
+            "x-warren-attempt",
+            "X-Warren-Attempts",
+            "X-WARREN-",
+            "x-warren-hub-topic",
+            "x-death",
+            "X-Death",
+            "x-first-death-queue",
+            "X-First-Death-Reason",
+            "x-last-death-exchange",
+            "x-delivery-count",
+            "X-DELIVERY-COUNT",
+            "x-acquired-count",
+        ] {
+            assert!(is_reserved(name), "{name}");
+            assert!(check_names(&headers(&[(name, HeaderValue::Void)])).is_err(), "{name}");
+            let exchange = Resource::exchange("/", "fx");
+            let text = format!("a = 1, {name} = 2");
+            for compat in [true, false] {
+                let said = Said { message_headers: Some(&text), ..Said::default() };
+                let made = outbound(&exchange, &said, Bytes::new(), compat).unwrap();
+                assert_eq!(write_headers(&made.message.properties.headers), "a = 1", "{name} is dropped");
+            }
+        }
+        for name in ["x-warren", "x-my-death", "x-deaths", "death", "x-delay", "delivery-count", "x-match"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+        for name in ["CC", "cc", "Bcc", "BCC"] {
+            let properties =
+                Properties { headers: headers(&[(name, HeaderValue::Void)]), ..Properties::default() };
+            assert!(check(&properties).is_err(), "{name}");
+        }
+        let spaced = Said { message_headers: Some("x - death = 1, b = 2"), ..Said::default() };
+        let made = outbound(&Resource::exchange("/", "fx"), &spaced, Bytes::new(), true).unwrap();
+        assert_eq!(write_headers(&made.message.properties.headers), "b = 2", "compat removes blanks first");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use crate::message::{HeaderValue, Headers};
 use crate::pipeline::document;
@@ -10,13 +10,24 @@ use crate::pipeline::document;
 /// The member that names a type.
 pub const TYPE: &str = "$type";
 
+/// The longest name of a header, in bytes: a short string of AMQP 0-9-1.
+const NAME_BYTES_MAX: usize = 255;
+/// How many digits of a number stand in an error.
+const SHOWN_DIGITS_MAX: usize = 40;
+
 /// Headers of an object.
 ///
 /// # Errors
 /// It is no object, or a value does not fit its type: a sentence for the one who sent it.
 pub fn headers(value: &Value) -> Result<Headers, String> {
     let Value::Object(members) = value else { return Err("it is no object".to_owned()) };
-    members.iter().map(|(name, value)| Ok((name.clone(), header(name, value)?))).collect()
+    let entries = members.iter().map(|(name, value)| {
+        if name.len() > NAME_BYTES_MAX {
+            return Err(format!("a name is longer than {NAME_BYTES_MAX} bytes"));
+        }
+        Ok((name.clone(), header(name, value)?))
+    });
+    entries.collect()
 }
 
 fn header(name: &str, value: &Value) -> Result<HeaderValue, String> {
@@ -33,8 +44,30 @@ fn header(name: &str, value: &Value) -> Result<HeaderValue, String> {
         Value::Array(items) => {
             items.iter().map(|item| header(name, item)).collect::<Result<_, _>>().map(HeaderValue::Array)
         }
-        plain => Ok(document::header_of(plain)),
+        Value::Number(number) => plain(number).ok_or_else(|| {
+            let whole = !number.to_string().contains(['.', 'e', 'E']);
+            let bound = if whole { "64-bit integer" } else { "64-bit float" };
+            format!("`{name}` is out of the range of a {bound}: {}", shortened(&number.to_string()))
+        }),
+        Value::Null => Ok(HeaderValue::Void),
+        Value::Bool(value) => Ok(HeaderValue::Bool(*value)),
+        Value::String(text) => Ok(HeaderValue::Text(text.clone())),
     }
+}
+
+/// A number without a type: whole numbers are `int64`, others `double`. `None`: it fits neither.
+fn plain(number: &Number) -> Option<HeaderValue> {
+    if let Some(whole) = number.as_i64() {
+        return Some(HeaderValue::I64(whole));
+    }
+    // A double would change the digits of a whole number that is too large.
+    let whole = !number.to_string().contains(['.', 'e', 'E']);
+    number.as_f64().filter(|float| !whole && float.is_finite()).map(HeaderValue::F64)
+}
+
+/// The beginning of a number, which may have any length.
+fn shortened(digits: &str) -> &str {
+    digits.get(..SHOWN_DIGITS_MAX).unwrap_or(digits)
 }
 
 /// `None`: the value does not fit the type.
@@ -55,8 +88,9 @@ fn typed(
         "int32" => HeaderValue::I32(whole()?.try_into().ok()?),
         "uint32" => HeaderValue::U32(whole()?.try_into().ok()?),
         "int64" => HeaderValue::I64(whole()?),
-        "float" => HeaderValue::F32(value.as_f64()? as f32),
-        "double" => HeaderValue::F64(value.as_f64()?),
+        // Brokers close the connection over an infinity.
+        "float" => HeaderValue::F32(Some(value.as_f64()? as f32).filter(|float| float.is_finite())?),
+        "double" => HeaderValue::F64(value.as_f64().filter(|float| float.is_finite())?),
         "decimal" => HeaderValue::Decimal {
             scale: members.get("scale")?.as_u64()?.try_into().ok()?,
             value: whole()?.try_into().ok()?,
@@ -142,6 +176,56 @@ mod tests {
             let text = json(&sent).to_string();
             prop_assert_eq!(headers(&serde_json::from_str(&text).unwrap()), Ok(sent), "{}", text);
         }
+    }
+
+    #[test]
+    fn numbers_that_amqp_cannot_hold_are_refused_at_any_depth() {
+        let numbers = [
+            r#"{"$type": "float", "value": 1e300}"#,
+            r#"{"$type": "float", "value": -1e300}"#,
+            r#"{"$type": "float", "value": 3.5e38}"#,
+            r#"{"$type": "float", "value": 1e400}"#,
+            r#"{"$type": "double", "value": 1e400}"#,
+            r#"{"$type": "double", "value": -1e400}"#,
+            r#"{"$type": "double", "value": "NaN"}"#,
+            r#"{"$type": "float", "value": "Infinity"}"#,
+            r#"{"$type": "float", "value": null}"#,
+            "1e400",
+            "-1e400",
+            "9223372036854775808",
+            "18446744073709551615",
+            "18446744073709551616",
+            "-9223372036854775809",
+            "100000000000000000000000000000000000000000000000000000000000000",
+        ];
+        for number in numbers {
+            for text in [
+                format!(r#"{{"h": {number}}}"#),
+                format!(r#"{{"h": [1, {number}]}}"#),
+                format!(r#"{{"h": {{"t": {number}}}}}"#),
+                format!(r#"{{"h": {{"$type": "table", "value": {{"t": [[{number}]]}}}}}}"#),
+                format!(r#"{{"h": {{"$type": "array", "value": [{number}]}}}}"#),
+            ] {
+                assert!(headers(&serde_json::from_str(&text).unwrap()).is_err(), "{text}");
+            }
+        }
+        for (text, expected) in [
+            ("9223372036854775807", HeaderValue::I64(i64::MAX)),
+            ("-9223372036854775808", HeaderValue::I64(i64::MIN)),
+            ("1e3", HeaderValue::F64(1000.0)),
+            ("1e-400", HeaderValue::F64(0.0)),
+            ("1.7e308", HeaderValue::F64(1.7e308)),
+            ("-0.5", HeaderValue::F64(-0.5)),
+            (r#"{"$type": "float", "value": 3.4e38}"#, HeaderValue::F32(3.4e38)),
+            (r#"{"$type": "float", "value": 1}"#, HeaderValue::F32(1.0)),
+        ] {
+            let given = serde_json::from_str(&format!(r#"{{"h": {text}}}"#)).unwrap();
+            assert_eq!(headers(&given).unwrap().get("h"), Some(&expected), "{text}");
+        }
+        let long = "n".repeat(256);
+        assert!(
+            headers(&json!({ "h": { long.clone(): 1 } })).is_err() && headers(&json!({ long: 1 })).is_err()
+        );
     }
 
     #[test]

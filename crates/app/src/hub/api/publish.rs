@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use warren_engine::codes;
 use warren_engine::hub::params::TOPIC_BYTES_MAX;
 use warren_engine::hub::ports::Right;
-use warren_engine::hub::publish::check;
+use warren_engine::hub::publish::{check, check_names};
 use warren_engine::hub::resource::{DEFAULT_VHOST, Resource, ResourceKind};
 use warren_engine::hub::typed;
 use warren_engine::message::{Message, Outbound, Properties, Route};
@@ -141,6 +141,7 @@ fn outbound(web: &Web, resource: &Resource, asked: Publish) -> Result<Outbound, 
     }
     let headers = headers.as_ref().map(typed::headers).transpose();
     let headers = headers.map_err(|rule| unfit(format!("headers: {rule}")))?.unwrap_or_default();
+    check_names(&headers).map_err(|rule| unfit(rule.0))?;
     let properties = Properties {
         content_type,
         content_encoding: given.content_encoding,
