@@ -12,9 +12,11 @@ use warren_connectors::kit::setting::{Secret, Span as Time};
 use warren_connectors::kit::users::UserConfig;
 use warren_engine::codes;
 use warren_engine::hub::callback;
+use warren_engine::hub::params;
 use warren_engine::hub::resource::DEFAULT_VHOST;
 use warren_engine::hub::settings::{HubSettings, TopicRedirect, WebsubSettings};
 use warren_engine::pipeline::outside::Hidden;
+use warren_engine::statuses::Statuses;
 
 use super::de;
 use super::faults::Fault;
@@ -161,6 +163,13 @@ impl HubReader<'_> {
                 }
             }
         }
+        if raw.compat.is_some() && raw.websub.is_none() && !raw.final_statuses.0.is_empty() {
+            warn(
+                "final_statuses",
+                "`final_statuses` has no effect with `compat: rabbithub` and without `websub`".to_owned(),
+                "use `requeue_on_http_post_error` and `unsubscribe_on_http_post_error`, or remove `compat`",
+            );
+        }
         let window = raw.unsubscribe_on_http_post_error_timeout_milliseconds.is_some()
             || raw.unsubscribe_on_http_post_error_timeout_microseconds.is_some();
         if raw.unsubscribe_on_http_post_error_limit.is_some() != window {
@@ -221,7 +230,9 @@ impl HubReader<'_> {
                 );
             }
         }
+        let final_statuses = self.final_statuses(&raw.final_statuses.0);
         HubSettings {
+            final_statuses,
             public_url: raw.public_url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
             default_username: raw.default_username.clone(),
             canonical_scheme: raw.canonical_scheme.clone(),
@@ -312,6 +323,19 @@ impl HubReader<'_> {
         timeout
     }
 
+    fn final_statuses(&mut self, texts: &[String]) -> Statuses {
+        let value = texts.iter().map(String::as_str).collect();
+        params::final_statuses(&value).unwrap_or_else(|fault| {
+            let message = fault.to_string().replacen("Bad hub.final_statuses", "`hub.final_statuses`", 1);
+            self.wrong(
+                "final_statuses",
+                message,
+                "write statuses from 300 to 599, such as `[400, 422]` or `4xx`",
+            );
+            Statuses::default()
+        })
+    }
+
     fn allow(&mut self, entries: &[String]) {
         for entry in entries {
             if let Some(why) = Allowed::fault(entry) {
@@ -389,12 +413,10 @@ impl HubReader<'_> {
         }
     }
 
-    /// The beginning of the URLs of topics.
+    /// The prefix of the URLs of topics.
     fn topics(&mut self, key: &str, url: &str) {
-        let good =
-            Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if !good {
-            let message = format!("`{url}` under `hub.websub.{key}` is no beginning of a URL");
+        if let Some(why) = Allowed::prefix_fault(url) {
+            let message = format!("`{url}` under `hub.websub.{key}` {why}");
             self.wrong("websub", message, "write it as https://feeds.example/");
         }
     }

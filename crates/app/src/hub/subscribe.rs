@@ -160,6 +160,7 @@ fn refused(refusal: &Refusal, names_address: bool) -> Response {
         }
         Refusal::NoSuchResource => no_such_resource(),
         Refusal::NoSuchSubscription => answer::empty(StatusCode::NOT_FOUND),
+        Refusal::BadParameter(name, rule) => routes::fault(&Fault::Bad(name, rule.clone())),
         Refusal::BadCallback(_) | Refusal::NotVerified(_) => {
             let text = format!("Request verification failed: {}", reason(refusal));
             answer::text(StatusCode::BAD_REQUEST, text)
@@ -175,6 +176,7 @@ pub(super) fn reason(refusal: &Refusal) -> String {
         Refusal::NoSuchResource => "not_found".to_owned(),
         Refusal::NoSuchSubscription => "no_such_subscription".to_owned(),
         Refusal::BadCallback(_) => "invalid_callback_url".to_owned(),
+        Refusal::BadParameter(name, rule) => format!("{}: {rule}", name.trim_start_matches("hub.")),
         Refusal::NotVerified(NotVerified::ChallengeMismatch) => "challenge_mismatch".to_owned(),
         Refusal::NotVerified(NotVerified::Status(status)) => format!("{{request_status,{status}}}"),
         Refusal::NotVerified(NotVerified::Unreachable(_)) => "failed_connect".to_owned(),

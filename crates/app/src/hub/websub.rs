@@ -68,6 +68,7 @@ async fn subscription(web: &Web, form: &Form) -> Response {
         Err(Refusal::BadCallback(why)) => {
             answer::text(StatusCode::BAD_REQUEST, format!("hub.callback will not do: {why}"))
         }
+        Err(Refusal::BadParameter(name, rule)) => bad(&Fault::Bad(name, rule)),
         Err(Refusal::NoSuchResource) => answer::text(StatusCode::NOT_FOUND, "There is no such topic"),
         Err(Refusal::NoSuchSubscription) => {
             answer::text(StatusCode::NOT_FOUND, "There is no such subscription")

@@ -6,6 +6,7 @@ mod fuzz;
 mod holes;
 mod limits;
 mod real;
+mod refusals;
 mod replay;
 mod subscriber;
 mod walk;

@@ -69,6 +69,9 @@ fn extend(members: &mut Map<String, Value>, subscription: &Subscription, shown: 
     if let Some(count) = subscription.max_in_flight {
         set("max_in_flight", count.into());
     }
+    if let Some(statuses) = &subscription.final_statuses {
+        set("final_statuses", json!(statuses));
+    }
     if let Some(secret) = &subscription.secret {
         set("secret", shown(&secret.0).into());
         set("signing", json!(subscription.signing));

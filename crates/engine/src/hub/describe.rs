@@ -83,9 +83,12 @@ const ASKED: &[Parameter] = &[
     Parameter("hub.verify_token", "query", None, true),
     Parameter("hub.lease_seconds", "query", None, true),
     Parameter("hub.max_tps", "query", Some("0"), true),
+    Parameter("hub.max_in_flight", "query", None, true),
+    Parameter("hub.final_statuses", "query", None, true),
     Parameter("hub.ha_mode", "query", None, true),
     Parameter("hub.basic_auth", "query", None, true),
     Parameter("hub.secret", "query", None, true),
+    Parameter("hub.signing", "query", None, true),
 ];
 
 const SUBSCRIBE: &[Action] = &[

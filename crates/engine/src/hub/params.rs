@@ -12,12 +12,15 @@ pub(super) use json::{first_member, scalar};
 
 use std::fmt;
 
+use serde_json::Value;
+
 use super::request::{Mode, SubscribeRequest, Verify};
 use super::resource::Resource;
 use super::subscription::{Contact, HaMode, Protocol, Signing, SubscriptionKey};
 use super::typed;
 use crate::message::Headers;
 use crate::pipeline::outside::Hidden;
+use crate::statuses::Statuses;
 
 /// A secret is shorter than this, in bytes (WebSub, 5.1).
 pub const SECRET_BYTES_LIMIT: usize = 200;
@@ -29,6 +32,9 @@ pub const URL_BYTES_MAX: usize = 8192;
 pub const TEXT_BYTES_MAX: usize = 4096;
 /// The most requests at once that a subscription may ask for.
 pub const IN_FLIGHT_MAX: u16 = 1000;
+
+/// The lowest status that `final_statuses` takes: 2xx are successes.
+pub const FINAL_STATUS_MIN: u16 = 300;
 
 /// How a request is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +152,7 @@ pub fn request(
         lease_seconds: lease_seconds(fields.lease_seconds.as_deref()),
         max_tps: 0,
         max_in_flight: None,
+        final_statuses: None,
         ha_mode: None,
         basic_auth: None,
         secret,
@@ -154,8 +161,10 @@ pub fn request(
         arguments: Headers::default(),
         user: None,
     };
+    let finals = fields.final_statuses.as_ref().map(final_statuses).transpose();
     if manner == Manner::Websub {
         request.protocol = Protocol::Websub;
+        request.final_statuses = finals.unwrap_or_default();
         // The header stays the standard's, whatever is asked.
         request.signing = signing(fields.signing.as_deref()).unwrap_or(Signing::Sha256);
         if request.signing == Signing::Standard {
@@ -163,6 +172,7 @@ pub fn request(
         }
         return Ok(request);
     }
+    request.final_statuses = finals?;
     request.max_tps = max_tps(fields.max_tps.as_deref());
     request.max_in_flight = max_in_flight(fields.max_in_flight.as_deref())?;
     request.ha_mode = fields.ha_mode.as_deref().map(ha_mode);
@@ -245,6 +255,21 @@ fn max_in_flight(text: Option<&str>) -> Result<Option<u16>, Fault> {
     }
 }
 
+/// The answers after which a message is dead-lettered at once.
+///
+/// # Errors
+/// One of them is not a status, or is a success.
+pub fn final_statuses(value: &Value) -> Result<Statuses, Fault> {
+    let bad = |rule: String| Fault::Bad("hub.final_statuses", rule);
+    let statuses = Statuses::of_json(value).map_err(|not| bad(not.to_string()))?;
+    match statuses.lowest() {
+        Some(status) if status < FINAL_STATUS_MIN => {
+            Err(bad(format!("{status} is below {FINAL_STATUS_MIN}: only 3xx, 4xx and 5xx are failures")))
+        }
+        Some(_) | None => Ok(statuses),
+    }
+}
+
 /// RabbitHub's reading: `all`, or the digits it begins with, or none. A negative number, which RabbitHub fell over, is none.
 pub fn ha_mode(text: &str) -> HaMode {
     let text = text.trim();
@@ -266,7 +291,11 @@ fn basic_auth(text: String) -> Result<Hidden, Fault> {
     Ok(Hidden(text))
 }
 
-fn secret(text: Option<String>) -> Result<Option<Hidden>, Fault> {
+/// The key of signatures; an empty text is none.
+///
+/// # Errors
+/// It is too long.
+pub fn secret(text: Option<String>) -> Result<Option<Hidden>, Fault> {
     match text {
         Some(text) if text.len() >= SECRET_BYTES_LIMIT => {
             Err(Fault::Bad("hub.secret", format!("it has {SECRET_BYTES_LIMIT} bytes or more")))
@@ -276,7 +305,11 @@ fn secret(text: Option<String>) -> Result<Option<Hidden>, Fault> {
     }
 }
 
-fn signing(text: Option<&str>) -> Result<Signing, Fault> {
+/// How deliveries are signed.
+///
+/// # Errors
+/// There is no such way.
+pub fn signing(text: Option<&str>) -> Result<Signing, Fault> {
     match text.map(|text| text.trim().to_ascii_lowercase()).as_deref() {
         None | Some("" | "sha256") => Ok(Signing::Sha256),
         Some("sha1") => Ok(Signing::Sha1),

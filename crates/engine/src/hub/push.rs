@@ -25,6 +25,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::outcome::{Attempt, Outcome, StepTrace};
 use crate::pipeline::outside::{HttpAnswer, HttpRequest};
 use crate::ports::Handler;
+use crate::statuses::Statuses;
 
 /// How long a message is held and posted again and again, before it goes the way of those that are retried. Brokers take a message
 /// back that is not settled for long.
@@ -74,16 +75,17 @@ impl Handler for Push {
             let (what, compat) = (what(&subscription), self.follows_rabbithub(&subscription));
             let failure = match posted {
                 Posted::Taken => return Outcome::Ok,
-                Posted::Refused(answer) if !compat => return self.by_default(&what, &answer).await,
                 Posted::Refused(answer) => {
-                    let (trouble::Answered::Again(failure)
-                    | trouble::Answered::Never(failure)
-                    | trouble::Answered::Gone(failure)) = trouble::answered(&what, &answer);
-                    (Kind::Status, failure)
+                    let finals = self.final_statuses(&subscription);
+                    let answered = trouble::answered(&what, &answer, finals);
+                    if !compat {
+                        return self.by_default(answered).await;
+                    }
+                    (Kind::Status, answered.into_failure())
                 }
                 Posted::Failed(failure) if !compat => {
                     self.hub.note_error(self.id, &failure.to_string());
-                    return Outcome::Retry(failure);
+                    return Outcome::Retry(trouble::not_posted(failure));
                 }
                 Posted::Failed(failure) => (Kind::Transport, failure),
             };
@@ -148,13 +150,18 @@ impl Push {
         self.hub.settings().compat && subscription.protocol == Protocol::Rabbithub
     }
 
-    async fn by_default(&self, what: &str, answer: &HttpAnswer) -> Outcome {
-        match trouble::answered(what, answer) {
+    /// The statuses after which a message is dead-lettered at once: the subscription's, or else the settings'.
+    fn final_statuses<'s>(&'s self, subscription: &'s Subscription) -> &'s Statuses {
+        subscription.final_statuses.as_ref().unwrap_or(&self.hub.settings().final_statuses)
+    }
+
+    async fn by_default(&self, answered: trouble::Answered) -> Outcome {
+        match answered {
             trouble::Answered::Again(failure) => {
                 self.hub.note_error(self.id, &said(&failure));
                 Outcome::Retry(failure)
             }
-            trouble::Answered::Never(failure) => {
+            trouble::Answered::Final(failure) => {
                 self.hub.note_error(self.id, &said(&failure));
                 Outcome::Reject(failure)
             }

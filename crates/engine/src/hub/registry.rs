@@ -21,13 +21,15 @@ use super::lease;
 use super::ports::{Estate, Subscriptions};
 use super::request::{Answered, ImportEntry, Mode, NotVerified, Refusal, SubscribeRequest, Verify};
 use super::settings::HubSettings;
+use super::sign;
 use super::subscription::{
-    Protocol, Subscription, SubscriptionId, SubscriptionKey, SubscriptionState, WhyInactive,
+    Protocol, Signing, Subscription, SubscriptionId, SubscriptionKey, SubscriptionState, WhyInactive,
 };
 use super::verify::{self, Question};
 use super::websub;
 use crate::codes;
 use crate::failure::{Failure, FailureKind};
+use crate::pipeline::outside::Hidden;
 use crate::ports::{Clock, HttpCaller};
 
 /// How many changes of different subscriptions can be under way.
@@ -148,6 +150,9 @@ impl Hub {
     /// It is not granted; nothing has changed.
     pub async fn subscribe(self: &Arc<Self>, request: SubscribeRequest) -> Result<Answered, Refusal> {
         callback::check(&request.key.callback, request.protocol).map_err(Refusal::BadCallback)?;
+        if request.mode == Mode::Subscribe {
+            signable(request.signing, request.secret.as_ref())?;
+        }
         match (request.protocol, request.mode) {
             (Protocol::Websub, Mode::Subscribe) => {
                 if let Err(reason) = websub::topic(&self.settings, &request.key.topic) {
@@ -184,9 +189,14 @@ impl Hub {
     pub async fn import(&self, entry: ImportEntry) -> Result<Arc<Subscription>, Refusal> {
         let ImportEntry { request, state } = entry;
         callback::check(&request.key.callback, request.protocol).map_err(Refusal::BadCallback)?;
+        signable(request.signing, request.secret.as_ref())?;
         let request = SubscribeRequest { mode: Mode::Subscribe, ..request };
         match state {
             SubscriptionState::Active => {
+                if request.protocol == Protocol::Websub {
+                    let topic = websub::topic(&self.settings, &request.key.topic);
+                    topic.map_err(|why| Refusal::BadParameter("hub.topic", why))?;
+                }
                 self.is_there(&request.key).await?;
                 self.agreed(&request, Wish::Administrators).await?;
                 self.grant(&request, state).await
@@ -364,6 +374,11 @@ impl Hub {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether deliveries can be signed so.
+fn signable(signing: Signing, secret: Option<&Hidden>) -> Result<(), Refusal> {
+    sign::check(signing, secret).map_err(|rule| Refusal::BadParameter("hub.secret", rule))
 }
 
 impl Held {

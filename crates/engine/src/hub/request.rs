@@ -4,6 +4,7 @@ use super::subscription::{Contact, HaMode, Protocol, Signing, SubscriptionKey, S
 use crate::failure::Failure;
 use crate::message::Headers;
 use crate::pipeline::outside::Hidden;
+use crate::statuses::Statuses;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct SubscribeRequest {
     pub max_tps: u32,
     /// Requests at once.
     pub max_in_flight: Option<u16>,
+    /// The answers after which a message is dead-lettered at once; `None`: what the settings say.
+    pub final_statuses: Option<Statuses>,
     /// RabbitHub's `ha_mode`; `None`: that of the settings.
     pub ha_mode: Option<HaMode>,
     /// What stands behind `Basic `.
@@ -77,6 +80,26 @@ pub struct ImportEntry {
     pub state: SubscriptionState,
 }
 
+/// What an operator changes of a subscription. `None`: it stays as it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Change {
+    /// Whether it is delivered to.
+    pub state: Option<SubscriptionState>,
+    /// How deliveries are signed.
+    pub signing: Option<Signing>,
+    /// The key of signatures; `Some(None)`: none.
+    pub secret: Option<Option<Hidden>>,
+    /// The answers after which a message is dead-lettered at once; `Some(None)`: what the settings say.
+    pub final_statuses: Option<Option<Statuses>>,
+}
+
+impl Change {
+    /// A change of the state alone.
+    pub fn state(state: SubscriptionState) -> Change {
+        Change { state: Some(state), ..Change::default() }
+    }
+}
+
 /// How a request ended that was not refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answered {
@@ -95,6 +118,8 @@ pub enum Refusal {
     NoSuchSubscription,
     /// The callback is no URL that may be called: why.
     BadCallback(String),
+    /// A parameter has a value that it does not take: which, and what it takes.
+    BadParameter(&'static str, String),
     /// The callback did not agree.
     NotVerified(NotVerified),
     /// Something of ours or of the broker's failed.
@@ -118,6 +143,7 @@ impl std::fmt::Display for Refusal {
             Refusal::NoSuchResource => f.write_str("the queue or exchange is not there"),
             Refusal::NoSuchSubscription => f.write_str("there is no such subscription"),
             Refusal::BadCallback(why) => write!(f, "the callback will not do: {why}"),
+            Refusal::BadParameter(name, rule) => write!(f, "{name}: {rule}"),
             Refusal::NotVerified(why) => write!(f, "the callback did not agree: {why}"),
             Refusal::Failed(failure) => write!(f, "{failure}"),
         }

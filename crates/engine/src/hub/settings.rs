@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::subscription::HaMode;
 use crate::pipeline::outside::Hidden;
+use crate::statuses::Statuses;
 
 /// The longest lease in compatibility mode: 1,000 years.
 pub const LEASE_SECONDS_MAX_COMPAT: u64 = 31_536_000_000;
@@ -81,6 +82,9 @@ pub struct HubSettings {
     /// Where messages go that are given up, in the virtual host they came from. In compatibility mode only WebSub's: RabbitHub rejected
     /// them, and the queue's own settings decided.
     pub dead_letter_queue: String,
+    /// The answers after which a message is dead-lettered at once instead of being retried, unless the subscription has its own. 410 is one
+    /// of them in any case. Compatibility mode has RabbitHub's table instead, for all but WebSub.
+    pub final_statuses: Statuses,
     /// Which addresses callbacks and topics may lead to besides public ones: hosts, networks in CIDR form, URL prefixes.
     pub allow_callbacks: Vec<String>,
     /// So many active subscriptions one user may have; all who did not log in count as one.
@@ -151,6 +155,7 @@ impl HubSettings {
             log_subscription_expiration_days: None,
             max_in_flight: if compat { 1 } else { 10 },
             dead_letter_queue: DEAD_LETTER_QUEUE.to_owned(),
+            final_statuses: Statuses::default(),
             allow_callbacks: Vec::new(),
             subscriptions_per_user_max: SUBSCRIPTIONS_MAX,
             subscriptions_per_host_max: SUBSCRIPTIONS_MAX,

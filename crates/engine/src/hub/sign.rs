@@ -10,9 +10,32 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
 
 use super::subscription::Signing;
+use crate::pipeline::outside::Hidden;
 
-/// What stands before a secret of Standard Webhooks that is base64.
-const BASE64_SECRET: &str = "whsec_";
+/// The prefix of a secret of Standard Webhooks.
+const STANDARD_PREFIX: &str = "whsec_";
+/// What a secret for [`Signing::Standard`] is.
+const STANDARD_RULE: &str = "with signing `standard` it is `whsec_` followed by the base64 (standard alphabet, with padding) of at least one byte";
+
+/// Whether deliveries can be signed in a way with a secret.
+///
+/// # Errors
+/// They cannot: what the secret has to be.
+pub fn check(signing: Signing, secret: Option<&Hidden>) -> Result<(), String> {
+    match signing {
+        Signing::Sha1 | Signing::Sha256 | Signing::Sha384 | Signing::Sha512 => Ok(()),
+        Signing::Standard => match secret {
+            Some(secret) if standard_key(&secret.0).is_some() => Ok(()),
+            Some(_) | None => Err(STANDARD_RULE.to_owned()),
+        },
+    }
+}
+
+/// The key in a secret of Standard Webhooks.
+fn standard_key(secret: &str) -> Option<Vec<u8>> {
+    let key = STANDARD.decode(secret.strip_prefix(STANDARD_PREFIX)?).ok()?;
+    (!key.is_empty()).then_some(key)
+}
 
 /// The headers that sign a body. `id` and `at_s` (seconds since the epoch) are signed with it by Standard Webhooks alone.
 pub fn headers(signing: Signing, secret: &str, id: &str, at_s: i64, body: &[u8]) -> Vec<(String, String)> {
@@ -23,7 +46,8 @@ pub fn headers(signing: Signing, secret: &str, id: &str, at_s: i64, body: &[u8])
         Signing::Sha384 => format!("sha384={}", hex(&hmac::<Hmac<Sha384>>(key, &[body]))),
         Signing::Sha512 => format!("sha512={}", hex(&hmac::<Hmac<Sha512>>(key, &[body]))),
         Signing::Standard => {
-            let decoded = secret.strip_prefix(BASE64_SECRET).and_then(|text| STANDARD.decode(text).ok());
+            // Subscriptions of earlier versions may have another secret; its text is the key, as it was then.
+            let decoded = standard_key(secret);
             let (key, at) = (decoded.as_deref().unwrap_or(key), at_s.to_string());
             let code = hmac::<Hmac<Sha256>>(key, &[id.as_bytes(), b".", at.as_bytes(), b".", body]);
             let named = [
@@ -96,10 +120,52 @@ mod tests {
     }
 
     #[test]
-    fn any_secret_will_do() {
-        for secret in ["", "whsec_not base64", &"x".repeat(500)] {
-            assert_eq!(headers(Signing::Standard, secret, "", 0, b"").len(), 3);
-            assert_eq!(headers(Signing::Sha1, secret, "", 0, b"").len(), 1);
+    fn a_secret_for_standard_webhooks_is_strict_base64_behind_its_prefix() {
+        let check = |secret: &str| check(Signing::Standard, Some(&Hidden(secret.to_owned())));
+        for good in ["whsec_YWJj", "whsec_YQ==", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_+/+/"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "whsec_",
+            "whsec_!!!",
+            "whsec_YWJj\n",
+            "whsec_YWJj ",
+            " whsec_YWJj",
+            "whsec_ YWJj",
+            "whsec_YW Jj",
+            "whsec_YQ",
+            "whsec_YQ=",
+            "whsec_YQ===",
+            "whsec_-_-_",
+            "whsec_====",
+            "whsec_YR==",
+            "WHSEC_YWJj",
+            "Whsec_YWJj",
+            "v1,whsec_YWJj",
+            "whsk_YWJj",
+            "YWJj",
+            "whsec_YWJj,whsec_YWJj",
+            "whsec_ＹＷＪｊ",
+        ] {
+            let rule = check(bad).unwrap_err();
+            assert!(
+                rule.contains("whsec_") && (bad.is_empty() || !rule.contains(bad) || bad == "whsec_"),
+                "{bad}"
+            );
+        }
+        assert!(super::check(Signing::Standard, None).is_err(), "without a secret nothing is signed");
+        assert_eq!(super::check(Signing::Sha256, None), Ok(()));
+        assert_eq!(super::check(Signing::Sha1, Some(&Hidden("whsec_!!!".to_owned()))), Ok(()));
+    }
+
+    #[test]
+    fn any_stored_secret_signs_with_a_key_that_is_not_empty() {
+        let unsigned = hmac::<Hmac<Sha256>>(b"", &[b"id", b".", b"0", b".", b""]);
+        for secret in ["whsec_", "whsec_not base64", &"x".repeat(500)] {
+            let headers = headers(Signing::Standard, secret, "id", 0, b"");
+            assert_eq!(headers.len(), 3);
+            assert_ne!(headers[2].1, format!("v1,{}", STANDARD.encode(&unsigned)), "{secret}");
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::resource::Resource;
 use crate::message::Headers;
 use crate::pipeline::outside::Hidden;
+use crate::statuses::Statuses;
 
 /// What tells one subscription from another, byte for byte. Two topics on one queue are two subscriptions that compete for its
 /// messages.
@@ -44,6 +45,9 @@ pub struct Subscription {
     /// Requests at once; `None`: what the settings say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u16>,
+    /// The answers after which a message is dead-lettered at once; `None`: what the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_statuses: Option<Statuses>,
     /// RabbitHub's `ha_mode`, kept for exports. One process delivers, whatever it says.
     pub ha_mode: HaMode,
     /// What stands behind `Basic ` in `Authorization` of each request to the callback.
@@ -199,6 +203,7 @@ impl Subscription {
             expires_at_ms: now_ms,
             max_tps: 0,
             max_in_flight: None,
+            final_statuses: None,
             ha_mode: HaMode::None,
             basic_auth: None,
             secret: None,

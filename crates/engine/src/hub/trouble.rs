@@ -11,6 +11,7 @@ use crate::codes;
 use crate::failure::{Failure, FailureKind, Said};
 use crate::pipeline::http::retry_after;
 use crate::pipeline::outside::HttpAnswer;
+use crate::statuses::Statuses;
 
 /// RabbitHub's settings of error management.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,36 +78,65 @@ impl Rules {
     }
 }
 
-/// What our default makes of an answer that is not 2xx.
+/// What an answer that is not 2xx means by default.
 #[derive(Debug)]
 pub enum Answered {
-    /// It may work another time.
+    /// The message is retried.
     Again(Failure),
-    /// It will not.
-    Never(Failure),
-    /// The receiver is gone for good (410): neither will any other.
+    /// The settings say that a retry cannot succeed: the message is dead-lettered.
+    Final(Failure),
+    /// The receiver is gone for good (410): the message is dead-lettered and the subscription ends.
     Gone(Failure),
 }
 
-/// An answer that is not 2xx, as consuming has it: 408, 425, 429 and 5xx are tried again, all others, redirects included, are not.
-pub fn answered(what: &str, answer: &HttpAnswer) -> Answered {
+impl Answered {
+    /// The failure, whatever it means.
+    pub fn into_failure(self) -> Failure {
+        match self {
+            Answered::Again(failure) | Answered::Final(failure) | Answered::Gone(failure) => failure,
+        }
+    }
+}
+
+/// What an answer that is not 2xx means: 410 ends the subscription, a status of `final_statuses` is final, and every other one may be that of
+/// a receiver being deployed, a proxy without its certificate or a login that is being replaced, so the message is retried.
+pub fn answered(what: &str, answer: &HttpAnswer, final_statuses: &Statuses) -> Answered {
     let status = answer.status;
-    let told = (!answer.body.is_empty()).then(|| Said::beginning(&answer.body));
-    let failure = |kind| {
-        let failure = Failure::new(kind, codes::HTTP_STATUS, what).detail(format!("the answer was {status}"));
-        failure.said(Said { status: Some(status), exit_code: None, answer: told.clone() })
+    let body = (!answer.body.is_empty()).then(|| Said::beginning(&answer.body));
+    let said = Said { status: Some(status), exit_code: None, answer: body };
+    let failure = Failure::new(kind(status), codes::HTTP_STATUS, what)
+        .detail(format!("the answer was {status}"))
+        .said(said);
+    let failure = match status {
+        300..=399 => {
+            failure.remedy("redirects are not followed: subscribe with the URL that it redirects to")
+        }
+        _ => failure,
     };
     match status {
-        408 | 425 | 429 | 500..=599 => {
-            let kind = if status == 429 { FailureKind::Throttled } else { FailureKind::Disconnected };
-            Answered::Again(Failure { retry_after: retry_after(answer), ..failure(kind) })
-        }
-        410 => Answered::Gone(failure(FailureKind::NotFound)),
-        300..=399 => Answered::Never(
-            failure(FailureKind::Refused).remedy("redirects are not followed: subscribe the URL itself"),
-        ),
-        404 => Answered::Never(failure(FailureKind::NotFound)),
-        _ => Answered::Never(failure(FailureKind::Refused)),
+        410 => Answered::Gone(failure),
+        status if final_statuses.contains(status) => Answered::Final(failure),
+        _ => Answered::Again(Failure { retry_after: retry_after(answer), ..failure }),
+    }
+}
+
+/// The failure of a request that was not answered, of a kind that counts for the breaker. A request is made of its subscription and of what
+/// every message has, so one that cannot be sent at all says nothing of its message.
+pub fn not_posted(failure: Failure) -> Failure {
+    let kind = match failure.kind {
+        FailureKind::Invalid | FailureKind::Internal => FailureKind::Refused,
+        other => other,
+    };
+    Failure { kind, ..failure }
+}
+
+/// The kind of failure that a status is. Each of them counts for the breaker.
+fn kind(status: u16) -> FailureKind {
+    match status {
+        404 | 410 => FailureKind::NotFound,
+        429 => FailureKind::Throttled,
+        408 | 425 | 500..=599 => FailureKind::Disconnected,
+        _ => FailureKind::Refused,
     }
 }
 
@@ -115,6 +145,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::consume::breaker::Sign;
+    use crate::outcome::Outcome;
 
     const STAYS: Fate = Fate::Stays;
     const REJECTED: Fate = Fate::Rejected;
@@ -162,28 +194,31 @@ mod tests {
     }
 
     #[test]
-    fn what_each_status_is_by_default() {
-        for status in 300..600u16 {
-            let answer = HttpAnswer {
-                status,
-                headers: vec![("retry-after".into(), "7".into())],
-                body: Bytes::from_static(b"no"),
-            };
-            let word = match answered("POST x", &answer) {
-                Answered::Again(failure) => {
-                    assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
-                    assert_eq!(failure.said.unwrap().status, Some(status));
-                    "again"
-                }
-                Answered::Never(_) => "never",
-                Answered::Gone(_) => "gone",
-            };
-            let expected = match status {
-                408 | 425 | 429 | 500.. => "again",
-                410 => "gone",
-                _ => "never",
-            };
-            assert_eq!(word, expected, "{status}");
+    fn every_status_but_410_and_the_final_ones_is_retried_and_counts_for_the_breaker() {
+        for (listed, set) in [("none", Statuses::default()), ("4xx", Statuses::parse("4xx").unwrap())] {
+            for status in (300..600u16).chain([100, 199, 600, 999]) {
+                let answer = HttpAnswer {
+                    status,
+                    headers: vec![("retry-after".into(), "7".into())],
+                    body: Bytes::from_static(b"no"),
+                };
+                let word = match answered("POST x", &answer, &set) {
+                    Answered::Again(failure) => {
+                        assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
+                        assert_eq!(failure.said.as_ref().unwrap().status, Some(status));
+                        assert_eq!(Sign::of(&Outcome::Retry(failure)), Sign::Down, "{status}");
+                        "again"
+                    }
+                    Answered::Final(_) => "final",
+                    Answered::Gone(_) => "gone",
+                };
+                let expected = match status {
+                    410 => "gone",
+                    400..=499 if listed == "4xx" => "final",
+                    _ => "again",
+                };
+                assert_eq!(word, expected, "{status}, final: {listed}");
+            }
         }
     }
 }

@@ -12,6 +12,8 @@ use warren_connectors::kit::setting::{Secret, Size, Span};
 use warren_connectors::kit::users::UserConfig;
 use warren_engine::hub::subscription::HaMode;
 
+use super::expression::Statuses;
+
 /// HTTP in front of the exchanges and queues of a broker: publishing, subscriptions whose messages are posted to callbacks, and a W3C
 /// WebSub hub; see [docs/hub.md](hub.md). Every setting of RabbitHub has its key here, with RabbitHub's name and meaning.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -43,6 +45,11 @@ pub struct RawHub {
     /// `warren.hub.dead`. With `compat: rabbithub` only for WebSub: a message that RabbitHub rejected goes where its queue's own
     /// settings say.
     pub dead_letter_queue: Option<String>,
+    /// The answers of a receiver after which a message is dead-lettered at once instead of being retried: statuses, classes and ranges, such as
+    /// `[400, 422]` or `4xx`. A subscription can have its own. Default: none, so every answer but 2xx is retried; 410 ends the subscription in
+    /// any case. With `compat: rabbithub` it applies to WebSub only.
+    #[serde(default)]
+    pub final_statuses: Statuses,
     /// The largest body of a request; a larger one is answered with 413. Default: `1MiB`.
     pub max_body: Option<Size>,
     /// How many active subscriptions one user may have; all who subscribe without a login count as one. One more is refused with 403.

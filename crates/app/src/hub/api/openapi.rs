@@ -117,6 +117,8 @@ fn schemas() -> Value {
         }),
     );
     let signing = json!({ "enum": ["sha1", "sha256", "sha384", "sha512", "standard"], "default": "sha256" });
+    let status = json!({ "type": ["integer", "string"], "description": "404, \"4xx\" or \"400-417\"" });
+    let statuses = json!({ "anyOf": [status, list(status.clone())] });
     let mut shown = json!({
         "id": text, "vhost": text, "queue": text, "exchange": text, "topic": text, "callback": text,
         "protocol": { "enum": ["rabbithub", "websub"] }, "state": { "enum": ["active", "inactive"] },
@@ -126,6 +128,7 @@ fn schemas() -> Value {
         "basic_auth": or_null(&text), "contact": or_null(&free), "arguments": typed, "own_queue": or_null(&text),
         "user": or_null(&text),
     });
+    shown["final_statuses"] = or_null(&list(status.clone()));
     shown["errors"] = or_null(&free);
     json!({
         "Problem": {
@@ -148,13 +151,17 @@ fn schemas() -> Value {
             "verify_token": text, "lease_seconds": number, "max_tps": number, "max_in_flight": number,
             "secret": { "type": "string", "maxLength": 199 }, "signing": signing, "contact": contact, "arguments": typed,
             "basic_auth": object(&["username", "password"], &json!({ "username": text, "password": text })),
+            "final_statuses": statuses,
         })),
         "Accepted": object(&["id", "state"], &json!({ "id": text, "state": { "const": "pending" } })),
         "Subscription": object(&["id", "vhost", "topic", "callback", "state"], &shown),
         "Page": object(&["subscriptions", "next"], &json!({
             "subscriptions": list(json!({ "$ref": "#/components/schemas/Subscription" })), "next": or_null(&text),
         })),
-        "Patch": object(&["state"], &json!({ "state": { "enum": ["active", "inactive"] } })),
+        "Patch": object(&[], &json!({
+            "state": { "enum": ["active", "inactive"] }, "signing": signing, "secret": or_null(&text),
+            "final_statuses": or_null(&statuses),
+        })),
         "Export": object(&["subscriptions"], &json!({ "subscriptions": list(free.clone()) })),
         "ImportResults": object(&["results"], &json!({ "results": list(free.clone()) })),
         "Errors": object(&["errors"], &json!({ "errors": list(free.clone()) })),

@@ -123,7 +123,7 @@ pub(in crate::hub) const OPERATIONS: &[Operation] = &[
         op: Op::PatchSubscription,
         method: "PATCH",
         path: "/subscriptions/{id}",
-        summary: "Activate or deactivate a subscription without asking its callback. For administrators",
+        summary: "Change a subscription without asking its callback: its state, signing, secret, final_statuses. For administrators",
         body: Some("Patch"),
         success: &[(200, Some("Subscription"), "the subscription as it is now")],
         problems: &[404, 422],

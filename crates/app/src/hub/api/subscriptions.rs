@@ -8,12 +8,12 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use warren_engine::hub::batch::{self, HIDDEN, Secrets};
 use warren_engine::hub::params::{self, Fault, Fields, Manner, Written};
 use warren_engine::hub::ports::Right;
-use warren_engine::hub::request::{Answered as Done, NotVerified, Refusal, SubscribeRequest};
+use warren_engine::hub::request::{Answered as Done, Change, NotVerified, Refusal, SubscribeRequest};
 use warren_engine::hub::resource::ResourceKind;
 use warren_engine::hub::subscription::{
     Contact, Subscription, SubscriptionId, SubscriptionState, WhyInactive,
@@ -47,6 +47,7 @@ struct Subscribe {
     lease_seconds: Option<u64>,
     max_tps: Option<u32>,
     max_in_flight: Option<u16>,
+    final_statuses: Option<Value>,
     secret: Option<String>,
     signing: Option<String>,
     basic_auth: Option<BasicAuth>,
@@ -65,7 +66,35 @@ struct BasicAuth {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Patch {
-    state: State,
+    state: Option<State>,
+    signing: Option<String>,
+    /// `null`: none.
+    #[serde(default, deserialize_with = "given")]
+    secret: Option<Option<String>>,
+    /// `null`: what the settings say.
+    #[serde(default, deserialize_with = "given")]
+    final_statuses: Option<Option<Value>>,
+}
+
+/// Tells `null` from a member that is absent.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(from).map(Some)
+}
+
+impl Patch {
+    fn change(self) -> Result<Change, Fault> {
+        let state = self.state.map(|state| match state {
+            State::Active => SubscriptionState::Active,
+            State::Inactive => SubscriptionState::Inactive(WhyInactive::Unsubscribed),
+        });
+        let finals = |value: Option<Value>| value.as_ref().map(params::final_statuses).transpose();
+        Ok(Change {
+            state,
+            signing: self.signing.as_deref().map(|signing| params::signing(Some(signing))).transpose()?,
+            secret: self.secret.map(params::secret).transpose()?,
+            final_statuses: self.final_statuses.map(finals).transpose()?,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -103,6 +132,7 @@ fn view(subscription: &Subscription, secrets: Secrets) -> Value {
     set("verified_at", subscription.verified_at_ms.map(document::time).into());
     set("max_tps", subscription.max_tps.into());
     set("max_in_flight", json!(subscription.max_in_flight));
+    set("final_statuses", json!(subscription.final_statuses));
     set("signing", json!(subscription.signing));
     set("secret", subscription.secret.as_ref().map(|secret| shown(&secret.0)).into());
     set("basic_auth", subscription.basic_auth.as_ref().map(|auth| shown(&auth.0)).into());
@@ -197,6 +227,7 @@ pub(super) async fn subscribe(web: &Web, parts: &Parts, body: Body) -> Answered 
         lease_seconds: asked.lease_seconds.map(|seconds| seconds.to_string()),
         max_tps: asked.max_tps.map(|count| count.to_string()),
         max_in_flight: asked.max_in_flight.map(|count| count.to_string()),
+        final_statuses: asked.final_statuses,
         ha_mode: None,
         basic_auth,
         secret: asked.secret,
@@ -204,14 +235,8 @@ pub(super) async fn subscribe(web: &Web, parts: &Parts, body: Body) -> Answered 
         arguments: asked.arguments,
         contact: asked.contact.unwrap_or_default(),
     };
-    let request = params::request(&resource, fields, Manner::Own, Written::Json).map_err(|fault| {
-        let detail = match fault {
-            Fault::Missing(name) => format!("{} is missing", name.trim_start_matches("hub.")),
-            Fault::NoVerify => "verify is neither sync nor async".to_owned(),
-            other => other.to_string(),
-        };
-        problem(StatusCode::UNPROCESSABLE_ENTITY, detail)
-    })?;
+    let request =
+        params::request(&resource, fields, Manner::Own, Written::Json).map_err(|fault| unfit(&fault))?;
     let key = request.key.clone();
     let request = SubscribeRequest { user: Some(user.name), ..request };
     let location = format!("{}{PREFIX}/subscriptions/{}", web.base(parts), key.id());
@@ -229,6 +254,16 @@ pub(super) async fn subscribe(web: &Web, parts: &Parts, body: Body) -> Answered 
     }
 }
 
+/// The problem of a request with a value that does not fit.
+fn unfit(fault: &Fault) -> Refused {
+    let detail = match fault {
+        Fault::Missing(name) => format!("{} is missing", name.trim_start_matches("hub.")),
+        Fault::NoVerify => "verify is neither sync nor async".to_owned(),
+        other => other.to_string(),
+    };
+    problem(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
+
 fn refused(refusal: &Refusal) -> Refused {
     let detail = match refusal {
         Refusal::NoSuchResource => {
@@ -238,6 +273,10 @@ fn refused(refusal: &Refusal) -> Refused {
             return problem(StatusCode::NOT_FOUND, "there is no such subscription");
         }
         Refusal::Failed(failure) => return Refused::Answer(answer::problem_of(failure)),
+        Refusal::BadParameter(name, rule) => {
+            let name = name.trim_start_matches("hub.");
+            return problem(StatusCode::BAD_REQUEST, format!("{name}: {rule}"));
+        }
         Refusal::BadCallback(why) => format!("callback: {why}"),
         Refusal::NotVerified(NotVerified::ChallengeMismatch) => {
             "the callback did not answer with the challenge".to_owned()
@@ -282,14 +321,11 @@ pub(super) async fn patch(web: &Web, parts: &Parts, body: Body, id: &str) -> Ans
     login::admin(web, &parts.headers).await?;
     let (patch, _) = read::<Patch>(web, parts, body).await?;
     let (subscription, _) = found(web, parts, id, Right::Read).await?;
-    let state = match patch.state {
-        State::Active => SubscriptionState::Active,
-        State::Inactive => SubscriptionState::Inactive(WhyInactive::Unsubscribed),
-    };
-    match web.hub.set_state(&subscription.key, state).await {
+    let change = patch.change().map_err(|fault| unfit(&fault))?;
+    match web.hub.change(&subscription.key, change).await {
         Ok(Some(now)) => Ok(answer::json(StatusCode::OK, view(&now, Secrets::Hidden))),
         Ok(None) => Err(problem(StatusCode::NOT_FOUND, "there is no such subscription")),
-        Err(failure) => Err(Refused::Answer(answer::problem_of(&failure))),
+        Err(refusal) => Err(refused(&refusal)),
     }
 }
 

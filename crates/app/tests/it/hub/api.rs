@@ -127,7 +127,7 @@ async fn a_subscription_from_beginning_to_end() {
     world.estate.host("/").declare_exchange("fx", "headers");
     let body = json!({
         "exchange": "fx", "topic": "t", "callback": subscriber.url("/agrees"), "verify": "sync", "lease_seconds": 600,
-        "max_tps": 5, "max_in_flight": 3, "secret": "s", "signing": "standard",
+        "max_tps": 5, "max_in_flight": 3, "secret": "whsec_YWJj", "signing": "standard",
         "basic_auth": {"username": "u", "password": "p"}, "contact": {"app_name": "app"},
         "arguments": {"x-match": "any", "kind": "a"},
     });

@@ -6,6 +6,7 @@ use super::*;
 use crate::hub::subscription::{DeliveryErrors, SubscriptionKey};
 use crate::message::HeaderValue;
 use crate::pipeline::outside::Hidden;
+use crate::statuses::Statuses;
 
 fn subscription() -> Subscription {
     Subscription {
@@ -20,6 +21,7 @@ fn subscription() -> Subscription {
         expires_at_ms: 1_700_000_000_123,
         max_tps: 5,
         max_in_flight: Some(3),
+        final_statuses: Some(Statuses::parse("404, 5xx").unwrap()),
         ha_mode: HaMode::Count(2),
         basic_auth: Some(Hidden("dTpw".to_owned())),
         secret: Some(Hidden("s3cret".to_owned())),
@@ -47,6 +49,7 @@ fn what_is_exported_is_imported() {
     assert_eq!((&request.key, state), (&sent.key, &sent.state));
     assert_eq!((request.lease_seconds, request.max_tps), (Some(60), 5));
     assert_eq!((request.max_in_flight, request.ha_mode), (Some(3), Some(HaMode::Count(2))));
+    assert_eq!(request.final_statuses, sent.final_statuses);
     assert_eq!((&request.basic_auth, &request.secret), (&sent.basic_auth, &sent.secret));
     assert_eq!((request.signing, &request.contact), (Signing::Sha512, &sent.contact));
     assert_eq!((&request.arguments, &request.user), (&sent.arguments, &sent.user));

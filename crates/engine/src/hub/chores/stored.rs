@@ -7,6 +7,7 @@ use crate::hub::request::{Mode, SubscribeRequest, Verify};
 use crate::hub::subscription::{Contact, HaMode, Protocol, Signing, SubscriptionKey};
 use crate::message::Headers;
 use crate::pipeline::outside::Hidden;
+use crate::statuses::Statuses;
 
 pub(super) fn serialize<S: Serializer>(request: &SubscribeRequest, to: S) -> Result<S::Ok, S::Error> {
     StoredRequest::serialize(request, to)
@@ -34,6 +35,8 @@ struct StoredRequest {
     max_tps: u32,
     #[serde(default)]
     max_in_flight: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    final_statuses: Option<Statuses>,
     #[serde(default)]
     ha_mode: Option<HaMode>,
     #[serde(default, with = "secret")]

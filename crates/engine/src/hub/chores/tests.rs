@@ -7,6 +7,7 @@ use crate::hub::subscription::{Contact, HaMode, Protocol, Signing};
 use crate::memory::MemorySubscriptions;
 use crate::message::{HeaderValue, Headers};
 use crate::pipeline::outside::Hidden;
+use crate::statuses::Statuses;
 
 fn fetch(topic: &str) -> Chore {
     Chore::Fetch { topic: topic.into() }
@@ -121,6 +122,7 @@ fn asked() -> SubscribeRequest {
         lease_seconds: Some(60),
         max_tps: 5,
         max_in_flight: Some(3),
+        final_statuses: None,
         ha_mode: Some(HaMode::Count(2)),
         basic_auth: Some(Hidden("dTpw".into())),
         secret: Some(Hidden("s".into())),
@@ -160,6 +162,7 @@ fn what_is_stored_is_read_and_written_as_before() {
         lease_seconds: None,
         max_tps: 0,
         max_in_flight: None,
+        final_statuses: None,
         ha_mode: None,
         basic_auth: None,
         secret: None,
@@ -169,6 +172,12 @@ fn what_is_stored_is_read_and_written_as_before() {
         user: None,
     };
     assert_eq!(chore(BARE), Chore::Verify(Box::new(bare)), "what is not there");
+    let finals =
+        SubscribeRequest { final_statuses: Some(Statuses::parse("404, 5xx").unwrap()), ..self::asked() };
+    let text =
+        serde_json::to_string(&Stored { begun_at_ms: 7, chore: Chore::Verify(Box::new(finals.clone())) })
+            .unwrap();
+    assert_eq!(chore(&text), Chore::Verify(Box::new(finals)));
     // A chore is no means to show a secret.
     let shown = format!("{:?}", Chore::Verify(Box::new(asked)));
     assert!(!shown.contains("dTpw") && shown.contains("basic_auth: Some(***)"), "{shown}");

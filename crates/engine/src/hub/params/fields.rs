@@ -71,6 +71,8 @@ pub struct Fields {
     pub max_tps: Option<String>,
     /// `hub.max_in_flight`
     pub max_in_flight: Option<String>,
+    /// `hub.final_statuses`: in a form a text with commas.
+    pub final_statuses: Option<Value>,
     /// `hub.ha_mode`
     pub ha_mode: Option<String>,
     /// `hub.basic_auth`
@@ -99,6 +101,7 @@ impl Fields {
             lease_seconds: text("hub.lease_seconds"),
             max_tps: text("hub.max_tps"),
             max_in_flight: text("hub.max_in_flight"),
+            final_statuses: filled("hub.final_statuses").map(Value::String),
             ha_mode: text("hub.ha_mode"),
             basic_auth: text("hub.basic_auth"),
             secret: text("hub.secret"),

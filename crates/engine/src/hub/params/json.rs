@@ -82,6 +82,7 @@ impl Fields {
             lease_seconds: text("lease_seconds"),
             max_tps: text("max_tps"),
             max_in_flight: text("max_in_flight"),
+            final_statuses: members.get("final_statuses").filter(|value| !value.is_null()).cloned(),
             ha_mode: text("ha_mode"),
             basic_auth: text("basic_auth"),
             secret: text("secret"),

@@ -259,7 +259,8 @@ fn after(refusal: &Refusal) -> Tried {
         Refusal::NotVerified(_)
         | Refusal::NoSuchResource
         | Refusal::NoSuchSubscription
-        | Refusal::BadCallback(_) => Tried::Over,
+        | Refusal::BadCallback(_)
+        | Refusal::BadParameter(..) => Tried::Over,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::hub::callback;
 use crate::hub::chores::{self, Chore};
 use crate::hub::lease;
-use crate::hub::request::{Refusal, SubscribeRequest};
+use crate::hub::request::{Change, Refusal, SubscribeRequest};
 use crate::hub::resource::Resource;
 use crate::hub::subscription::{
     Protocol, Subscription, SubscriptionId, SubscriptionKey, SubscriptionState, WhyInactive,
@@ -17,34 +17,58 @@ use crate::hub::subscription::{
 use crate::hub::topology::{self, Rest};
 
 impl Hub {
-    /// What an operator says of the state of a subscription; `None`: there is no such one. Activating one whose lease is over gives it a
-    /// lease as long as the last.
+    /// Changes a subscription as an operator says, without asking its callback; `None`: there is no such subscription. Activating one whose
+    /// lease is over gives it a lease as long as the last.
     ///
     /// # Errors
-    /// The store cannot be written, or the broker cannot be reached; nothing has changed.
-    pub async fn set_state(
+    /// The secret does not fit the way of signing, the store cannot be written, or the broker cannot be reached; nothing has changed.
+    pub async fn change(
         &self,
         key: &SubscriptionKey,
-        state: SubscriptionState,
-    ) -> Result<Option<Arc<Subscription>>, Failure> {
+        change: Change,
+    ) -> Result<Option<Arc<Subscription>>, Refusal> {
+        let Change { state, signing, secret, final_statuses } = change;
         let _turn = self.turn(key.id()).await;
-        let Some(subscription) = self.get(key) else { return Ok(None) };
+        let Some(before) = self.get(key) else { return Ok(None) };
+        let mut changed = (*before).clone();
+        changed.signing = signing.unwrap_or(changed.signing);
+        changed.secret = secret.unwrap_or(changed.secret);
+        changed.final_statuses = final_statuses.unwrap_or(changed.final_statuses);
+        if (changed.signing, &changed.secret) != (before.signing, &before.secret) {
+            super::signable(changed.signing, changed.secret.as_ref())?;
+        }
+        let stored = match state {
+            Some(state) => self.set_state_in_turn(changed, &before, state).await,
+            None if changed == *before => return Ok(Some(before)),
+            None => self.store(changed).await,
+        };
+        stored.map(Some).map_err(Refusal::Failed)
+    }
+
+    /// Gives a subscription, as it is to be otherwise, a state.
+    async fn set_state_in_turn(
+        &self,
+        subscription: Subscription,
+        before: &Subscription,
+        state: SubscriptionState,
+    ) -> Result<Arc<Subscription>, Failure> {
         match state {
-            SubscriptionState::Inactive(why) => self.end_in_turn(&subscription, why).await.map(Some),
+            SubscriptionState::Inactive(why) => self.end_in_turn(&subscription, why).await,
             SubscriptionState::Active => {
                 let now = self.ports.clock.now_ms();
-                let mut active = (*subscription).clone();
+                let mut active = subscription;
                 active.state = SubscriptionState::Active;
                 if active.expires_at_ms <= now {
                     active.expires_at_ms = lease::end_ms(now, active.lease_seconds);
                 }
                 if topology::has_own_queue(&active) {
-                    active.pseudo_queue.get_or_insert_with(|| topology::queue_name(key.id()));
+                    let id = active.id();
+                    active.pseudo_queue.get_or_insert_with(|| topology::queue_name(id));
                 }
-                self.prepare(&active, Some(&subscription)).await?;
+                self.prepare(&active, Some(before)).await?;
                 let stored = self.store(active).await?;
                 self.keep_queue(&stored).await;
-                Ok(Some(stored))
+                Ok(stored)
             }
         }
     }
@@ -89,6 +113,7 @@ impl Hub {
             expires_at_ms: lease::end_ms(now, lease_seconds),
             max_tps: request.max_tps,
             max_in_flight: request.max_in_flight,
+            final_statuses: request.final_statuses.clone(),
             ha_mode: request.ha_mode.unwrap_or(self.settings.ha_mode),
             basic_auth: request.basic_auth.clone(),
             secret: request.secret.clone(),

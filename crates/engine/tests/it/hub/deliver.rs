@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use warren_engine::consume::record::MessageStatus;
-use warren_engine::hub::request::SubscribeRequest;
+use warren_engine::failure::FailureKind;
+use warren_engine::hub::request::{Change, SubscribeRequest};
 use warren_engine::hub::resource::Resource;
 use warren_engine::hub::settings::HubSettings;
 use warren_engine::hub::subscription::{Signing, SubscriptionState, WhyInactive};
 use warren_engine::message::{HeaderValue, Message, Properties, Route};
 use warren_engine::pipeline::outside::Hidden;
+use warren_engine::statuses::Statuses;
 
 use super::world::{Act, World, passes, to, to_queue};
 
@@ -82,15 +84,17 @@ async fn a_receiver_that_is_down_for_ten_minutes_gets_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_never_works_is_dead_lettered_and_the_subscription_stays() {
+async fn a_final_status_is_dead_lettered_at_once_and_the_subscription_stays() {
     let world = World::new().await;
-    let request = to_queue("http://bad/");
+    let final_statuses = Some(Statuses::parse("422").unwrap());
+    let request = SubscribeRequest { final_statuses, ..to_queue("http://bad/") };
     world.subscribe(request.clone()).await;
     world.web.posted("bad", Act::Status(422));
     world.publish("q", ["m"]).await;
     world.until("the dead letter", || world.depth(DEAD) == 1).await;
     let dead = world.host().queues.messages(DEAD).pop().unwrap();
     assert_eq!(dead.body, "m");
+    assert!(world.began.elapsed() < Duration::from_secs(5), "without a retry");
     let header = |name: &str| dead.properties.headers.get(name).cloned();
     assert_eq!(header("x-warren-status"), Some(HeaderValue::I64(422)));
     assert_eq!(header("x-warren-answer"), Some(HeaderValue::Text("says the receiver".into())));
@@ -105,6 +109,104 @@ async fn what_never_works_is_dead_lettered_and_the_subscription_stays() {
     world.web.posted("bad", Act::Well);
     world.publish("q", ["o"]).await;
     world.until_taken("bad", 1).await;
+}
+
+/// Answers that a deployment, a proxy or an expired login gives to every request.
+const PASSING: [u16; 14] = [301, 302, 307, 400, 401, 402, 403, 404, 405, 409, 411, 421, 451, 499];
+
+#[tokio::test(start_paused = true)]
+async fn any_answer_to_all_messages_for_ten_minutes_dead_letters_nothing() {
+    for status in PASSING {
+        let world = World::new().await;
+        world.host().queues.declare("other");
+        let (bad, good) = (to_queue("http://bad/"), to(Resource::queue("/", "other"), "t", "http://good/"));
+        world.subscribe(bad.clone()).await;
+        world.subscribe(good).await;
+        world.web.posted("bad", Act::Status(status));
+        let bodies: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+        world.publish("q", bodies.clone()).await;
+        let began = Instant::now();
+        world.publish("other", bodies.clone()).await;
+        world.until_taken("good", 200).await;
+        assert!(
+            began.elapsed() < Duration::from_secs(1),
+            "{status}: the healthy subscription is not held up"
+        );
+        passes(Duration::from_secs(600)).await;
+        assert_eq!(world.depth(DEAD), 0, "{status}");
+        assert_eq!(world.consumer(&bad.key), "paused", "{status}: the breaker opened");
+        let tries = world.web.requests("POST", "bad").len();
+        assert!(tries < 60, "{status}: {tries} requests in ten minutes");
+        world.web.posted("bad", Act::Well);
+        world.until_taken("bad", 200).await;
+        let mut taken = world.web.taken("bad");
+        taken.sort_by_key(|body| body.parse::<u32>().unwrap());
+        assert_eq!((taken, world.depth(DEAD)), (bodies, 0), "{status}: each once");
+        assert_eq!(world.web.taken("good").len(), 200);
+        assert!(world.hub.get(&bad.key).unwrap().is_active());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_answer_to_one_message_is_retried_by_the_schedule_and_then_dead_lettered() {
+    for status in PASSING {
+        let world = World::new().await;
+        world.subscribe(to_queue("http://bad/")).await;
+        world.web.posted("bad", Act::Status(status));
+        world.publish("q", ["m"]).await;
+        world.until("the first try", || !world.web.requests("POST", "bad").is_empty()).await;
+        passes(Duration::from_secs(7 * 3600)).await;
+        assert_eq!(world.depth(DEAD), 0, "{status}");
+        world.until("the dead letter", || world.depth(DEAD) == 1).await;
+        let dead = world.host().queues.messages(DEAD).pop().unwrap();
+        assert_eq!(dead.properties.headers.get("x-warren-status"), Some(&HeaderValue::I64(status.into())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_has_final_statuses_of_its_own_or_the_settings() {
+    let mut settings = HubSettings::new(false);
+    settings.final_statuses = Statuses::parse("4xx").unwrap();
+    let world = World::with(settings).await;
+    let own = |texts: &str| Some(Statuses::parse(texts).unwrap());
+    for (host, finals) in [("settings", None), ("own", own("404")), ("nothing", own("none"))] {
+        world.host().queues.declare(host);
+        let request = to(Resource::queue("/", host), "t", &format!("http://{host}/"));
+        world.subscribe(SubscribeRequest { final_statuses: finals, ..request }).await;
+        world.web.posted(host, Act::Status(403));
+        world.publish(host, ["m"]).await;
+    }
+    world
+        .until("the first tries", || {
+            ["settings", "own", "nothing"].iter().all(|host| !world.web.requests("POST", host).is_empty())
+        })
+        .await;
+    passes(Duration::from_secs(3600)).await;
+    assert_eq!(world.depth(DEAD), 1, "that of the settings");
+    assert_eq!(world.web.requests("POST", "settings").len(), 1);
+    // An operator changes it; that applies from the next try on.
+    let key = to(Resource::queue("/", "own"), "t", "http://own/").key;
+    let change = Change { final_statuses: Some(own("403")), ..Change::default() };
+    let changed = world.hub.change(&key, change).await.unwrap().unwrap();
+    assert_eq!((changed.final_statuses.clone(), changed.is_active()), (own("403"), true));
+    world.until("the second", || world.depth(DEAD) == 2).await;
+    let change = Change { final_statuses: Some(None), ..Change::default() };
+    assert_eq!(world.hub.change(&key, change).await.unwrap().unwrap().final_statuses, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_sent_counts_for_the_breaker() {
+    for kind in [FailureKind::Invalid, FailureKind::Internal, FailureKind::Refused, FailureKind::NotFound] {
+        let world = World::new().await;
+        let request = to_queue("http://bad/");
+        world.subscribe(request.clone()).await;
+        world.web.posted("bad", Act::Fails(kind));
+        world.publish("q", (0..50).map(|number| number.to_string())).await;
+        world.until("the breaker", || world.consumer(&request.key) == "paused").await;
+        world.web.posted("bad", Act::Well);
+        world.until_taken("bad", 50).await;
+        assert_eq!(world.depth(DEAD), 0, "{kind:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use warren_engine::codes;
 use warren_engine::failure::Failure;
-use warren_engine::hub::request::{Answered, ImportEntry, Refusal, SubscribeRequest, Verify};
+use warren_engine::hub::request::{Answered, Change, ImportEntry, Refusal, SubscribeRequest, Verify};
 use warren_engine::hub::resource::Resource;
 use warren_engine::hub::settings::{HubSettings, WebsubSettings};
-use warren_engine::hub::subscription::SubscriptionState;
+use warren_engine::hub::subscription::{SubscriptionState, WhyInactive};
 
 use super::world::{Act, World, passes, to, to_queue, to_topic, unsubscribe};
 
@@ -89,13 +89,10 @@ async fn an_administrator_imports_and_activates_whatever_there_is() {
     let first = of("one", "http://a/0").key;
     world
         .hub
-        .set_state(
-            &first,
-            SubscriptionState::Inactive(warren_engine::hub::subscription::WhyInactive::Unsubscribed),
-        )
+        .change(&first, Change::state(SubscriptionState::Inactive(WhyInactive::Unsubscribed)))
         .await
         .unwrap();
-    world.hub.set_state(&first, SubscriptionState::Active).await.unwrap().unwrap();
+    world.hub.change(&first, Change::state(SubscriptionState::Active)).await.unwrap().unwrap();
     assert_eq!(world.hub.all().iter().filter(|subscription| subscription.is_active()).count(), 5);
     // Each of them can be renewed.
     world.subscribe(of("one", "http://a/3")).await;

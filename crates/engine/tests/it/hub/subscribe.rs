@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use warren_engine::codes;
-use warren_engine::hub::request::{Answered, ImportEntry, NotVerified, Refusal, SubscribeRequest, Verify};
+use warren_engine::hub::request::{
+    Answered, Change, ImportEntry, NotVerified, Refusal, SubscribeRequest, Verify,
+};
 use warren_engine::hub::resource::Resource;
 use warren_engine::hub::settings::HubSettings;
 use warren_engine::hub::subscription::{SubscriptionState, WhyInactive};
@@ -294,10 +296,15 @@ async fn an_import_is_verified_where_it_is_active() {
     let key = entry("good", inactive).request.key;
     world.until("its end", || world.consumer(&key) == "none").await;
     // An operator activates it.
-    world.hub.set_state(&key, SubscriptionState::Active).await.unwrap().unwrap();
+    world.hub.change(&key, Change::state(SubscriptionState::Active)).await.unwrap().unwrap();
     world.until("the consumer", || world.consumer(&key) == "consuming").await;
     assert!(
-        world.hub.set_state(&to_queue("http://x/").key, SubscriptionState::Active).await.unwrap().is_none()
+        world
+            .hub
+            .change(&to_queue("http://x/").key, Change::state(SubscriptionState::Active))
+            .await
+            .unwrap()
+            .is_none()
     );
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use warren_engine::hub::request::{ImportEntry, Refusal, SubscribeRequest};
+use warren_engine::hub::request::{Change, ImportEntry, Refusal, SubscribeRequest};
 use warren_engine::hub::resource::Resource;
 use warren_engine::hub::subscription::{SubscriptionState, WhyInactive};
 use warren_engine::hub::topology;
@@ -123,13 +123,13 @@ async fn activated_by_an_operator_it_is_the_same() {
     let key = request().key;
     tokio::select! {
         biased;
-        ended = hub.set_state(&key, SubscriptionState::Active) => panic!("it must not end: {ended:?}"),
+        ended = hub.change(&key, Change::state(SubscriptionState::Active)) => panic!("it must not end: {ended:?}"),
         () = world.until("the binding", || !world.host().bindings().is_empty()) => {}
     }
     world.store.stuck(false);
     world.restart().await;
     world.until("that it is gone", || !world.host().queues.has(&queue())).await;
-    world.hub.set_state(&key, SubscriptionState::Active).await.unwrap().unwrap();
+    world.hub.change(&key, Change::state(SubscriptionState::Active)).await.unwrap().unwrap();
     world.until("the consumer", || world.consumer(&key) == "consuming").await;
     assert_eq!(world.hub.chores(), 0);
 }

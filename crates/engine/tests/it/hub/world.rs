@@ -49,6 +49,8 @@ pub enum Act {
     Wrongly,
     /// Not at all: no connection.
     Down,
+    /// Not at all: the request fails in this way.
+    Fails(FailureKind),
     /// Never.
     Hangs,
     /// A bug of ours ends whoever asks.
@@ -149,6 +151,7 @@ impl HttpCaller for Web {
             Act::Down => {
                 Err(Failure::new(FailureKind::Disconnected, codes::HTTP_FAILED, format!("call {host}")))
             }
+            Act::Fails(kind) => Err(Failure::new(kind, codes::HTTP_FAILED, format!("call {host}"))),
             Act::Hangs => std::future::pending().await,
             Act::Panics => panic!("on purpose"),
         }
@@ -363,6 +366,7 @@ pub fn to(resource: Resource, topic: &str, callback: &str) -> SubscribeRequest {
         lease_seconds: None,
         max_tps: 0,
         max_in_flight: None,
+        final_statuses: None,
         ha_mode: None,
         basic_auth: None,
         secret: None,
