@@ -1,10 +1,11 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): the same key with the same request gets the same answer, and nothing is
 //! done twice.
 //!
-//! Answers are kept in memory, for a day and so many: after a restart, or when others came in between, a repetition is done again. Answers
-//! that say "later" are not kept, so that a repetition is another try.
+//! Answers are kept in memory, for a day and up to a number for all users together. When there are more, the user with the most loses the oldest.
+//! Where an answer is not kept any more, also after a restart, a repetition is done again. Answers that say "later" are not kept, so that a
+//! repetition is another try.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,8 +48,11 @@ pub(super) struct Idempotency(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     entries: HashMap<Name, Entry>,
-    /// In the order in which they came.
-    order: VecDeque<(Name, Instant)>,
+    /// The keys of each user, in the order in which they came.
+    order: HashMap<String, VecDeque<(String, Instant)>>,
+    /// How many keys are in `order`, and whose.
+    sizes: BTreeSet<(usize, String)>,
+    count: usize,
 }
 
 /// The user and the key.
@@ -75,14 +79,15 @@ impl Idempotency {
         let name = (user.to_owned(), key.to_owned());
         let began = Instant::now();
         let mut state = self.lock();
-        state.forget_old(began);
+        state.forget_old(user, began);
         match state.entries.get(&name) {
             Some(entry) if entry.print != print => Seen::Other,
             Some(Entry { answer: Some(answer), .. }) => Seen::Done(answer.clone()),
             Some(Entry { answer: None, .. }) => Seen::UnderWay,
             None => {
+                state.make_room();
                 state.entries.insert(name.clone(), Entry { print, began, answer: None });
-                state.order.push_back((name.clone(), began));
+                state.change(user, |keys| keys.push_back((key.to_owned(), began)));
                 Seen::New(Ticket { of: self, name, began })
             }
         }
@@ -94,17 +99,45 @@ impl Idempotency {
 }
 
 impl State {
-    fn forget_old(&mut self, now: Instant) {
-        while let Some((name, began)) = self.order.front() {
-            if self.order.len() < KEPT_MAX && now.duration_since(*began) < KEPT_FOR {
-                return;
-            }
-            // A key that was freed and came again has a newer entry.
-            if self.entries.get(name).is_some_and(|entry| entry.began == *began) {
-                self.entries.remove(name);
-            }
-            self.order.pop_front();
+    /// Forgets the keys of a user that are too old.
+    fn forget_old(&mut self, user: &str, now: Instant) {
+        let is_old = |(_, began): &(String, Instant)| now.duration_since(*began) >= KEPT_FOR;
+        while self.order.get(user).and_then(VecDeque::front).is_some_and(is_old) {
+            self.forget_oldest(user);
         }
+    }
+
+    /// Makes room for one more: whoever has the most keys loses the oldest of them, so nobody loses one to a user with more.
+    fn make_room(&mut self) {
+        while self.count >= KEPT_MAX {
+            let Some((_, user)) = self.sizes.last().cloned() else { return };
+            self.forget_oldest(&user);
+        }
+    }
+
+    fn forget_oldest(&mut self, user: &str) {
+        let Some((key, began)) = self.change(user, VecDeque::pop_front) else { return };
+        let name = (user.to_owned(), key);
+        // A key that was freed and came again has a newer entry.
+        if self.entries.get(&name).is_some_and(|entry| entry.began == began) {
+            self.entries.remove(&name);
+        }
+    }
+
+    /// Changes the keys of a user, and what is counted of them.
+    fn change<T>(&mut self, user: &str, change: impl FnOnce(&mut VecDeque<(String, Instant)>) -> T) -> T {
+        let keys = self.order.entry(user.to_owned()).or_default();
+        let before = keys.len();
+        let changed = change(keys);
+        let after = keys.len();
+        self.sizes.remove(&(before, user.to_owned()));
+        if after == 0 {
+            self.order.remove(user);
+        } else {
+            self.sizes.insert((after, user.to_owned()));
+        }
+        self.count = self.count + after - before;
+        changed
     }
 }
 
@@ -167,5 +200,27 @@ mod tests {
         }
         assert!(keys.lock().entries.len() <= KEPT_MAX);
         assert!(matches!(keys.begin("u", "0", 1), Seen::New(_)), "the oldest is gone");
+    }
+
+    #[test]
+    fn one_user_with_many_keys_costs_another_none() {
+        let keys = Idempotency::default();
+        let keep = |user: &str, key: &str| match keys.begin(user, key, 1) {
+            Seen::New(ticket) => ticket.keep(kept()),
+            other => panic!("{other:?}"),
+        };
+        for number in 0..100 {
+            keep("good", &number.to_string());
+        }
+        for number in 0..KEPT_MAX * 2 {
+            keep("greedy", &number.to_string());
+        }
+        for number in 0..100 {
+            assert!(matches!(keys.begin("good", &number.to_string(), 1), Seen::Done(_)), "{number}");
+        }
+        let state = keys.lock();
+        assert_eq!((state.count, state.entries.len()), (KEPT_MAX, KEPT_MAX));
+        let counted: usize = state.order.values().map(VecDeque::len).sum();
+        assert_eq!((counted, state.sizes.len()), (KEPT_MAX, 2));
     }
 }

@@ -7,7 +7,8 @@ use axum::response::Response;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde_json::{Value, json};
-use warren_engine::hub::batch::{self, Row, Secrets};
+use warren_engine::failure::Failure;
+use warren_engine::hub::batch::{self, Row, Secrets, Waiting};
 use warren_engine::hub::params::{self, Fault, Form, Manner};
 use warren_engine::hub::resource::Resource;
 use warren_engine::hub::subscription::Subscription;
@@ -42,7 +43,7 @@ pub(super) async fn one(web: &Web, parts: &Parts, resource: &Resource) -> Respon
     match params::key(resource, callback, topic, Manner::Websub) {
         Err(fault) => routes::fault(&fault),
         Ok(key) => match web.hub.get(&key) {
-            Some(subscription) => exported(&[subscription], &query),
+            Some(subscription) => exported(web, &[subscription], &query),
             None => answer::text(StatusCode::NOT_FOUND, "Subscription not found please validate parameters"),
         },
     }
@@ -78,13 +79,30 @@ async fn list(web: &Web, parts: &Parts) -> Result<Response, Denied> {
             web.hub.expiring_before(web.now_ms().saturating_add(days.saturating_mul(DAY_MS)))
         }
     };
-    Ok(exported(&subscriptions, &query))
+    Ok(exported(web, &subscriptions, &query))
 }
 
-fn exported(subscriptions: &[std::sync::Arc<Subscription>], query: &Form) -> Response {
-    let secrets = secrets(query);
-    let entries: Vec<Value> = subscriptions.iter().map(|one| batch::entry(one, secrets)).collect();
-    answer::json(StatusCode::OK, json!({ "subscriptions": entries }))
+fn exported(web: &Web, subscriptions: &[std::sync::Arc<Subscription>], query: &Form) -> Response {
+    answer::json(StatusCode::OK, json!({ "subscriptions": entries(web, subscriptions, secrets(query)) }))
+}
+
+/// The entries of an export.
+pub(super) fn entries(
+    web: &Web,
+    subscriptions: &[std::sync::Arc<Subscription>],
+    secrets: Secrets,
+) -> Vec<Value> {
+    let entry = |one: &std::sync::Arc<Subscription>| {
+        let because = web.hub.waits_for(one.id()).map(|failure| waiting_because(&failure));
+        let waiting = because.as_deref().map(|because| Waiting { because, in_status: !web.compat() });
+        batch::entry(one, secrets, waiting)
+    };
+    subscriptions.iter().map(entry).collect()
+}
+
+/// Why a subscription waits: what fails and its code. Details may name hosts and logins of ours; they are in the log.
+pub(super) fn waiting_because(failure: &Failure) -> String {
+    format!("cannot {} ({})", failure.what, failure.code)
 }
 
 /// Whether `reveal=true` was said; whoever sees an export is an administrator.

@@ -73,9 +73,13 @@ pub(super) fn text(statuses: &Statuses, hub: Option<&Open>) -> String {
 fn write_hub(out: &mut String, open: &Open) -> std::fmt::Result {
     let all = open.hub.all();
     let active = all.iter().filter(|subscription| subscription.is_active()).count();
+    let waiting = open.hub.waiting();
     let name = "warren_hub_subscriptions";
-    writeln!(out, "# HELP {name} Subscriptions.\n# TYPE {name} gauge")?;
-    writeln!(out, "{name}{{state=\"active\"}} {active}")?;
+    let help =
+        "Subscriptions. `waiting` is active and not delivered to: its queue or the broker cannot be used.";
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge")?;
+    writeln!(out, "{name}{{state=\"active\"}} {}", active.saturating_sub(waiting))?;
+    writeln!(out, "{name}{{state=\"waiting\"}} {waiting}")?;
     writeln!(out, "{name}{{state=\"inactive\"}} {}", all.len() - active)?;
     let soon = open.hub.ports().clock.now_ms().saturating_add(SOON_MS);
     let ending = open.hub.expiring_before(soon);
@@ -88,7 +92,15 @@ fn write_hub(out: &mut String, open: &Open) -> std::fmt::Result {
     let name = "warren_hub_chores";
     let help = "Verifications, denials, fetches and tidying up that are not over.";
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {}", open.hub.chores())?;
-    let statuses = open.delivering.statuses();
+    let name = "warren_hub_topic_fetches_total";
+    writeln!(out, "# HELP {name} Fetches of WebSub topics, by how they ended.\n# TYPE {name} counter")?;
+    let fetches = open.hub.fetches();
+    let results =
+        [("new", &fetches.handed_out), ("unchanged", &fetches.unchanged), ("failed", &fetches.failed)];
+    for (result, count) in results {
+        writeln!(out, "{name}{{result=\"{result}\"}} {}", count.load(Relaxed))?;
+    }
+    let statuses = open.hub.consumers();
     let name = "warren_hub_consumers";
     writeln!(out, "# HELP {name} Consumers of subscriptions, by their state.\n# TYPE {name} gauge")?;
     for state in STATES {

@@ -52,9 +52,10 @@ fn shown_hub(slot: &HubSlot) -> serde_json::Value {
     };
     let all = open.hub.all();
     let active = all.iter().filter(|subscription| subscription.is_active()).count();
-    let statuses = open.delivering.statuses();
+    let waiting = open.hub.waiting();
+    let statuses = open.hub.consumers();
     let consuming = statuses.iter().filter(|(_, status)| is_ready(&status.state())).count();
-    json!({ "state": "running", "subscriptions": all.len(), "active": active, "consuming": consuming })
+    json!({ "state": "running", "subscriptions": all.len(), "active": active, "waiting": waiting, "consuming": consuming })
 }
 
 fn is_ready(state: &TriggerState) -> bool {

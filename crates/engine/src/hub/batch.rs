@@ -15,6 +15,8 @@ use super::typed;
 
 /// What stands in the place of a secret.
 pub const HIDDEN: &str = "***";
+/// The state of an active subscription that is not delivered to at the moment.
+const WAITING: &str = "waiting";
 /// What RabbitHub wrote for nothing.
 const UNDEFINED: &str = "undefined";
 
@@ -27,8 +29,23 @@ pub enum Secrets {
     Revealed,
 }
 
+/// What an export says of an active subscription that is not delivered to at the moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'w> {
+    /// Why.
+    pub because: &'w str,
+    /// Whether `status` is `waiting`; RabbitHub's clients know `active` and `inactive` only.
+    pub in_status: bool,
+}
+
 /// One entry of an export. Members that RabbitHub had not stand there only where there is something to say.
-pub fn entry(subscription: &Subscription, secrets: Secrets) -> Value {
+pub fn entry(subscription: &Subscription, secrets: Secrets, waiting: Option<Waiting<'_>>) -> Value {
+    let waiting = waiting.filter(|_| subscription.is_active());
+    let status = match (subscription.is_active(), waiting) {
+        (true, Some(Waiting { in_status: true, .. })) => WAITING,
+        (true, _) => "active",
+        (false, _) => "inactive",
+    };
     let key = &subscription.key;
     let shown = |secret: &str| match secrets {
         Secrets::Hidden => HIDDEN.to_owned(),
@@ -44,7 +61,7 @@ pub fn entry(subscription: &Subscription, secrets: Secrets) -> Value {
         "lease_seconds": subscription.lease_seconds,
         "ha_mode": ha_mode(subscription.ha_mode),
         "max_tps": subscription.max_tps,
-        "status": if subscription.is_active() { "active" } else { "inactive" },
+        "status": status,
         "pseudo_queue": subscription.pseudo_queue.as_deref().unwrap_or("[undefined]"),
         "outbound_auth": match &subscription.basic_auth {
             Some(auth) => json!({ "auth_type": "basic_auth", "auth_config": shown(&auth.0) }),
@@ -54,6 +71,9 @@ pub fn entry(subscription: &Subscription, secrets: Secrets) -> Value {
     });
     if let Value::Object(members) = &mut entry {
         extend(members, subscription, shown);
+        if let Some(waiting) = waiting {
+            members.insert("waiting_because".to_owned(), waiting.because.into());
+        }
     }
     entry
 }
@@ -209,7 +229,7 @@ fn read(members: &Map<String, Value>, keeps: &mut Keeps) -> Result<ImportEntry, 
     let request = params::request(&resource, fields, manner, Written::Json).map_err(said)?;
     let request = SubscribeRequest { user: text("user"), ..request };
     let state = match text("status").as_deref() {
-        None | Some("active") => SubscriptionState::Active,
+        None | Some("active" | WAITING) => SubscriptionState::Active,
         Some(_) => SubscriptionState::Inactive(WhyInactive::Imported),
     };
     Ok(ImportEntry { request, state })

@@ -26,6 +26,8 @@ const PREFIX: &str = "chore/";
 const PENDING_MAX: usize = 20_000;
 /// So many of one asker: there is room for others.
 const PENDING_OF_ASKER_MAX: usize = PENDING_MAX / 2;
+/// So many of one asker may wait however many others do.
+const RESERVED_OF_ASKER: usize = 200;
 /// How long a callback is asked again and again (PubSubHubbub 0.3, section 6.2.1, suggests six hours).
 pub const VERIFY_FOR: Duration = Duration::from_secs(6 * 60 * 60);
 /// The pauses between tries, in seconds; the last is repeated.
@@ -327,8 +329,10 @@ impl Chores {
 impl Inner {
     /// Whether one more of an asker may wait.
     fn has_room(&self, asker: &Asker) -> Result<(), Failure> {
-        let (of_all, of_asker) = (self.pending.len(), self.turns.of(asker));
-        if of_all < PENDING_MAX && of_asker < PENDING_OF_ASKER_MAX {
+        // What is our own is not bounded, so it takes no room either.
+        let of_all = self.pending.len().saturating_sub(self.turns.of(&Asker::Ourselves));
+        let of_asker = self.turns.of(asker);
+        if (of_all < PENDING_MAX && of_asker < PENDING_OF_ASKER_MAX) || of_asker < RESERVED_OF_ASKER {
             return Ok(());
         }
         let what = "take a request that is answered before it is done";

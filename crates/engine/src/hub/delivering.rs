@@ -5,10 +5,12 @@
 
 mod prepared;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +53,6 @@ pub struct Delivering {
     /// How long what runs may take to end.
     grace: Duration,
     record_bodies: bool,
-    statuses: Mutex<BTreeMap<SubscriptionId, Arc<Status>>>,
 }
 
 /// A consumer that runs.
@@ -76,17 +77,7 @@ impl Delivering {
         grace: Duration,
         record_bodies: bool,
     ) -> Arc<Delivering> {
-        Arc::new(Delivering { hub, ports, grace, record_bodies, statuses: Mutex::default() })
-    }
-
-    /// What can be seen of the consumers, one for each active subscription.
-    pub fn statuses(&self) -> Vec<(SubscriptionId, Arc<Status>)> {
-        self.lock().iter().map(|(id, status)| (*id, status.clone())).collect()
-    }
-
-    /// What can be seen of the consumer of a subscription; `None` where it has none.
-    pub fn status(&self, id: SubscriptionId) -> Option<Arc<Status>> {
-        self.lock().get(&id).cloned()
+        Arc::new(Delivering { hub, ports, grace, record_bodies })
     }
 
     /// Keeps a consumer running for each active subscription until it is told to stop; then lets them end in good order.
@@ -94,9 +85,14 @@ impl Delivering {
         let mut changes = self.hub.changes();
         let mut running: HashMap<SubscriptionId, Running> = HashMap::new();
         let mut tasks = JoinSet::new();
+        // What may run otherwise than it should: at first all of them, then those that changed and those that ended.
+        let mut look: BTreeSet<SubscriptionId> = self.hub.all().iter().map(|one| one.id()).collect();
         while !stop.is_cancelled() {
             changes.borrow_and_update();
-            self.reconcile(&mut running, &mut tasks);
+            look.extend(self.hub.take_changed());
+            for id in std::mem::take(&mut look) {
+                self.reconcile(id, &mut running, &mut tasks);
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
@@ -104,7 +100,8 @@ impl Delivering {
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                     if let Ok(id) = ended {
                         running.remove(&id);
-                        self.lock().remove(&id);
+                        self.hub.set_consumer(id, None);
+                        look.insert(id);
                     }
                 }
                 // The hub lives as long as this, so the channel does.
@@ -118,30 +115,32 @@ impl Delivering {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Starts what should run and does not, and stops what should not. One that is to run otherwise is stopped first.
+    /// Starts the consumer of a subscription if it should run and does not, and stops it if it should not. One that is to run otherwise is
+    /// stopped first.
     fn reconcile(
         self: &Arc<Self>,
+        id: SubscriptionId,
         running: &mut HashMap<SubscriptionId, Running>,
         tasks: &mut JoinSet<SubscriptionId>,
     ) {
-        let all = self.hub.all();
-        let mut wanted: HashMap<SubscriptionId, Wanted> = HashMap::with_capacity(all.len());
-        for subscription in all.iter().filter(|subscription| subscription.is_active()) {
-            wanted.insert(subscription.id(), Wanted::of(self.hub.settings(), subscription));
-        }
-        for (id, one) in running.iter() {
-            if wanted.get(id) != Some(&one.plan) {
-                one.stop.cancel();
+        let subscription = self.hub.by_id(id).filter(|subscription| subscription.is_active());
+        let wanted = subscription.map(|subscription| Wanted::of(self.hub.settings(), &subscription));
+        match (running.get(&id), wanted) {
+            (Some(one), wanted) if wanted.as_ref() != Some(&one.plan) => one.stop.cancel(),
+            (Some(_), _) | (None, None) => {}
+            (None, Some(plan)) => {
+                let (stop, status) = (CancellationToken::new(), Arc::<Status>::default());
+                self.hub.set_consumer(id, Some(status.clone()));
+                running.insert(id, Running { plan: plan.clone(), stop: stop.clone() });
+                let kept = self.clone().keep(id, plan, status, stop);
+                tasks.spawn(async move {
+                    if AssertUnwindSafe(kept).catch_unwind().await.is_err() {
+                        tracing::error!(subscription = %id, "the consumer of a subscription panicked; it is started again");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    id
+                });
             }
-        }
-        for (id, plan) in wanted {
-            if running.contains_key(&id) {
-                continue;
-            }
-            let (stop, status) = (CancellationToken::new(), Arc::<Status>::default());
-            self.lock().insert(id, status.clone());
-            running.insert(id, Running { plan: plan.clone(), stop: stop.clone() });
-            tasks.spawn(self.clone().keep(id, plan, status, stop));
         }
     }
 
@@ -152,7 +151,7 @@ impl Delivering {
         wanted: Wanted,
         status: Arc<Status>,
         stop: CancellationToken,
-    ) -> SubscriptionId {
+    ) {
         while !stop.is_cancelled() {
             if let Err(failure) = self.once(id, &wanted, &status, &stop).await {
                 tracing::warn!(subscription = %id, failure = failure.line(), "the subscription's consumer cannot begin");
@@ -164,7 +163,6 @@ impl Delivering {
             }
         }
         self.give_back(id, &wanted).await;
-        id
     }
 
     async fn once(
@@ -221,10 +219,6 @@ impl Delivering {
                 "messages of an ended subscription stay in the parking lot until it is active again"
             ),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SubscriptionId, Arc<Status>>> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

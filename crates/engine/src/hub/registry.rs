@@ -8,13 +8,15 @@ mod granting;
 mod limits;
 mod topics;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::limits::{Asked, Counts};
+pub use self::topics::Fetches;
 use super::callback;
 use super::chores::{Chore, Chores};
 use super::lease;
@@ -28,12 +30,11 @@ use super::subscription::{
 use super::verify::{self, Question};
 use super::websub;
 use crate::codes;
+use crate::consume::status::{State, Status};
 use crate::failure::{Failure, FailureKind};
 use crate::pipeline::outside::Hidden;
 use crate::ports::{Clock, HttpCaller};
 
-/// How many changes of different subscriptions can be under way.
-const TURNS: usize = 64;
 /// How much of an error is kept with a subscription, in bytes.
 const ERROR_BYTES_MAX: usize = 1024;
 
@@ -65,7 +66,11 @@ pub struct Hub {
     asked: Mutex<Asked>,
     /// Whose errors are to be stored.
     dirty: Mutex<HashSet<SubscriptionId>>,
-    turns: Vec<tokio::sync::Mutex<()>>,
+    /// Changes of one subscription go one after another; those of others do not wait for them.
+    turns: Mutex<HashMap<SubscriptionId, Arc<tokio::sync::Mutex<()>>>>,
+    fetches: Fetches,
+    /// What can be seen of the consumers that run.
+    consumers: Mutex<HashMap<SubscriptionId, Arc<Status>>>,
     changed: watch::Sender<u64>,
     /// Told when there is something to do for [`Hub::run`].
     wake: Notify,
@@ -75,10 +80,16 @@ pub struct Hub {
     stopping: CancellationToken,
 }
 
-/// The subscriptions, and when something happens to their leases.
+/// The subscriptions, how they are found, and when something happens to their leases.
 #[derive(Default)]
 struct Held {
     by_id: HashMap<SubscriptionId, Entry>,
+    /// In the order in which they are listed.
+    by_key: BTreeMap<SubscriptionKey, SubscriptionId>,
+    /// The active WebSub subscriptions of each topic.
+    followers: HashMap<String, BTreeSet<SubscriptionId>>,
+    /// What was stored or removed since [`Hub::take_changed`].
+    changed: BTreeSet<SubscriptionId>,
     counts: Counts,
     due: BTreeSet<(i64, SubscriptionId)>,
 }
@@ -109,9 +120,9 @@ impl Hub {
             held.set(Arc::new(subscription), now);
         }
         let chores = Chores::open(&*ports.store, now).await?;
-        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
         let (changed, wake, failed) = (watch::Sender::new(0), Notify::new(), Notify::new());
         let (held, dirty, asked) = (Mutex::new(held), Mutex::default(), Mutex::default());
+        let (consumers, turns) = (Mutex::default(), Mutex::default());
         let stopping = CancellationToken::new();
         Ok(Arc::new(Hub {
             settings,
@@ -121,6 +132,8 @@ impl Hub {
             asked,
             dirty,
             turns,
+            fetches: Fetches::default(),
+            consumers,
             changed,
             wake,
             failed,
@@ -207,9 +220,24 @@ impl Hub {
 
     /// All subscriptions, in the order of their keys.
     pub fn all(&self) -> Vec<Arc<Subscription>> {
-        let mut all: Vec<_> = self.held().by_id.values().map(|entry| entry.subscription.clone()).collect();
-        all.sort_by(|one, other| one.key.cmp(&other.key));
-        all
+        let held = self.held();
+        held.by_key
+            .values()
+            .filter_map(|id| held.by_id.get(id))
+            .map(|entry| entry.subscription.clone())
+            .collect()
+    }
+
+    /// Those that come behind a key in that order.
+    pub fn after(&self, key: &SubscriptionKey) -> Vec<Arc<Subscription>> {
+        let held = self.held();
+        let behind = held.by_key.range::<SubscriptionKey, _>((Bound::Excluded(key), Bound::Unbounded));
+        behind.filter_map(|(_, id)| held.by_id.get(id)).map(|entry| entry.subscription.clone()).collect()
+    }
+
+    /// Those that were stored or removed since this was last called.
+    pub(in crate::hub) fn take_changed(&self) -> BTreeSet<SubscriptionId> {
+        std::mem::take(&mut self.held().changed)
     }
 
     /// A subscription.
@@ -226,6 +254,11 @@ impl Hub {
     pub fn expiring_before(&self, at_ms: i64) -> Vec<Arc<Subscription>> {
         let all = self.all().into_iter();
         all.filter(|subscription| subscription.expires_at_ms < at_ms).collect()
+    }
+
+    /// How fetching topics ended so far.
+    pub fn fetches(&self) -> &Fetches {
+        &self.fetches
     }
 
     /// Notes that the publisher of a topic says it changed: it is fetched, and what is new handed out. However often that is said, one
@@ -254,13 +287,43 @@ impl Hub {
 
     /// How many active subscriptions follow a foreign topic.
     pub fn followers(&self, topic_url: &str) -> usize {
-        let held = self.held();
-        let follows = |subscription: &Subscription| {
-            subscription.is_active()
-                && subscription.protocol == Protocol::Websub
-                && subscription.key.topic == topic_url
-        };
-        held.by_id.values().filter(|entry| follows(&entry.subscription)).count()
+        self.held().followers.get(topic_url).map_or(0, BTreeSet::len)
+    }
+
+    /// What can be seen of the consumers, one for each subscription that is delivered to.
+    pub fn consumers(&self) -> Vec<(SubscriptionId, Arc<Status>)> {
+        self.running().iter().map(|(id, status)| (*id, status.clone())).collect()
+    }
+
+    /// What can be seen of the consumer of a subscription; `None` where it has none.
+    pub fn consumer(&self, id: SubscriptionId) -> Option<Arc<Status>> {
+        self.running().get(&id).cloned()
+    }
+
+    /// Notes that a subscription has a consumer, or none any more.
+    pub(in crate::hub) fn set_consumer(&self, id: SubscriptionId, status: Option<Arc<Status>>) {
+        let mut running = self.running();
+        match status {
+            Some(status) => drop(running.insert(id, status)),
+            None => drop(running.remove(&id)),
+        }
+    }
+
+    /// Why an active subscription is not delivered to at the moment, such as that its queue is missing; `None` where it is.
+    pub fn waits_for(&self, id: SubscriptionId) -> Option<Failure> {
+        match self.consumer(id)?.state() {
+            State::Waiting(failure) => Some(failure),
+            State::Starting | State::Consuming | State::Paused | State::Draining | State::Stopped => None,
+        }
+    }
+
+    /// How many active subscriptions are not delivered to at the moment.
+    pub fn waiting(&self) -> usize {
+        self.running().values().filter(|status| matches!(status.state(), State::Waiting(_))).count()
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<SubscriptionId, Arc<Status>>> {
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that the process stops: deliveries that wait for another try are handed back.
@@ -298,7 +361,7 @@ impl Hub {
             return Ok(());
         }
         if wish == Wish::Anybodys {
-            self.may_ask(&request.key.callback).map_err(Refusal::Failed)?;
+            self.may_ask(&request.key.callback, request.user.as_deref()).map_err(Refusal::Failed)?;
         }
         let lease_seconds = match request.mode {
             Mode::Subscribe => Some(lease::granted(&self.settings, request.protocol, request.lease_seconds)),
@@ -346,7 +409,11 @@ impl Hub {
     async fn store(&self, subscription: Subscription) -> Result<Arc<Subscription>, Failure> {
         self.ports.store.put(&subscription).await?;
         let subscription = Arc::new(subscription);
-        self.held().set(subscription.clone(), self.ports.clock.now_ms());
+        {
+            let mut held = self.held();
+            held.set(subscription.clone(), self.ports.clock.now_ms());
+            held.changed.insert(subscription.id());
+        }
         self.poke();
         Ok(subscription)
     }
@@ -362,8 +429,15 @@ impl Hub {
         Ok(())
     }
 
-    async fn turn(&self, id: SubscriptionId) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turns[(id.0 % TURNS as u128) as usize].lock().await
+    async fn turn(&self, id: SubscriptionId) -> OwnedMutexGuard<()> {
+        self.turn_of(id).lock_owned().await
+    }
+
+    fn turn_of(&self, id: SubscriptionId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has a turn or waits for it holds on to it.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(id).or_default().clone()
     }
 
     fn poke(&self) {
@@ -374,6 +448,11 @@ impl Hub {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a subscription has the contents of its topic.
+fn follows(subscription: &Subscription) -> bool {
+    subscription.is_active() && subscription.protocol == Protocol::Websub
 }
 
 /// Whether deliveries can be signed so.
@@ -388,12 +467,23 @@ impl Held {
         let due_ms = subscription.is_active().then(|| lease::next(&subscription, now_ms).0);
         self.due.extend(due_ms.map(|at| (at, id)));
         self.counts.add(&subscription);
+        self.by_key.insert(subscription.key.clone(), id);
+        if follows(&subscription) {
+            self.followers.entry(subscription.key.topic.clone()).or_default().insert(id);
+        }
         self.by_id.insert(id, Entry { subscription, due_ms });
     }
 
     fn take(&mut self, id: SubscriptionId) {
         let Some(Entry { subscription, due_ms }) = self.by_id.remove(&id) else { return };
         self.counts.take(&subscription);
+        self.by_key.remove(&subscription.key);
+        if let Some(followers) = self.followers.get_mut(&subscription.key.topic) {
+            followers.remove(&id);
+            if followers.is_empty() {
+                self.followers.remove(&subscription.key.topic);
+            }
+        }
         if let Some(at) = due_ms {
             self.due.remove(&(at, id));
         }

@@ -28,6 +28,7 @@ pub struct MemoryHost {
     /// Its queues.
     pub queues: MemoryBroker,
     inner: Mutex<Exchanges>,
+    refusal: Mutex<Option<Failure>>,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +70,11 @@ impl MemoryHost {
     /// Adds an exchange.
     pub fn declare_exchange(&self, name: &str, kind: &str) {
         self.lock().kinds.insert(name.to_owned(), kind.to_owned());
+    }
+
+    /// What opening a consumer fails with from now on; `None`: it works.
+    pub fn refuses_consumers(&self, refusal: Option<Failure>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
     }
 
     fn has_queue(&self, name: &str) -> bool {
@@ -180,7 +186,11 @@ impl Broker for MemoryHost {
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, Failure> {
-        self.queues.consume(queue, prefetch).await
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match refusal {
+            Some(failure) => Err(failure),
+            None => self.queues.consume(queue, prefetch).await,
+        }
     }
 
     async fn declare_delay_queue(&self, queue: &crate::consume::retry::DelayQueue) -> Result<(), Failure> {

@@ -121,7 +121,8 @@ fn schemas() -> Value {
     let statuses = json!({ "anyOf": [status, list(status.clone())] });
     let mut shown = json!({
         "id": text, "vhost": text, "queue": text, "exchange": text, "topic": text, "callback": text,
-        "protocol": { "enum": ["rabbithub", "websub"] }, "state": { "enum": ["active", "inactive"] },
+        "protocol": { "enum": ["rabbithub", "websub"] }, "state": { "enum": ["active", "waiting", "inactive"] },
+        "waiting_because": text,
         "inactive_because": { "enum": ["unsubscribed", "expired", "failed", "gone", "imported"] },
         "lease_seconds": number, "expires_at": moment, "created_at": moment, "verified_at": or_null(&moment),
         "max_tps": number, "max_in_flight": or_null(&number), "signing": signing, "secret": or_null(&text),

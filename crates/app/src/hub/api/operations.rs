@@ -90,7 +90,10 @@ pub(in crate::hub) const OPERATIONS: &[Operation] = &[
             ("vhost", "only of this virtual host"),
             ("queue", "only to this queue"),
             ("exchange", "only to this exchange"),
-            ("state", "only `active` or `inactive`"),
+            (
+                "state",
+                "only `active`, `waiting` (active, but its queue or the broker cannot be used) or `inactive`",
+            ),
             ("limit", "at most so many: 1 to 1000, by default 100"),
             ("after", "those behind the one with this id"),
         ],

@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
-use warren_engine::hub::batch::{self, HIDDEN, Secrets};
+use warren_engine::failure::Failure;
+use warren_engine::hub::batch::{HIDDEN, Secrets};
 use warren_engine::hub::params::{self, Fault, Fields, Manner, Written};
 use warren_engine::hub::ports::Right;
 use warren_engine::hub::request::{Answered as Done, Change, NotVerified, Refusal, SubscribeRequest};
@@ -104,8 +105,18 @@ enum State {
     Inactive,
 }
 
+/// The state of a subscription as the API shows it. `waits_for`: why it is not delivered to at the moment.
+fn state(subscription: &Subscription, waits_for: Option<&Failure>) -> &'static str {
+    match (subscription.is_active(), waits_for) {
+        (true, Some(_)) => "waiting",
+        (true, None) => "active",
+        (false, _) => "inactive",
+    }
+}
+
 /// One subscription as the API shows it.
-fn view(subscription: &Subscription, secrets: Secrets) -> Value {
+fn view(web: &Web, subscription: &Subscription, secrets: Secrets) -> Value {
+    let waits_for = web.hub.waits_for(subscription.id()).filter(|_| subscription.is_active());
     let Subscription { key, errors, .. } = subscription;
     let shown = |secret: &str| match secrets {
         Secrets::Hidden => HIDDEN.to_owned(),
@@ -122,7 +133,10 @@ fn view(subscription: &Subscription, secrets: Secrets) -> Value {
     set("topic", key.topic.as_str().into());
     set("callback", key.callback.as_str().into());
     set("protocol", json!(subscription.protocol));
-    set("state", if subscription.is_active() { "active" } else { "inactive" }.into());
+    set("state", state(subscription, waits_for.as_ref()).into());
+    if let Some(failure) = &waits_for {
+        set("waiting_because", subscriptions::waiting_because(failure).into());
+    }
     if let SubscriptionState::Inactive(why) = &subscription.state {
         set("inactive_because", json!(why));
     }
@@ -161,9 +175,9 @@ pub(super) async fn list(web: &Web, parts: &Parts) -> Answered {
         Some(Ok(limit @ 1..=PAGE_MAX)) => limit,
         Some(_) => return Err(problem(StatusCode::BAD_REQUEST, format!("limit is not 1 to {PAGE_MAX}"))),
     };
-    let state = query.first("state");
-    if state.is_some_and(|state| state != "active" && state != "inactive") {
-        return Err(problem(StatusCode::BAD_REQUEST, "state is neither active nor inactive"));
+    let asked_state = query.first("state");
+    if asked_state.is_some_and(|state| !["active", "waiting", "inactive"].contains(&state)) {
+        return Err(problem(StatusCode::BAD_REQUEST, "state is not active, waiting or inactive"));
     }
     let asked = |one: &Subscription| {
         let resource = &one.key.resource;
@@ -171,13 +185,12 @@ pub(super) async fn list(web: &Web, parts: &Parts) -> Answered {
         query.first("vhost").is_none_or(|vhost| resource.vhost == vhost)
             && query.first("queue").is_none_or(|name| named(ResourceKind::Queue, name))
             && query.first("exchange").is_none_or(|name| named(ResourceKind::Exchange, name))
-            && state.is_none_or(|state| (state == "active") == one.is_active())
+            && asked_state.is_none_or(|asked| asked == state(one, web.hub.waits_for(one.id()).as_ref()))
     };
-    let all = web.hub.all();
     let behind = match query.first("after") {
-        None => 0,
-        Some(id) => match all.iter().position(|one| one.id().to_string() == id) {
-            Some(at) => at + 1,
+        None => web.hub.all(),
+        Some(id) => match by_id(web, id) {
+            Some(last) => web.hub.after(&last.key),
             None => {
                 return Err(problem(StatusCode::BAD_REQUEST, "there is no subscription of the id in after"));
             }
@@ -186,7 +199,7 @@ pub(super) async fn list(web: &Web, parts: &Parts) -> Answered {
     let mut readable = HashMap::new();
     let mut page = Vec::new();
     let mut next = None;
-    for one in all[behind..].iter().filter(|one| asked(one)) {
+    for one in behind.iter().filter(|one| asked(one)) {
         let resource = &one.key.resource;
         let may = match readable.get(resource) {
             _ if admin => true,
@@ -202,7 +215,7 @@ pub(super) async fn list(web: &Web, parts: &Parts) -> Answered {
                 next = page.last().map(|last: &Value| last["id"].clone());
                 break;
             }
-            page.push(view(one, Secrets::Hidden));
+            page.push(view(web, one, Secrets::Hidden));
         }
     }
     Ok(answer::json(StatusCode::OK, json!({ "subscriptions": page, "next": next })))
@@ -242,7 +255,7 @@ pub(super) async fn subscribe(web: &Web, parts: &Parts, body: Body) -> Answered 
     let location = format!("{}{PREFIX}/subscriptions/{}", web.base(parts), key.id());
     match subscribed(web, request).await {
         Ok(Done::Done) => {
-            let subscription = web.hub.get(&key).map(|one| view(&one, Secrets::Hidden));
+            let subscription = web.hub.get(&key).map(|one| view(web, &one, Secrets::Hidden));
             let answered = answer::json(StatusCode::CREATED, json!(subscription));
             Ok(answer::with(answered, LOCATION, &location))
         }
@@ -288,6 +301,13 @@ fn refused(refusal: &Refusal) -> Refused {
     problem(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
 
+/// The subscription of an id, as it is written.
+fn by_id(web: &Web, id: &str) -> Option<Arc<Subscription>> {
+    let plain = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u128::from_str_radix(id, 16).ok().filter(|_| plain)?;
+    web.hub.by_id(SubscriptionId(id))
+}
+
 /// The subscription of that id, where whoever asks may do that with its resource. What they may not know of is not there.
 async fn found(
     web: &Web,
@@ -297,9 +317,7 @@ async fn found(
 ) -> Result<(Arc<Subscription>, bool), Refused> {
     let user = login::login(web, &parts.headers).await?;
     let missing = || problem(StatusCode::NOT_FOUND, "there is no such subscription");
-    let plain = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let id = u128::from_str_radix(id, 16).ok().filter(|_| plain).ok_or_else(missing)?;
-    let subscription = web.hub.by_id(SubscriptionId(id)).ok_or_else(missing)?;
+    let subscription = by_id(web, id).ok_or_else(missing)?;
     let admin = user.has_tags(&login::ADMIN_TAGS);
     if !admin {
         match login::may(&web.users, &user, right, &subscription.key.resource).await {
@@ -314,7 +332,7 @@ async fn found(
 pub(super) async fn get(web: &Web, parts: &Parts, id: &str) -> Answered {
     let (subscription, admin) = found(web, parts, id, Right::Read).await?;
     let secrets = if admin { subscriptions::secrets(&query(parts)) } else { Secrets::Hidden };
-    Ok(answer::json(StatusCode::OK, view(&subscription, secrets)))
+    Ok(answer::json(StatusCode::OK, view(web, &subscription, secrets)))
 }
 
 pub(super) async fn patch(web: &Web, parts: &Parts, body: Body, id: &str) -> Answered {
@@ -323,7 +341,7 @@ pub(super) async fn patch(web: &Web, parts: &Parts, body: Body, id: &str) -> Ans
     let (subscription, _) = found(web, parts, id, Right::Read).await?;
     let change = patch.change().map_err(|fault| unfit(&fault))?;
     match web.hub.change(&subscription.key, change).await {
-        Ok(Some(now)) => Ok(answer::json(StatusCode::OK, view(&now, Secrets::Hidden))),
+        Ok(Some(now)) => Ok(answer::json(StatusCode::OK, view(web, &now, Secrets::Hidden))),
         Ok(None) => Err(problem(StatusCode::NOT_FOUND, "there is no such subscription")),
         Err(refusal) => Err(refused(&refusal)),
     }
@@ -341,7 +359,7 @@ pub(super) async fn delete(web: &Web, parts: &Parts, id: &str) -> Answered {
 pub(super) async fn export(web: &Web, parts: &Parts) -> Answered {
     login::admin(web, &parts.headers).await?;
     let secrets = subscriptions::secrets(&query(parts));
-    let entries: Vec<Value> = web.hub.all().iter().map(|one| batch::entry(one, secrets)).collect();
+    let entries = subscriptions::entries(web, &web.hub.all(), secrets);
     Ok(answer::json(StatusCode::OK, json!({ "subscriptions": entries })))
 }
 

@@ -42,7 +42,7 @@ fn subscription() -> Subscription {
 
 #[test]
 fn what_is_exported_is_imported() {
-    let text = json!({ "subscriptions": [entry(&subscription(), Secrets::Revealed)] }).to_string();
+    let text = json!({ "subscriptions": [entry(&subscription(), Secrets::Revealed, None)] }).to_string();
     let rows = rows(text.as_bytes()).unwrap();
     let [Row { entry: Ok(ImportEntry { request, state }), .. }] = &rows[..] else { panic!("{rows:?}") };
     let sent = subscription();
@@ -57,7 +57,7 @@ fn what_is_exported_is_imported() {
 
 #[test]
 fn secrets_are_hidden_unless_revealed() {
-    let text = json!([entry(&subscription(), Secrets::Hidden)]).to_string();
+    let text = json!([entry(&subscription(), Secrets::Hidden, None)]).to_string();
     assert!(!text.contains("dTpw") && !text.contains("s3cret"), "{text}");
     let row = rows(text.as_bytes()).unwrap().remove(0);
     assert_eq!(row.keeps, Keeps { basic_auth: true, secret: true });

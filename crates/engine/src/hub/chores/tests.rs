@@ -83,6 +83,26 @@ async fn one_asker_leaves_room_for_others_and_what_is_ours_is_always_taken() {
         let (id, binding) = (number.to_string(), binding.clone());
         chores.add(&store, Chore::Rest { id, binding, rest: Rest::Deleted }, 0).await.unwrap();
     }
+    // What is ours takes nobody's room.
+    let verify = |user: Option<&str>, number: usize| {
+        let mut request =
+            SubscribeRequest { mode: Mode::Subscribe, user: user.map(str::to_owned), ..asked() };
+        request.key.callback = format!("http://h{number}/");
+        Chore::Verify(Box::new(request))
+    };
+    for number in 1..PENDING_OF_ASKER_MAX {
+        chores.add(&store, verify(None, number), 0).await.unwrap();
+    }
+    // Publishers and strangers have taken all of it: others have their share even so.
+    for user in ["one", "two"] {
+        for number in 0..RESERVED_OF_ASKER {
+            chores.add(&store, verify(Some(user), number + PENDING_MAX * user.len()), 0).await.unwrap();
+        }
+        let one_more = chores.add(&store, verify(Some(user), usize::MAX), 0).await.unwrap_err();
+        assert_eq!(one_more.code, codes::HUB_BUSY);
+        let name = verify(Some(user), PENDING_MAX * user.len()).name();
+        chores.forget(&store, &name).await.unwrap();
+    }
 }
 
 #[tokio::test]

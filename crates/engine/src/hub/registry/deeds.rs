@@ -33,6 +33,12 @@ pub(super) fn topic_name(topic: &str) -> String {
     format!("topic/{}", websub::print(topic))
 }
 
+/// Whether all leases that are over have ended.
+enum Looked {
+    All,
+    SomeAreBusy,
+}
+
 impl Hub {
     /// Does what is due until it is told to stop: ends leases, asks callbacks, stores errors, fetches topics. Run once per hub.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
@@ -44,9 +50,14 @@ impl Hub {
         let mut running = JoinSet::new();
         while !stop.is_cancelled() {
             let mut wait = SLEEP_MAX;
-            if let Err(failure) = self.look_at_leases().await {
-                tracing::warn!(failure = failure.line(), "the hub cannot store the end of a lease");
-                wait = AGAIN;
+            match self.look_at_leases().await {
+                Ok(Looked::All) => {}
+                // A subscription that is being changed, which may wait for the broker, holds up nothing else.
+                Ok(Looked::SomeAreBusy) => wait = AGAIN,
+                Err(failure) => {
+                    tracing::warn!(failure = failure.line(), "the hub cannot store the end of a lease");
+                    wait = AGAIN;
+                }
             }
             let now = self.ports.clock.now_ms();
             while let Some(taken) = self.chores.take(now) {
@@ -92,13 +103,15 @@ impl Hub {
     }
 
     /// Announces the ends of leases, and ends them.
-    async fn look_at_leases(&self) -> Result<(), Failure> {
+    async fn look_at_leases(&self) -> Result<Looked, Failure> {
         let now = self.ports.clock.now_ms();
+        let mut busy = HashSet::new();
         loop {
             let due = {
                 let mut held = self.held();
-                let Some((at, id)) = held.due.first().copied().filter(|(at, _)| *at <= now) else {
-                    return Ok(());
+                let mut over = held.due.iter().take_while(|(at, _)| *at <= now);
+                let Some((at, id)) = over.find(|(_, id)| !busy.contains(id)).copied() else {
+                    return Ok(if busy.is_empty() { Looked::All } else { Looked::SomeAreBusy });
                 };
                 let Some(entry) = held.by_id.get(&id) else {
                     held.due.remove(&(at, id));
@@ -112,7 +125,11 @@ impl Hub {
                 }
                 subscription
             };
-            self.end(due.id(), WhyInactive::Expired).await?;
+            let id = due.id();
+            match self.turn_of(id).try_lock_owned() {
+                Ok(turn) => self.end_if_active(id, WhyInactive::Expired, turn).await?,
+                Err(_) => drop(busy.insert(id)),
+            }
         }
     }
 
@@ -148,7 +165,12 @@ impl Hub {
     async fn store_errors(&self) -> Result<(), Failure> {
         let noted: Vec<SubscriptionId> = self.dirty().drain().collect();
         for (at, id) in noted.iter().enumerate() {
-            let _turn = self.turn(*id).await;
+            let Ok(_turn) = self.turn_of(*id).try_lock_owned() else {
+                // It is being changed, which may wait for the broker: the others do not wait for it.
+                self.dirty().insert(*id);
+                self.failed.notify_one();
+                continue;
+            };
             let Some(subscription) = self.by_id(*id) else { continue };
             if let Err(failure) = self.ports.store.put(&subscription).await {
                 self.dirty().extend(&noted[at..]);
@@ -224,7 +246,7 @@ impl Hub {
 
     /// Tells a callback that it will hear nothing of a topic (WebSub, section 5.2).
     async fn deny(&self, key: &SubscriptionKey, reason: &str) -> Tried {
-        if let Err(failure) = self.may_ask(&key.callback) {
+        if let Err(failure) = self.may_ask(&key.callback, None) {
             return Tried::Again(failure.to_string());
         }
         let guard = callback::guard(&self.settings.allow_callbacks);

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedMutexGuard;
+
 use super::Hub;
 use super::deeds;
 use crate::failure::{Failure, FailureKind};
@@ -85,7 +87,11 @@ impl Hub {
         self.rest(&subscription, Rest::Deleted).await?;
         self.ports.store.remove(id).await?;
         self.chores.forget(&*self.ports.store, &chores::verify_name(id)).await?;
-        self.held().take(id);
+        {
+            let mut held = self.held();
+            held.take(id);
+            held.changed.insert(id);
+        }
         self.poke();
         Ok(true)
     }
@@ -207,7 +213,17 @@ impl Hub {
     /// # Errors
     /// The store cannot be written; nothing has changed.
     pub async fn end(&self, id: SubscriptionId, why: WhyInactive) -> Result<(), Failure> {
-        let _turn = self.turn(id).await;
+        let turn = self.turn(id).await;
+        self.end_if_active(id, why, turn).await
+    }
+
+    /// Ends the delivery to a subscription in its turn.
+    pub(super) async fn end_if_active(
+        &self,
+        id: SubscriptionId,
+        why: WhyInactive,
+        _turn: OwnedMutexGuard<()>,
+    ) -> Result<(), Failure> {
         match self.by_id(id).filter(|subscription| subscription.is_active()) {
             Some(subscription) => self.end_in_turn(&subscription, why).await.map(drop),
             None => Ok(()),

@@ -4,6 +4,7 @@
 //! Counted are active subscriptions. Renewing one is no new one, and what an administrator imports or activates is taken whatever there is.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -20,25 +21,30 @@ const MINUTE_MS: i64 = 60_000;
 pub(super) struct Counts {
     by_user: HashMap<String, usize>,
     by_host: HashMap<String, usize>,
+    by_user_and_host: HashMap<(String, String), usize>,
 }
 
 impl Counts {
     pub fn add(&mut self, subscription: &Subscription) {
         if subscription.is_active() {
-            *self.by_user.entry(user(subscription.user.as_deref())).or_default() += 1;
-            *self.by_host.entry(callback::host(&subscription.key.callback)).or_default() += 1;
+            let (user, host) = of(subscription);
+            *self.by_user.entry(user.clone()).or_default() += 1;
+            *self.by_host.entry(host.clone()).or_default() += 1;
+            *self.by_user_and_host.entry((user, host)).or_default() += 1;
         }
     }
 
     pub fn take(&mut self, subscription: &Subscription) {
         if subscription.is_active() {
-            less(&mut self.by_user, &user(subscription.user.as_deref()));
-            less(&mut self.by_host, &callback::host(&subscription.key.callback));
+            let (user, host) = of(subscription);
+            less(&mut self.by_user, &user);
+            less(&mut self.by_host, &host);
+            less(&mut self.by_user_and_host, &(user, host));
         }
     }
 }
 
-fn less(counts: &mut HashMap<String, usize>, name: &str) {
+fn less<N: Hash + Eq>(counts: &mut HashMap<N, usize>, name: &N) {
     if let Some(count) = counts.get_mut(name) {
         *count -= 1;
         if *count == 0 {
@@ -47,31 +53,44 @@ fn less(counts: &mut HashMap<String, usize>, name: &str) {
     }
 }
 
+/// The user and the host of a subscription.
+fn of(subscription: &Subscription) -> (String, String) {
+    (user(subscription.user.as_deref()), callback::host(&subscription.key.callback))
+}
+
+/// How much of what a host has one user gets in any case: what others take of the host does not keep a user from it.
+fn reserved(most: u32) -> u32 {
+    (most / 100).max(1)
+}
+
 /// Those without a login count as one user, whose name is empty: nobody else's is.
 fn user(name: Option<&str>) -> String {
     name.unwrap_or_default().to_owned()
 }
 
-/// How often each host was asked for its agreement in the present minute.
+/// How often each host was asked for its agreement in the present minute, and by which user's wish.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     minute: i64,
     by_host: HashMap<String, u32>,
+    by_user_and_host: HashMap<(String, String), u32>,
 }
 
 impl Asked {
-    /// Notes one more question to a host. `Err`: there were as many as may be; so long until the next minute.
-    fn note(&mut self, host: String, most: u32, now_ms: i64) -> Result<(), Duration> {
+    /// Notes one more question to a host. `Err`: there were as many as may be, and this user's were no less than its share; so long until the
+    /// next minute.
+    fn note(&mut self, user: String, host: String, most: u32, now_ms: i64) -> Result<(), Duration> {
         let minute = now_ms.div_euclid(MINUTE_MS);
         if self.minute != minute {
-            *self = Asked { minute, by_host: HashMap::new() };
+            *self = Asked { minute, ..Asked::default() };
         }
-        let count = self.by_host.entry(host).or_default();
-        if *count >= most {
+        let count = self.by_host.entry(host.clone()).or_default();
+        let of_user = self.by_user_and_host.entry((user, host)).or_default();
+        if *count >= most && *of_user >= reserved(most) {
             let left = MINUTE_MS - now_ms.rem_euclid(MINUTE_MS);
             return Err(Duration::from_millis(u64::try_from(left).unwrap_or(0)));
         }
-        *count += 1;
+        (*count, *of_user) = (count.saturating_add(1), of_user.saturating_add(1));
         Ok(())
     }
 }
@@ -85,13 +104,19 @@ impl Hub {
         }
         let count = |counts: &HashMap<String, usize>, name: &str| counts.get(name).copied().unwrap_or(0);
         let host = callback::host(&key.callback);
+        let name = user(asks);
+        let of_both = held.counts.by_user_and_host.get(&(name.clone(), host.clone())).copied().unwrap_or(0);
+        let has_share = of_both < reserved(self.settings.subscriptions_per_host_max) as usize;
+        // Anybody may come without a login: one host has no more than half of what all of them have.
+        let half = self.settings.subscriptions_per_user_max.div_ceil(2) as usize;
+        let strangers_at_one_host = name.is_empty() && of_both >= half;
         let of_user = match asks {
             Some(name) => format!("of user `{name}`"),
             None => "without a login".to_owned(),
         };
         let limits = [
             (
-                count(&held.counts.by_user, &user(asks)),
+                count(&held.counts.by_user, &name),
                 self.settings.subscriptions_per_user_max,
                 of_user,
                 "max_subscriptions_per_user",
@@ -104,8 +129,12 @@ impl Hub {
             ),
         ];
         drop(held);
-        for (count, most, whose, setting) in limits {
-            if count >= most as usize {
+        for (at, (count, most, whose, setting)) in limits.into_iter().enumerate() {
+            let is_full = match at {
+                0 => count >= most as usize || strangers_at_one_host,
+                _ => count >= most as usize && !has_share,
+            };
+            if is_full {
                 let what = format!("take another subscription {whose}");
                 return Err(Failure::new(FailureKind::Refused, codes::TOO_MANY_SUBSCRIPTIONS, what)
                     .detail(format!("{count} are active"))
@@ -116,11 +145,11 @@ impl Hub {
     }
 
     /// Notes that a callback is about to be asked, or told, by somebody's wish.
-    pub(super) fn may_ask(&self, callback: &str) -> Result<(), Failure> {
+    pub(super) fn may_ask(&self, callback: &str, asks: Option<&str>) -> Result<(), Failure> {
         let host = callback::host(callback);
         let most = self.settings.verifications_per_minute_max;
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = asked.note(host.clone(), most, self.ports.clock.now_ms());
+        let noted = asked.note(user(asks), host.clone(), most, self.ports.clock.now_ms());
         drop(asked);
         noted.map_err(|left| {
             let what = format!("ask host `{host}` now");
@@ -146,11 +175,20 @@ mod tests {
     #[test]
     fn each_host_has_its_questions_in_each_minute() {
         let mut asked = Asked::default();
-        let mut note = |host: &str, at| asked.note(host.to_owned(), 2, at);
+        let mut note = |host: &str, at| asked.note("one".to_owned(), host.to_owned(), 2, at);
         assert_eq!(note("a", 60_000), Ok(()));
         assert_eq!(note("a", 61_000), Ok(()));
         assert_eq!(note("a", 119_000), Err(Duration::from_secs(1)));
         assert_eq!(note("b", 119_000), Ok(()), "another host");
         assert_eq!(note("a", 120_000), Ok(()), "another minute");
+    }
+
+    #[test]
+    fn a_user_who_asks_a_host_without_end_leaves_others_their_share_of_it() {
+        let mut asked = Asked::default();
+        let mut note = |user: &str| asked.note(user.to_owned(), "a".to_owned(), 1000, 60_000).is_ok();
+        assert_eq!((0..5000).filter(|_| note("one")).count(), 1000);
+        assert_eq!((0..5000).filter(|_| note("two")).count(), 10);
+        assert!(!note("one"));
     }
 }

@@ -1,5 +1,8 @@
 //! Fetching a foreign topic and handing out what is new (PubSubHubbub 0.3, section 7; WebSub leaves it to the hub).
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -12,6 +15,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::hub::callback;
 use crate::hub::chores::Tried;
 use crate::hub::sign;
+use crate::hub::subscription::SubscriptionId;
 use crate::hub::verify;
 use crate::hub::websub;
 use crate::message::{Message, Outbound, Properties, Receipt, Route};
@@ -30,6 +34,23 @@ struct Known {
     print: String,
 }
 
+/// How fetching topics ended, each time.
+#[derive(Debug, Default)]
+pub struct Fetches {
+    /// The topic was as before.
+    pub unchanged: AtomicU64,
+    /// What is new was published to the followers.
+    pub handed_out: AtomicU64,
+    /// The topic cannot be fetched, is too large, or the broker does not take it.
+    pub failed: AtomicU64,
+}
+
+/// How fetching a topic ended well.
+enum Ended {
+    Unchanged,
+    HandedOut,
+}
+
 /// What came of fetching.
 enum Fetched {
     Unchanged,
@@ -43,17 +64,40 @@ impl Hub {
             return Tried::Over;
         }
         match self.fetch_and_hand_out(topic).await {
-            Ok(()) => Tried::Over,
-            Err(failure) => Tried::Again(failure.to_string()),
+            Ok(ended) => {
+                let count = match ended {
+                    Ended::Unchanged => &self.fetches.unchanged,
+                    Ended::HandedOut => &self.fetches.handed_out,
+                };
+                count.fetch_add(1, Relaxed);
+                Tried::Over
+            }
+            Err(failure) => {
+                self.fetches.failed.fetch_add(1, Relaxed);
+                let topic = callback::shown(topic);
+                tracing::warn!(topic, failure = failure.line(), "a topic cannot be handed out");
+                Tried::Again(failure.to_string())
+            }
         }
     }
 
-    async fn fetch_and_hand_out(&self, topic: &str) -> Result<(), Failure> {
+    /// Notes at each follower of a topic that its content cannot be had.
+    fn note_topic_error(&self, topic: &str, failure: &Failure) {
+        let followers: Vec<SubscriptionId> =
+            self.held().followers.get(topic).into_iter().flatten().copied().collect();
+        for id in followers {
+            self.note_error(id, &failure.line());
+        }
+    }
+
+    async fn fetch_and_hand_out(&self, topic: &str) -> Result<Ended, Failure> {
         let store = &self.ports.store;
         let known = store.value(&topic_name(topic)).await?;
         // What cannot be read was of no use; the topic is handed out once more.
         let known: Known = known.and_then(|known| serde_json::from_slice(&known).ok()).unwrap_or_default();
-        let Fetched::New(now, content_type, body) = self.content(topic, &known).await? else { return Ok(()) };
+        let content = self.content(topic, &known).await;
+        let content = content.inspect_err(|failure| self.note_topic_error(topic, failure))?;
+        let Fetched::New(now, content_type, body) = content else { return Ok(Ended::Unchanged) };
         let exchange = websub::foreign(self.settings.websub.as_ref());
         let properties = Properties { content_type, ..Properties::default() };
         let routing_key = websub::print(topic);
@@ -72,7 +116,8 @@ impl Hub {
         // Only now: what was not handed out is fetched again.
         let now = serde_json::to_vec(&now)
             .map_err(|error| Failure::internal("write down a topic").because(error))?;
-        store.keep(&topic_name(topic), &now).await
+        store.keep(&topic_name(topic), &now).await?;
+        Ok(Ended::HandedOut)
     }
 
     /// Gets a topic, hop by hop: each address is looked at before it is called.
@@ -85,7 +130,8 @@ impl Hub {
             let answer = asked.await.map_err(|_| {
                 Failure::new(FailureKind::Timeout, codes::DEADLINE_PASSED, what())
                     .detail(format!("no answer within {:?}", self.settings.request_timeout))
-            })??;
+            })?;
+            let answer = answer.map_err(|failure| self.too_large(failure))?;
             match answer.status {
                 200 => return Ok(new(known, answer)),
                 304 => return Ok(Fetched::Unchanged),
@@ -102,6 +148,15 @@ impl Hub {
         }
         Err(Failure::new(FailureKind::Invalid, codes::HTTP_STATUS, what())
             .detail(format!("it redirects more than {REDIRECTS_MAX} times")))
+    }
+
+    /// With the setting that bounds topics, where that is what fails.
+    fn too_large(&self, failure: Failure) -> Failure {
+        if failure.code != codes::ANSWER_TOO_LARGE {
+            return failure;
+        }
+        let bytes_max = self.settings.body_bytes_max;
+        failure.detail(format!("the topic has more than {bytes_max} bytes")).remedy("raise `hub.max_body`")
     }
 
     fn question(&self, url: &str, topic: &str, known: &Known) -> HttpRequest {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use warren_engine::codes;
 use warren_engine::consume::record::MessageStatus;
-use warren_engine::failure::FailureKind;
+use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::hub::request::{Change, SubscribeRequest};
 use warren_engine::hub::resource::Resource;
 use warren_engine::hub::settings::HubSettings;
@@ -342,6 +343,55 @@ async fn a_queue_that_is_away_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_says_why_it_waits_and_no_more_once_it_is_delivered_to() {
+    let world = World::new().await;
+    world.host().queues.declare("other");
+    let (request, other) =
+        (to_queue("http://good/"), to(Resource::queue("/", "other"), "t", "http://other/"));
+    world.subscribe(request.clone()).await;
+    world.subscribe(other.clone()).await;
+    let id = request.key.id();
+    let waits = || world.hub.waits_for(id).map(|failure| failure.code);
+    let consumes = || world.consumer(&request.key) == "consuming";
+    world.until("the consumer", consumes).await;
+    assert_eq!((waits(), world.hub.waiting()), (None, 0));
+    // The queue is deleted: the broker cancels the consumer.
+    world.host().queues.delete("q");
+    world.until("that it waits", || waits() == Some(codes::NO_SUCH_QUEUE)).await;
+    assert_eq!(
+        (world.hub.waiting(), world.hub.waits_for(other.key.id()).is_none()),
+        (1, true),
+        "one of them"
+    );
+    assert!(world.hub.get(&request.key).unwrap().is_active());
+    world.host().queues.declare("q");
+    world.until("that it consumes", consumes).await;
+    assert_eq!((waits(), world.hub.waiting()), (None, 0));
+    // The broker is away, refuses its login, or has no such virtual host any more.
+    let failures = [
+        (FailureKind::Disconnected, codes::BROKER_UNREACHABLE),
+        (FailureKind::Refused, codes::ACCESS_REFUSED),
+        (FailureKind::NotFound, codes::UNKNOWN_VHOST),
+    ];
+    for (kind, code) in failures {
+        world.host().refuses_consumers(Some(Failure::new(kind, code, "consume")));
+        world.host().queues.disconnect();
+        world.until("that it waits", || waits() == Some(code)).await;
+        world.host().refuses_consumers(None);
+        world.until("that it consumes", consumes).await;
+        assert_eq!(waits(), None, "{code}");
+    }
+    // A receiver that is down is no reason to wait for the queue.
+    world.web.posted("good", Act::Down);
+    world.publish("q", (0..20).map(|number| number.to_string())).await;
+    world.until("the breaker", || world.consumer(&request.key) == "paused").await;
+    assert_eq!(waits(), None);
+    world.hub.end(id, WhyInactive::Unsubscribed).await.unwrap();
+    world.until("its end", || world.consumer(&request.key) == "none").await;
+    assert_eq!(world.hub.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_queue_of_ours_that_was_deleted_comes_back_bound() {
     let world = World::new().await;
     let request = to(Resource::exchange("/", "x"), "#", "http://good/");
@@ -444,8 +494,8 @@ async fn a_thousand_idle_subscriptions_do_nothing() {
     passes(Duration::from_secs(3600)).await;
     assert_eq!(world.host().queues.events().len(), before);
     let looked = world
-        .delivering
-        .statuses()
+        .hub
+        .consumers()
         .iter()
         .all(|(_, status)| status.reconnects.load(std::sync::atomic::Ordering::Relaxed) == 0);
     assert!(looked && world.web.requests("POST", "h0").is_empty());

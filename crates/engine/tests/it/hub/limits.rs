@@ -60,7 +60,7 @@ async fn one_host_has_no_more_than_it_may_whoever_asks_and_however_it_is_spelt()
     let mut world = World::with(settings(|settings| settings.subscriptions_per_host_max = 2)).await;
     world.subscribe(of("one", "http://a:1/x")).await;
     world.subscribe(of("two", "https://A./y")).await;
-    let third = of("three", "http://a/z");
+    let third = of("one", "http://a/z");
     let failure = failed(world.hub.subscribe(third.clone()).await.unwrap_err());
     assert_eq!(
         (failure.code, failure.what.as_str()),
@@ -72,6 +72,38 @@ async fn one_host_has_no_more_than_it_may_whoever_asks_and_however_it_is_spelt()
     world.subscribe(SubscribeRequest { lease_seconds: Some(60), ..of("one", "http://a:1/x") }).await;
     world.until("its end", || !world.hub.get(&of("one", "http://a:1/x").key).unwrap().is_active()).await;
     world.subscribe(third).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_who_takes_all_of_a_host_leaves_others_their_share() {
+    let world = World::with(settings(|settings| settings.subscriptions_per_host_max = 200)).await;
+    for number in 0..200 {
+        world.subscribe(of("one", &format!("http://shared/{number}"))).await;
+    }
+    failed(world.hub.subscribe(of("one", "http://shared/more")).await.unwrap_err());
+    for number in 0..2 {
+        world.subscribe(of("two", &format!("http://shared/two{number}"))).await;
+    }
+    failed(world.hub.subscribe(of("two", "http://shared/more")).await.unwrap_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_stranger_who_takes_all_of_a_host_leaves_other_strangers_theirs() {
+    let world = World::with(settings(|settings| {
+        settings.subscriptions_per_user_max = 10;
+        open(settings);
+    }))
+    .await;
+    let ask = |callback: &str| world.hub.subscribe(to_topic(&world.settings, "https://blog/1", callback));
+    for number in 0..5 {
+        ask(&format!("http://greedy/{number}")).await.unwrap();
+    }
+    world.until("all of them", || world.hub.all().len() == 5).await;
+    failed(ask("http://greedy/more").await.unwrap_err());
+    for number in 0..5 {
+        ask(&format!("http://good{number}/")).await.unwrap();
+    }
+    world.until("the others", || world.hub.all().len() == 10).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,12 +137,15 @@ async fn one_host_is_asked_so_often_in_a_minute() {
     for _ in 0..3 {
         world.hub.subscribe(request.clone()).await.unwrap();
     }
-    for wish in [request.clone(), unsubscribe(&request), of("two", "http://a:8080/other")] {
+    for wish in [request.clone(), unsubscribe(&request), of("one", "http://a:8080/other")] {
         let failure = failed(world.hub.subscribe(wish).await.unwrap_err());
         assert_eq!(failure.code, codes::TOO_MANY_VERIFICATIONS);
         assert!(failure.retry_after.is_some_and(|after| after <= Duration::from_secs(60)), "{failure:?}");
     }
     assert_eq!(world.web.requests("GET", "a").len(), 3);
+    // Another user has a share of the host, and another host is not concerned.
+    world.subscribe(of("two", "http://a:8080/other")).await;
+    failed(world.hub.subscribe(of("two", "http://a/more")).await.unwrap_err());
     world.subscribe(of("one", "http://b/")).await;
     // Asked later, it has its turn later.
     let later = SubscribeRequest { verify: Verify::Async, ..of("one", "http://a/later") };
@@ -291,4 +326,68 @@ async fn a_bug_in_a_chore_keeps_no_place_and_it_is_tried_again() {
     assert_eq!(world.web.requests("GET", "buggy").len(), 1);
     world.web.asked("buggy", Act::Well);
     world.until("the next try", || world.hub.get(&request.key).is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_being_stored_without_end_holds_up_no_other() {
+    let world = World::new().await;
+    let expiring = SubscribeRequest { lease_seconds: Some(60), ..to_queue("http://expiring/") };
+    world.subscribe(expiring.clone()).await;
+    let stuck = SubscribeRequest { lease_seconds: Some(60), ..to_queue("http://stuck/") };
+    world.subscribe(stuck.clone()).await;
+    // Renewing it never ends, and so it keeps its turn.
+    world.store.stuck(true);
+    let mut renewing = std::pin::pin!(world.hub.subscribe(stuck.clone()));
+    tokio::select! {
+        biased;
+        renewed = &mut renewing => panic!("it must not end: {renewed:?}"),
+        () = world.until("that it was asked", || world.web.requests("GET", "stuck").len() == 2) => {}
+    }
+    world.store.stuck(false);
+    let others = async {
+        // Twice as many as there were turns to share.
+        for number in 0..128 {
+            world.subscribe(to_queue(&format!("http://other{number}/"))).await;
+        }
+        world.web.posted("other0", Act::Status(503));
+        world.publish("q", (0..500).map(|number| number.to_string())).await;
+        let active = || world.hub.get(&expiring.key).unwrap().is_active();
+        world.until("the end of another's lease", || !active()).await;
+    };
+    tokio::select! {
+        biased;
+        renewed = &mut renewing => panic!("it must not end: {renewed:?}"),
+        () = others => {}
+    }
+    assert!(world.hub.get(&stuck.key).unwrap().is_active(), "its own lease ends when its turn is free");
+}
+
+/// What a ping of a topic without followers, a look at a page and a change cost must not grow with the number of subscriptions.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_subscriptions_make_a_ping_no_dearer() {
+    let costs = [100usize, 10_000].map(|count| async move {
+        let world = World::with(settings(open)).await;
+        for number in 0..count {
+            let mut request = to_topic(&world.settings, &format!("https://blog/{number}"), "http://a/");
+            request.user = Some(format!("user{}", number % 100));
+            let entry = ImportEntry { request, state: SubscriptionState::Inactive(WhyInactive::Imported) };
+            world.hub.import(entry).await.unwrap();
+        }
+        let all = world.hub.all();
+        assert!(all.len() == count && all.is_sorted_by_key(|one| one.key.clone()));
+        assert_eq!(world.hub.after(&all[count - 2].key).len(), 1);
+        // The best of some rounds: what else the machine does is no matter.
+        let mut best = Duration::MAX;
+        for _ in 0..10 {
+            let began = std::time::Instant::now();
+            for _ in 0..200 {
+                world.hub.ping("https://blog/none").await.unwrap();
+            }
+            best = best.min(began.elapsed());
+        }
+        best
+    });
+    let [few, many] = costs;
+    let (few, many) = (few.await, many.await);
+    assert!(many < few * 20, "200 pings: {few:?} beside 100 subscriptions, {many:?} beside 10,000");
 }

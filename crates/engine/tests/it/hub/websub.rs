@@ -1,8 +1,13 @@
 //! The WebSub hub, by the lines of the checklist that concern it here (numbers as in PubSubHubbub 0.3/0.4 and WebSub's own order:
 //! subscribing, verification, denial, publishing, distribution).
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::hub::ports::Subscriptions as _;
 use warren_engine::hub::request::{Answered, Refusal, SubscribeRequest};
 use warren_engine::hub::resource::Resource;
 use warren_engine::hub::settings::{HubSettings, WebsubSettings};
@@ -341,6 +346,51 @@ async fn a_topic_that_cannot_be_fetched_is_fetched_again_also_over_a_restart() {
     world.restart().await;
     world.web.topic(TOPIC, 200, &[], "at last");
     world.until_taken("good", 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_cannot_be_handed_out_is_counted_and_on_record_at_its_followers() {
+    let large = Failure::new(FailureKind::Invalid, codes::ANSWER_TOO_LARGE, "GET https://blog/feeds/1")
+        .remedy("raise `max_answer`, or ask for less");
+    let failures = [
+        (Answer::Status(503), "fetch topic https://blog/feeds/1?…: the answer was 503"),
+        (Answer::Status(404), "fetch topic https://blog/feeds/1?…: the answer was 404"),
+        (Answer::Fails(large), "raise `hub.max_body`"),
+    ];
+    for (answer, said) in failures {
+        let world = world().await;
+        world.web.topic("https://blog/feeds/2", 200, &[], "two");
+        let (follower, other) = (
+            to_topic(&world.settings, TOPIC, "http://good/"),
+            to_topic(&world.settings, "https://blog/feeds/2", "http://other/"),
+        );
+        world.subscribe(follower.clone()).await;
+        world.subscribe(other.clone()).await;
+        match answer {
+            Answer::Status(status) => world.web.topic(TOPIC, status, &[], ""),
+            Answer::Fails(failure) => world.web.topic_fails(TOPIC, failure),
+        }
+        for topic in [TOPIC, "https://blog/feeds/2"] {
+            world.hub.ping(topic).await.unwrap();
+        }
+        world.until_taken("other", 1).await;
+        world.until("that it is given up", || world.hub.chores() == 0).await;
+        let errors = world.hub.get(&follower.key).unwrap().errors.clone();
+        assert!(errors.count == 5 && errors.last_message.contains(said), "{errors:?}");
+        assert_eq!(world.hub.get(&other.key).unwrap().errors.count, 0);
+        let count = |count: &AtomicU64| count.load(Relaxed);
+        let fetches = world.hub.fetches();
+        assert_eq!((count(&fetches.failed), count(&fetches.handed_out)), (5, 1));
+        let stored = world.store.all().await.unwrap();
+        let stored = stored.iter().find(|one| one.key == follower.key).unwrap();
+        assert_eq!(stored.errors, errors, "also over a restart");
+    }
+}
+
+/// How a topic answers.
+enum Answer {
+    Status(u16),
+    Fails(Failure),
 }
 
 #[tokio::test(start_paused = true)]

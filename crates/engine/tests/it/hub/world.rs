@@ -62,7 +62,7 @@ pub enum Act {
 pub struct Web {
     gets: Mutex<HashMap<String, Act>>,
     posts: Mutex<HashMap<String, Act>>,
-    topics: Mutex<HashMap<String, HttpAnswer>>,
+    topics: Mutex<HashMap<String, Result<HttpAnswer, Failure>>>,
     requests: Mutex<Vec<HttpRequest>>,
     taken: Mutex<Vec<(Instant, String, Bytes)>>,
 }
@@ -82,7 +82,12 @@ impl Web {
     pub fn topic(&self, url: &str, status: u16, headers: &[(&str, &str)], body: &str) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let answer = HttpAnswer { status, headers, body: Bytes::from(body.to_owned()) };
-        self.topics.lock().unwrap().insert(url.to_owned(), answer);
+        self.topics.lock().unwrap().insert(url.to_owned(), Ok(answer));
+    }
+
+    /// What fetching a URL fails with.
+    pub fn topic_fails(&self, url: &str, failure: Failure) {
+        self.topics.lock().unwrap().insert(url.to_owned(), Err(failure));
     }
 
     /// All requests of a method to a host, in order.
@@ -122,6 +127,7 @@ impl HttpCaller for Web {
         let url = Url::parse(&request.url).unwrap();
         let host = url.host_str().unwrap().to_owned();
         if let Some(answer) = self.topics.lock().unwrap().get(&request.url).cloned() {
+            let answer = answer?;
             let known = request.headers.iter().find(|(name, _)| name == "if-none-match");
             if known.is_some_and(|(_, etag)| answer.header("etag") == Some(etag)) {
                 return Ok(HttpAnswer { status: 304, ..HttpAnswer::default() });
@@ -305,7 +311,7 @@ impl World {
 
     /// The state of the consumer of a subscription.
     pub fn consumer(&self, key: &SubscriptionKey) -> String {
-        let status = self.delivering.status(key.id());
+        let status = self.hub.consumer(key.id());
         status.map_or("none".to_owned(), |status| status.state().as_str().to_owned())
     }
 }
