@@ -57,12 +57,13 @@ pub struct RawHub {
     /// enough that one login cannot fill the disk, or the broker with queues.
     #[schemars(range(min = 1))]
     pub max_subscriptions_per_user: Option<u32>,
-    /// How many active subscriptions may lead to one host, whoever made them. Default: 10000.
+    /// How many active subscriptions may lead to one host, whoever made them; a user with less than a hundredth of them is taken in any case.
+    /// Default: 10000.
     #[schemars(range(min = 1))]
     pub max_subscriptions_per_host: Option<u32>,
     /// How often in a minute one host is asked whether its callbacks agree, or told that they will hear nothing. Whoever waits for the
-    /// answer is refused with 429 and told when to come again; what is asked later waits. Default: 6000, a hundred a second; too high
-    /// a number lets others use the hub to trouble that host.
+    /// answer is refused with 429 and told when to come again; what is asked later waits. A user with less than a hundredth of them is not
+    /// refused. Default: 6000, a hundred a second; too high a number lets others use the hub to trouble that host.
     #[schemars(range(min = 1))]
     pub max_verifications_per_minute: Option<u32>,
     /// The W3C WebSub hub at `/hub`. Default: off.
