@@ -70,16 +70,35 @@ struct Patch {
     state: Option<State>,
     signing: Option<String>,
     /// `null`: none.
-    #[serde(default, deserialize_with = "given")]
-    secret: Option<Option<String>>,
+    #[serde(default)]
+    secret: Member<String>,
     /// `null`: what the settings say.
-    #[serde(default, deserialize_with = "given")]
-    final_statuses: Option<Option<Value>>,
+    #[serde(default)]
+    final_statuses: Member<Value>,
 }
 
-/// Tells `null` from a member that is absent.
-fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::<T>::deserialize(from).map(Some)
+/// A member of an object that may be absent, or `null`, which says something else.
+#[derive(Default)]
+enum Member<T> {
+    #[default]
+    Absent,
+    Given(Option<T>),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Member<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Option::<T>::deserialize(from).map(Member::Given)
+    }
+}
+
+impl<T> Member<T> {
+    /// What is read from it, where it is given.
+    fn read<U>(self, read: impl FnOnce(Option<T>) -> Result<U, Fault>) -> Result<Option<U>, Fault> {
+        match self {
+            Member::Absent => Ok(None),
+            Member::Given(value) => read(value).map(Some),
+        }
+    }
 }
 
 impl Patch {
@@ -92,8 +111,8 @@ impl Patch {
         Ok(Change {
             state,
             signing: self.signing.as_deref().map(|signing| params::signing(Some(signing))).transpose()?,
-            secret: self.secret.map(params::secret).transpose()?,
-            final_statuses: self.final_statuses.map(finals).transpose()?,
+            secret: self.secret.read(params::secret)?,
+            final_statuses: self.final_statuses.read(finals)?,
         })
     }
 }

@@ -4,8 +4,9 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use warren_engine::memory::Fault;
 use warren_engine::message::HeaderValue;
+use warren_testkit::wait::wait_until_async;
 
-use super::client::{Ask, Reply};
+use super::client::{Ask, PATIENCE, Reply};
 use super::subscriber::Subscriber;
 use super::world::World;
 
@@ -259,4 +260,59 @@ async fn queues_and_exchanges() {
     assert_eq!(world.boss(ask("GET", "/exchanges/V/x")).await.json()["type"], "topic");
     problem(&world.boss(ask("DELETE", "/exchanges/V/")).await, 403);
     assert_eq!(world.boss(ask("DELETE", "/exchanges/V/x")).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_subscription_without_its_queue_is_shown_as_waiting_until_the_queue_is_there_again() {
+    let subscriber = Subscriber::start().await;
+    for compat in [false, true] {
+        let mut world = World::start(compat).await;
+        world.queues(&["gone", "there"]);
+        world.deliver();
+        for queue in ["gone", "there"] {
+            let body = json!({"queue": queue, "callback": subscriber.url("/agrees"), "verify": "sync"});
+            let made = world.boss(Ask::new("POST", "/api/v1/subscriptions").json(&body)).await;
+            assert_eq!(made.status, 201, "{made:?}");
+        }
+        let listed = async |state: &str| {
+            let reply = world.boss(Ask::new("GET", &format!("/api/v1/subscriptions?state={state}"))).await;
+            let page = reply.json();
+            let queues = page["subscriptions"].as_array().unwrap().iter();
+            queues.map(|one| one["queue"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let until = async |state: &str, count: usize| {
+            wait_until_async(state, PATIENCE, async || listed(state).await.len() == count).await;
+        };
+        world.estate.host("/").queues.delete("gone");
+        until("waiting", 1).await;
+        assert_eq!(
+            (listed("waiting").await, listed("active").await),
+            (vec!["gone".into()], vec!["there".into()])
+        );
+        let page = world.boss(Ask::new("GET", "/api/v1/subscriptions?queue=gone")).await.json();
+        let one = &page["subscriptions"][0];
+        assert_eq!(one["state"], "waiting");
+        let because = "cannot consume from queue `gone` (no-such-queue)";
+        assert_eq!(one["waiting_because"], because);
+        for target in ["/subscriptions", "/api/v1/export"] {
+            let exported = world.boss(Ask::new("GET", target)).await.json();
+            let entry = &exported["subscriptions"][0];
+            assert_eq!(entry["status"], if compat { "active" } else { "waiting" });
+            assert_eq!(entry["waiting_because"], because);
+            assert_eq!(exported["subscriptions"][1]["status"], "active");
+            // It is active when it is imported.
+            let imported = world.boss(Ask::new("POST", "/api/v1/import").json(&exported)).await.json();
+            let status = |at: usize| imported["results"][at]["status"]["consumers"][0]["status"].clone();
+            assert_eq!(status(1), "ok");
+            assert!(
+                status(0).as_str().unwrap().contains("not_found"),
+                "its callback is asked, its queue looked for"
+            );
+        }
+        world.queues(&["gone"]);
+        until("active", 2).await;
+        let page = world.boss(Ask::new("GET", "/api/v1/subscriptions?queue=gone")).await.json();
+        assert!(page["subscriptions"][0]["waiting_because"].is_null());
+        assert_eq!(world.boss(Ask::new("GET", "/api/v1/subscriptions?state=odd")).await.status, 400);
+    }
 }

@@ -19,27 +19,27 @@ const MINUTE_MS: i64 = 60_000;
 /// How many active subscriptions there are, by who made them and by the host that they are posted to.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    by_user: HashMap<String, usize>,
-    by_host: HashMap<String, usize>,
-    by_user_and_host: HashMap<(String, String), usize>,
+    users: HashMap<String, usize>,
+    hosts: HashMap<String, usize>,
+    users_at_hosts: HashMap<(String, String), usize>,
 }
 
 impl Counts {
     pub fn add(&mut self, subscription: &Subscription) {
         if subscription.is_active() {
             let (user, host) = of(subscription);
-            *self.by_user.entry(user.clone()).or_default() += 1;
-            *self.by_host.entry(host.clone()).or_default() += 1;
-            *self.by_user_and_host.entry((user, host)).or_default() += 1;
+            *self.users.entry(user.clone()).or_default() += 1;
+            *self.hosts.entry(host.clone()).or_default() += 1;
+            *self.users_at_hosts.entry((user, host)).or_default() += 1;
         }
     }
 
     pub fn take(&mut self, subscription: &Subscription) {
         if subscription.is_active() {
             let (user, host) = of(subscription);
-            less(&mut self.by_user, &user);
-            less(&mut self.by_host, &host);
-            less(&mut self.by_user_and_host, &(user, host));
+            less(&mut self.users, &user);
+            less(&mut self.hosts, &host);
+            less(&mut self.users_at_hosts, &(user, host));
         }
     }
 }
@@ -73,7 +73,7 @@ fn user(name: Option<&str>) -> String {
 pub(super) struct Asked {
     minute: i64,
     by_host: HashMap<String, u32>,
-    by_user_and_host: HashMap<(String, String), u32>,
+    by_user_at_host: HashMap<(String, String), u32>,
 }
 
 impl Asked {
@@ -85,7 +85,7 @@ impl Asked {
             *self = Asked { minute, ..Asked::default() };
         }
         let count = self.by_host.entry(host.clone()).or_default();
-        let of_user = self.by_user_and_host.entry((user, host)).or_default();
+        let of_user = self.by_user_at_host.entry((user, host)).or_default();
         if *count >= most && *of_user >= reserved(most) {
             let left = MINUTE_MS - now_ms.rem_euclid(MINUTE_MS);
             return Err(Duration::from_millis(u64::try_from(left).unwrap_or(0)));
@@ -105,7 +105,7 @@ impl Hub {
         let count = |counts: &HashMap<String, usize>, name: &str| counts.get(name).copied().unwrap_or(0);
         let host = callback::host(&key.callback);
         let name = user(asks);
-        let of_both = held.counts.by_user_and_host.get(&(name.clone(), host.clone())).copied().unwrap_or(0);
+        let of_both = held.counts.users_at_hosts.get(&(name.clone(), host.clone())).copied().unwrap_or(0);
         let has_share = of_both < reserved(self.settings.subscriptions_per_host_max) as usize;
         // Anybody may come without a login: one host has no more than half of what all of them have.
         let half = self.settings.subscriptions_per_user_max.div_ceil(2) as usize;
@@ -116,13 +116,13 @@ impl Hub {
         };
         let limits = [
             (
-                count(&held.counts.by_user, &name),
+                count(&held.counts.users, &name),
                 self.settings.subscriptions_per_user_max,
                 of_user,
                 "max_subscriptions_per_user",
             ),
             (
-                count(&held.counts.by_host, &host),
+                count(&held.counts.hosts, &host),
                 self.settings.subscriptions_per_host_max,
                 format!("to host `{host}`"),
                 "max_subscriptions_per_host",

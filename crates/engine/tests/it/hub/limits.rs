@@ -363,7 +363,7 @@ async fn a_subscription_that_is_being_stored_without_end_holds_up_no_other() {
 }
 
 /// What a ping of a topic without followers, a look at a page and a change cost must not grow with the number of subscriptions.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn ten_thousand_subscriptions_make_a_ping_no_dearer() {
     let costs = [100usize, 10_000].map(|count| async move {
         let world = World::with(settings(open)).await;
@@ -379,7 +379,7 @@ async fn ten_thousand_subscriptions_make_a_ping_no_dearer() {
         // The best of some rounds: what else the machine does is no matter.
         let mut best = Duration::MAX;
         for _ in 0..10 {
-            let began = std::time::Instant::now();
+            let began = Instant::now();
             for _ in 0..200 {
                 world.hub.ping("https://blog/none").await.unwrap();
             }
