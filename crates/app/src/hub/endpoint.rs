@@ -117,9 +117,7 @@ async fn create(
             let kind = kind.map_or(String::new(), |kind| format!(": {kind}"));
             answer::text(StatusCode::CONFLICT, format!("The exchange is there, of another type{kind}"))
         }
-        Err(failure) if failure.kind == FailureKind::Invalid && resource.kind == ResourceKind::Exchange => {
-            answer::text(StatusCode::BAD_REQUEST, "Invalid exchange type")
-        }
+        Ok(Made::UnknownType) => answer::text(StatusCode::BAD_REQUEST, "Invalid exchange type"),
         Err(failure) => answer::text_of(&failure),
     })
 }

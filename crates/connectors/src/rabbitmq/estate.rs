@@ -1,7 +1,7 @@
 //! All virtual hosts of a broker: what a hub makes, deletes, looks at, binds, publishes to and consumes from.
 //!
-//! A vhost is connected to when it is first used. Questions and declarations have a connection of their own, since the broker answers
-//! some of them (a type of exchange that it does not know) by closing the whole connection, which must not take consumers with it.
+//! A vhost is connected to when it is first used. Questions and declarations use a separate connection, because a broker may answer
+//! a refused one (before RabbitMQ 4.0, an unknown exchange type) by closing the whole connection, and consumers must survive that.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ use super::management::Api;
 use super::wire::method::{Binding, ExchangeSpec, QueueSpec};
 use crate::kit::tls::TlsSettings;
 
-/// Vhosts that are used at once; each has up to three connections.
+/// Vhosts that are used at once; each has up to four connections.
 const VHOSTS_MAX: usize = 200;
 /// AMQP's short string.
 const NAME_BYTES_MAX: usize = 255;
@@ -108,7 +108,12 @@ impl Estate for Vhosts {
             auto_delete: false, // it outlives its consumers
             arguments: Headers::default(),
         };
-        vhost.clerk.declare_queue(&spec).await.map(|_| true)
+        match vhost.clerk.declare_queue(&spec).await {
+            Ok(_) => Ok(true),
+            // Another client declared it in the meantime, with other settings.
+            Err(failure) if said(&failure, "inequivalent arg") => Ok(false),
+            Err(failure) => Err(refusal(failure)),
+        }
     }
 
     async fn create_exchange(&self, vhost: &str, name: &str, kind: &str) -> Result<Made, Failure> {
@@ -128,7 +133,7 @@ impl Estate for Vhosts {
         match vhost.clerk.declare_exchange(&spec).await {
             Ok(()) if there => Ok(Made::Same),
             Ok(()) => Ok(Made::New),
-            Err(failure) => unlike(failure, kind),
+            Err(failure) => declined(failure),
         }
     }
 
@@ -158,8 +163,13 @@ impl Estate for Vhosts {
         }
     }
 
+    async fn check_queue(&self, vhost: &str, queue: &str) -> Result<(), Failure> {
+        let kind = self.vhost(vhost)?.clerk.queue_kind(queue).await?;
+        kind.refusal(queue).map_or(Ok(()), Err)
+    }
+
     async fn bind(&self, binding: &HubBinding) -> Result<(), Failure> {
-        self.vhost(&binding.vhost)?.clerk.bind(&wired(binding)).await
+        self.vhost(&binding.vhost)?.clerk.bind(&wired(binding)).await.map_err(refusal)
     }
 
     async fn unbind(&self, binding: &HubBinding) -> Result<(), Failure> {
@@ -219,23 +229,36 @@ impl Vhost {
     }
 }
 
-/// Why an exchange was not declared, where that is an answer.
-fn unlike(failure: Failure, kind: &str) -> Result<Made, Failure> {
+/// What a refused declaration of an exchange means. RabbitMQ answers an unknown type with 503 and closes the connection before
+/// 4.0, and with 406 on the channel since then, where 406 alone meant an exchange with other settings.
+fn declined(failure: Failure) -> Result<Made, Failure> {
     let detail = failure.detail.clone().unwrap_or_default();
-    if detail.contains("PRECONDITION_FAILED") {
-        if !detail.contains("inequivalent arg 'type'") {
-            return Ok(Made::Same); // of the type, but not durable, or with arguments
-        }
-        let current = detail.split("current is '").nth(1).and_then(|rest| rest.split('\'').next());
+    if ["unknown exchange type", "invalid exchange type"].iter().any(|words| detail.contains(words)) {
+        return Ok(Made::UnknownType);
+    }
+    if let Some((_, current)) = detail.split_once("inequivalent arg 'type'") {
+        let current = current.split("current is '").nth(1).and_then(|rest| rest.split('\'').next());
         return Ok(Made::Other(current.map(str::to_owned)));
     }
-    if detail.contains("exchange type") {
-        return Err(Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, failure.what.clone())
-            .detail(format!("the broker has no exchanges of the type `{kind}`"))
-            .remedy("use direct, fanout, topic or headers, or enable the plugin that brings the type")
-            .because(failure));
+    if detail.contains("inequivalent arg") {
+        return Ok(Made::Same); // it exists with this type, but is not durable or has arguments
     }
-    Err(failure)
+    Err(refusal(failure))
+}
+
+/// A declaration or binding that the broker refuses for what it says: the same again is refused again. RabbitMQ answers with 406 on
+/// the channel, or with 503 (`COMMAND_INVALID`) on the connection.
+fn refusal(failure: Failure) -> Failure {
+    let detail = failure.detail.clone().unwrap_or_default();
+    let reason = ["PRECONDITION_FAILED - ", "COMMAND_INVALID - "]
+        .iter()
+        .find_map(|name| detail.split_once(name).map(|(_, reason)| reason.to_owned()));
+    match reason {
+        Some(reason) => Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, failure.what.clone())
+            .detail(format!("the broker refuses it: {reason}"))
+            .because(failure),
+        None => failure,
+    }
 }
 
 fn said(failure: &Failure, words: &str) -> bool {

@@ -70,10 +70,15 @@ async fn exchanges(estate: &dyn Estate, vhost: &str, tells_types: bool) {
         assert_eq!(nature.exchange_type, if tells_types { kind(wanted) } else { None });
     }
     assert_eq!(estate.create_exchange(vhost, "topic", "fanout").await.unwrap(), Made::Other(kind("topic")));
-    // Whatever the broker does about it, all else goes on.
-    let unknown = estate.create_exchange(vhost, "new", "nosuch").await.unwrap_err();
-    assert_eq!((unknown.kind, unknown.code), (FailureKind::Invalid, codes::INVALID_VALUE), "{unknown}");
-    assert_eq!(estate.look(&Resource::exchange(vhost, "new")).await.unwrap(), None);
+    // A broker may close the connection over an unknown type; the others are not affected.
+    for unknown in ["nosuch", "x-nosuch", "x-delayed-message", "x-with blank", "Topic", "topic ", ""] {
+        for name in ["new", "topic"] {
+            let made = estate.create_exchange(vhost, name, unknown).await.unwrap();
+            assert_eq!(made, Made::UnknownType, "`{unknown}` for {name}");
+        }
+        assert_eq!(estate.look(&Resource::exchange(vhost, "new")).await.unwrap(), None, "`{unknown}`");
+    }
+    assert_eq!(estate.create_exchange(vhost, "topic", "topic").await.unwrap(), Made::Same);
     let default = Resource::exchange(vhost, "");
     assert_eq!(estate.look(&default).await.unwrap().unwrap().exchange_type, kind("direct"));
     assert_eq!(estate.delete(&default).await.unwrap_err().kind, FailureKind::Refused);
@@ -175,5 +180,47 @@ async fn a_vhost_that_comes_later_is_found_and_one_that_goes_is_missed() {
         }
     });
     gone.await.unwrap();
+    estate.close().await;
+}
+
+#[tokio::test]
+async fn refused_declarations_are_invalid_and_say_why() {
+    let vhost = vhost();
+    let config = rabbitmq::Config { url: Some(Secret::new(vhost.url())), ..rabbitmq::Config::default() };
+    let estate = rabbitmq::estate("rabbit", &config).unwrap();
+    let rabbit = rabbitmq::Rabbit::new("rabbit", &config).unwrap();
+    // Of the type, with other settings: it exists.
+    let odd = rabbitmq::ExchangeSpec {
+        name: "odd".to_owned(),
+        kind: "topic".to_owned(),
+        durable: true,
+        auto_delete: false,
+        internal: true,
+        arguments: Headers::default(),
+    };
+    rabbit.declare_exchange(&odd).await.unwrap();
+    assert_eq!(estate.create_exchange(vhost.name(), "odd", "topic").await.unwrap(), Made::Same);
+    assert_eq!(
+        estate.create_exchange(vhost.name(), "odd", "fanout").await.unwrap(),
+        Made::Other(kind("topic"))
+    );
+    // A binding whose arguments the broker refuses.
+    estate.create_exchange(vhost.name(), "by headers", "headers").await.unwrap();
+    estate.create_queue(vhost.name(), "q").await.unwrap();
+    for refused in [HeaderValue::Text("nope".to_owned()), HeaderValue::I64(5)] {
+        let arguments = [("x-match".to_owned(), refused)].into_iter().collect();
+        let binding = HubBinding { arguments, ..binding(vhost.name(), "by headers", "q", "") };
+        let failure = estate.bind(&binding).await.unwrap_err();
+        assert_eq!((failure.kind, failure.code), (FailureKind::Invalid, codes::INVALID_VALUE), "{failure}");
+        assert!(failure.to_string().contains("x-match"), "{failure}");
+    }
+    // A vhost that may have no more queues.
+    let limit = format!("/api/vhost-limits/{}/max-queues", vhost.name());
+    vhost.management().request("PUT", &limit, &serde_json::json!({ "value": 1 }));
+    let failure = estate.create_queue(vhost.name(), "beyond").await.unwrap_err();
+    assert_eq!((failure.kind, failure.code), (FailureKind::Invalid, codes::INVALID_VALUE), "{failure}");
+    assert!(failure.to_string().contains("limit"), "{failure}");
+    assert!(!estate.create_queue(vhost.name(), "q").await.unwrap());
+    rabbit.close().await;
     estate.close().await;
 }

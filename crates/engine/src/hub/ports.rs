@@ -30,8 +30,8 @@ pub trait Estate: Send + Sync {
     /// Makes a durable exchange without arguments unless one of that name is there.
     ///
     /// # Errors
-    /// [`Invalid`](crate::failure::FailureKind::Invalid): there is no such type. It may not be made, or the broker cannot be
-    /// reached.
+    /// [`Invalid`](crate::failure::FailureKind::Invalid): the broker refuses the declaration, and will refuse it again. The login
+    /// lacks the permission, or the broker cannot be reached.
     async fn create_exchange(&self, vhost: &str, name: &str, kind: &str) -> Result<Made, Failure>;
 
     /// Deletes a queue with its messages, or an exchange with its bindings; whether it was there.
@@ -46,11 +46,22 @@ pub trait Estate: Send + Sync {
     /// The broker cannot be reached, or does not let us look.
     async fn look(&self, resource: &Resource) -> Result<Option<Nature>, Failure>;
 
+    /// Looks whether a queue is of a type that can be consumed whole. Yes, where the broker has one type only.
+    ///
+    /// # Errors
+    /// It is not, with the code [`QUEUE_MISFIT`](crate::codes::QUEUE_MISFIT). It does not exist, may not be read, or the broker
+    /// cannot be reached.
+    async fn check_queue(&self, vhost: &str, queue: &str) -> Result<(), Failure> {
+        let _ = (vhost, queue);
+        Ok(())
+    }
+
     /// Binds a queue to an exchange. What is bound so already stays.
     ///
     /// # Errors
-    /// [`NotFound`](crate::failure::FailureKind::NotFound): one of them is not there. It may not be bound, or the broker
-    /// cannot be reached.
+    /// [`NotFound`](crate::failure::FailureKind::NotFound): one of them does not exist.
+    /// [`Invalid`](crate::failure::FailureKind::Invalid): the broker refuses key or arguments, and will refuse them again. The login
+    /// lacks the permission, or the broker cannot be reached.
     async fn bind(&self, binding: &HubBinding) -> Result<(), Failure>;
 
     /// Takes a binding away, given as it was made. One that is not there is no error.
@@ -72,6 +83,8 @@ pub enum Made {
     Same,
     /// It was there, of another type, where the broker tells which.
     Other(Option<String>),
+    /// The broker does not have the type; no exchange was made.
+    UnknownType,
 }
 
 /// What a queue or an exchange is.

@@ -74,7 +74,7 @@ pub(super) async fn put(web: &Web, parts: &Parts, body: Body, resource: &Resourc
         ResourceKind::Exchange => {
             let (Exchange { kind }, _) = read::<Exchange>(web, parts, body).await?;
             if !endpoint::is_exchange_type(&kind) {
-                return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "there is no such type of exchange"));
+                return Err(unknown_type());
             }
             estate.create_exchange(&resource.vhost, &resource.name, &kind).await
         }
@@ -89,11 +89,13 @@ pub(super) async fn put(web: &Web, parts: &Parts, body: Body, resource: &Resourc
             let kind = kind.map_or(String::new(), |kind| format!(": {kind}"));
             Err(problem(StatusCode::CONFLICT, format!("the exchange is there, of another type{kind}")))
         }
-        Err(failure) if failure.kind == FailureKind::Invalid => {
-            Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "there is no such type of exchange"))
-        }
+        Ok(Made::UnknownType) => Err(unknown_type()),
         Err(failure) => Err(Refused::Answer(answer::problem_of(&failure))),
     }
+}
+
+fn unknown_type() -> Refused {
+    problem(StatusCode::BAD_REQUEST, "Invalid exchange type")
 }
 
 pub(super) async fn delete(web: &Web, parts: &Parts, resource: &Resource) -> Answered {
