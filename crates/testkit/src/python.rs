@@ -79,6 +79,20 @@ pub fn publish(amqp_url: &str, exchange: &str, routing_key: &str, body: &[u8], p
     python("publish.py", &[amqp_url, &message.to_string()]);
 }
 
+/// Sends a request to a queue with `pika`, and returns the direct reply (`amq.rabbitmq.reply-to`) as text.
+///
+/// # Panics
+/// When no reply comes within 60 seconds.
+#[must_use]
+pub fn request(amqp_url: &str, queue: &str, body: &str) -> String {
+    python("request.py", &[amqp_url, queue, body, "60"]).trim_end().to_owned()
+}
+
+/// Sends a request as [`request`] does, and goes before it can be answered.
+pub fn request_and_go(amqp_url: &str, queue: &str, body: &str) {
+    python("request.py", &[amqp_url, queue, body, "0"]);
+}
+
 fn seen(line: &str) -> Seen {
     let value: Value = serde_json::from_str(line).expect("drain.py prints JSON");
     let text = |name: &str| value[name].as_str().expect("drain.py prints this text").to_owned();

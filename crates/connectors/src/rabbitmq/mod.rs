@@ -12,7 +12,7 @@
 //! | `publisher` | batches, confirms, returns, whose fault a closed channel is |
 //! | `consumer` | deliveries, coalesced acknowledgements |
 //! | `topology` | declaring, binding, passive checks, getting one message |
-//! | `queues` | the queues of a trigger: made where they may be, and checked |
+//! | `queues`, `losses` | the queues of a trigger: made where they may be, and checked; how a queue loses messages |
 //! | `estate`, `users` | all vhosts and the broker's users, for a hub |
 //! | `management`, `check` | the management API; looking before doing |
 
@@ -24,6 +24,7 @@ mod consumer;
 mod estate;
 mod failures;
 mod lines;
+mod losses;
 mod management;
 mod publisher;
 mod queues;
@@ -49,17 +50,20 @@ pub use self::estate::estate;
 use self::lines::Lines;
 use self::publisher::Publisher;
 pub use self::topology::{QueueState, Taken};
-pub use self::users::{check_hub, users};
+pub use self::users::{check_hub, user_ids, users};
 pub use self::wire::method::{Binding, ExchangeSpec, QueueSpec};
 use crate::kit::tls::TlsSettings;
 
-/// A RabbitMQ broker. It has up to two connections: one to publish, one for all else, so that a broker that holds
-/// publishers back still delivers. Where one has not enough channels for all consumers there are more.
+/// A RabbitMQ broker. It has one connection to publish and one for all else, so that a broker that holds publishers back still
+/// delivers. Another one is opened for the first direct reply, and more where one has not enough channels for all consumers.
 pub struct Rabbit {
     name: String,
     target: Arc<Target>,
     tls: TlsSettings,
     publisher: Publisher,
+    /// For direct replies. RabbitMQ before 4.0 closes the connection over a token of a node that it does not know, and who
+    /// made the token is a stranger.
+    replies: Publisher,
     /// For questions and declarations, and the first consumers.
     side: Arc<Slot>,
     /// For consumers.
@@ -90,6 +94,7 @@ impl Rabbit {
         Rabbit {
             name: name.to_owned(),
             publisher: Publisher::new(slot("publishing"), target.clone()),
+            replies: Publisher::new(slot("replying"), target.clone()),
             side,
             lines,
             target,
@@ -103,11 +108,25 @@ impl Rabbit {
     }
 }
 
+fn is_direct_reply(outbound: &Outbound) -> bool {
+    let (exchange, key) = wire::publish::address(&outbound.route);
+    wire::publish::is_direct_reply(exchange, key)
+}
+
 #[async_trait]
 impl Broker for Rabbit {
     /// What is promised of order: see [`publisher`].
     async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
-        self.publisher.publish(batch).await
+        if !batch.iter().any(is_direct_reply) {
+            return self.publisher.publish(batch).await;
+        }
+        let mut receipts = Vec::with_capacity(batch.len());
+        for run in batch.chunk_by(|one, next| is_direct_reply(one) == is_direct_reply(next)) {
+            let replies = run.first().is_some_and(is_direct_reply);
+            let publisher = if replies { &self.replies } else { &self.publisher };
+            receipts.extend(publisher.publish(run).await);
+        }
+        receipts
     }
 
     async fn limits(&self) -> Result<MessageLimits, Failure> {
@@ -149,6 +168,7 @@ impl Broker for Rabbit {
 
     async fn close(&self) {
         self.publisher.close().await;
+        self.replies.close().await;
         self.lines.close().await;
     }
 }

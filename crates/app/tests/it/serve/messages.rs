@@ -1,7 +1,7 @@
 //! Messages through a trigger: done, rejected, tried again, given up.
 
 use serde_json::json;
-use warren_testkit::rabbit;
+use warren_testkit::{python, rabbit};
 
 use super::served::{SOON, Served};
 
@@ -172,4 +172,40 @@ fn what_happened_to_a_message_can_be_explained_and_done_again() {
     assert!(replayed.stdout.contains("2 messages went back"), "{replayed:#?}");
     vhost.wait_for_depth("dead", 4, SOON);
     drop(serving);
+}
+
+/// Requests and replies with `pika`, to which RabbitMQ delivers directly.
+#[test]
+fn a_direct_reply_reaches_its_requester_and_the_steps_behind_it_run() {
+    let vhost = rabbit::vhost();
+    queues(&vhost, "{}");
+    vhost.queue("dead");
+    let pipeline = r#"
+pipelines:
+  work:
+    - map: '{answer: .body}'
+    - reply: {timeout: 20s}
+    - publish: {to: mq, queue: out, body: '.answer'}
+"#;
+    let broker = format!("{{type: rabbitmq, url: \"{}\"}}", vhost.url());
+    let served = Served::with_pipeline(&broker, "retry: {delays: [500ms]}", pipeline);
+    // A requester that has gone loses its reply and nothing else.
+    python::request_and_go(&vhost.url(), "in", "gone");
+    let serving = served.consume();
+    vhost.wait_for_depth("out", 1, SOON);
+    for body in ["one", "two"] {
+        let reply: serde_json::Value =
+            serde_json::from_str(&python::request(&vhost.url(), "in", body)).unwrap();
+        assert_eq!(reply, json!({ "answer": body }));
+    }
+    vhost.wait_for_depth("out", 3, SOON);
+    // A reply queue that does not exist, and a token that would make RabbitMQ close the connection, reject their message only.
+    for reply_to in ["no-such-queue", "amq.rabbitmq.reply-to.AAAA.x"] {
+        assert!(vhost.publish("", "in", b"nowhere", &json!({ "reply_to": reply_to })));
+    }
+    vhost.wait_for_depth("dead", 2, SOON);
+    vhost.wait_for_depth("out", 3, SOON);
+    assert_eq!(served.statuses("gone"), ["ok"]);
+    let ended = serving.stop();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
 }

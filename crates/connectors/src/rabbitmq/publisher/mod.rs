@@ -32,7 +32,7 @@ use super::config::Target;
 use super::connection::Connection;
 use super::connection::slot::Slot;
 use super::failures::{Gone, unsayable};
-use super::wire::publish::{address, put_publish};
+use super::wire::publish::{DIRECT_REPLY, address, is_direct_reply, is_readable_reply_token, put_publish};
 
 /// Messages are appended in parcels of about this many bytes, so that a large batch does not stand in memory twice.
 const PARCEL_BYTES: usize = 1 << 20;
@@ -440,6 +440,20 @@ fn sendable(pool: &Pool, outbound: &Outbound, body_bytes_max: u64) -> Result<(),
             codes::INVALID_PROPERTY,
             format!("`expiration` is `{}`", expiration.chars().take(40).collect::<String>()),
             "Give `expiration` as a whole number of milliseconds up to 4294967295.",
+        ));
+    }
+    let (exchange, key) = address(&outbound.route);
+    if is_direct_reply(exchange, key) && !is_readable_reply_token(key) {
+        let detail = "it is not an address of RabbitMQ's direct replies: its token names no process";
+        return Err(Failure::new(FailureKind::NotFound, codes::NO_SUCH_QUEUE, what(&outbound.route))
+            .detail(detail)
+            .remedy("Reply to the `reply_to` of the request as it came."));
+    }
+    if properties.reply_to.as_deref() == Some(DIRECT_REPLY) {
+        return Err(invalid(
+            codes::INVALID_PROPERTY,
+            format!("`reply_to` is `{DIRECT_REPLY}`, and the publisher does not consume direct replies"),
+            "Give the name of a queue that takes the replies.",
         ));
     }
     if let Some(user_id) = &properties.user_id

@@ -1,6 +1,8 @@
 //! A publish in full: the method, the header and the body's frames; written without an allocation of its own, and read
 //! again from the written bytes when the broker's answer must be matched to it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use warren_engine::message::{Message, Properties, Route};
 
@@ -11,6 +13,8 @@ use super::method::{BASIC, BASIC_PUBLISH};
 use super::{Malformed, Unsayable};
 
 const MANDATORY: u8 = 1;
+/// The pseudo-queue of RabbitMQ's direct reply-to; a requester's own has a token after a dot.
+pub(crate) const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 
 /// The exchange and the routing key of a route. The default exchange takes a queue's name as routing key.
 pub(crate) fn address(route: &Route) -> (&str, &str) {
@@ -25,7 +29,44 @@ pub(crate) fn header_bytes_max(frame_max: usize) -> usize {
     frame_max.saturating_sub(OVERHEAD + content::FIXED)
 }
 
-/// Writes a mandatory publish. What cannot be said leaves nothing behind in `out`.
+/// Whether the default exchange hands a message with this routing key to a requester that waits for a direct reply.
+pub(crate) fn is_direct_reply(exchange: &str, routing_key: &str) -> bool {
+    exchange.is_empty()
+        && routing_key
+            .strip_prefix(DIRECT_REPLY)
+            .is_some_and(|token| token.is_empty() || token.starts_with('.'))
+}
+
+/// Whether RabbitMQ can read the token of a direct reply. It takes the first of two parts for the id of a process, and closes the
+/// connection, with all that others have on it, where that cannot be decoded.
+pub(crate) fn is_readable_reply_token(routing_key: &str) -> bool {
+    let token = routing_key.strip_prefix(DIRECT_REPLY).unwrap_or_default();
+    let parts: Vec<&str> = token.split('.').filter(|part| !part.is_empty()).collect();
+    match parts[..] {
+        [process, _] => STANDARD.decode(process).is_ok_and(|bytes| is_process_id(&bytes)),
+        _ => true, // it is not taken for a token
+    }
+}
+
+/// Whether bytes are the id of a process in Erlang's external term format: version, tag, the node's name, and the numbers.
+fn is_process_id(bytes: &[u8]) -> bool {
+    const VERSION: u8 = 131;
+    let (numbers, rest) = match bytes {
+        [VERSION, 88, rest @ ..] => (12, rest), // NEW_PID_EXT
+        [VERSION, 103, rest @ ..] => (9, rest), // PID_EXT
+        _ => return false,
+    };
+    let (length, rest) = match rest {
+        [100 | 118, high, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+        [115 | 119, length, rest @ ..] => (usize::from(*length), rest),
+        _ => return false,
+    };
+    let name = rest.get(..length).unwrap_or_default();
+    rest.len() == length + numbers && (1..=255).contains(&length) && name.is_ascii() && name.contains(&b'@')
+}
+
+/// Writes a publish, mandatory except to direct reply-to: RabbitMQ delivers a mandatory message there and returns it as unroutable
+/// all the same. What cannot be said leaves nothing behind in `out`.
 pub(crate) fn put_publish(
     out: &mut Vec<u8>,
     channel: u16,
@@ -56,7 +97,8 @@ fn put_frames(
         put_short(out, "the exchange's name", exchange)?;
         let what = if exchange.is_empty() { "the queue's name" } else { "the routing key" };
         put_short(out, what, routing_key)?;
-        out.push(MANDATORY); // and not `immediate`, which RabbitMQ no longer has
+        // Never `immediate`, which RabbitMQ no longer has.
+        out.push(if is_direct_reply(exchange, routing_key) { 0 } else { MANDATORY });
         Ok(())
     })?;
     let header_at = out.len();
@@ -187,6 +229,62 @@ mod tests {
                 other[size - 1] = b'y';
                 assert!(!sent.is(&returned(other.into())));
             }
+        }
+    }
+
+    #[test]
+    fn only_direct_replies_are_not_mandatory() {
+        let flag = |route: Route| {
+            let message = Message { body: Bytes::new(), properties: Properties::default() };
+            let mut out = Vec::new();
+            put_publish(&mut out, 1, 4096, &route, &message).unwrap();
+            let (method, _) = whole(&out).unwrap();
+            *method.payload.last().unwrap()
+        };
+        let queue = |name: &str| Route::Queue(name.to_owned());
+        let exchange = |exchange: &str, key: &str| Route::Exchange {
+            exchange: exchange.to_owned(),
+            routing_key: key.to_owned(),
+        };
+        for direct in [
+            queue(DIRECT_REPLY),
+            queue("amq.rabbitmq.reply-to.g1=.x"),
+            exchange("", "amq.rabbitmq.reply-to.t"),
+        ] {
+            assert_eq!(flag(direct.clone()), 0, "{direct:?}");
+        }
+        for other in [
+            queue("orders"),
+            queue("amq.rabbitmq.reply-to-all"),
+            queue("amq.rabbitmq.reply"),
+            exchange("x", "amq.rabbitmq.reply-to.t"),
+        ] {
+            assert_eq!(flag(other.clone()), MANDATORY, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn reply_tokens_that_close_the_connection_are_known() {
+        let token = |token: &str| is_readable_reply_token(&format!("{DIRECT_REPLY}{token}"));
+        for good in [
+            "",
+            ".zzz",
+            ".a.b.c",
+            // Of RabbitMQ 4.0 and 3.10.
+            ".g1h2AA9yZXBseUAxMzEwNjA2NjAAAAaQAAAAAGsN9xE=.e/NJLM1fe9Is+s/B9yYNWA==",
+            ".g1h2AA5yZXBseUA4NDcyOTU0MAAABqwAAAAAaw32Iw==.GpTz1EMQC++HLpdjqMnpRQ==",
+        ] {
+            assert!(token(good), "{good}");
+        }
+        for bad in [".AAAA.x", "..AAAA..x", ".g1h2AA=.gone", ".g1h2AA==.gone", ".not base64.x", ".g1hkAAFh.x"]
+        {
+            assert!(!token(bad), "{bad}");
+        }
+        let cut = "g1h2AA9yZXBseUAxMzEwNjA2NjAAAAaQAAAAAGsN9xE=";
+        let bytes = STANDARD.decode(cut).unwrap();
+        assert!(is_process_id(&bytes));
+        for length in 0..bytes.len() {
+            assert!(!is_process_id(&bytes[..length]), "{length}");
         }
     }
 

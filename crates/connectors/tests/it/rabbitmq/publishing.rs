@@ -5,6 +5,7 @@ use warren_engine::codes;
 use warren_engine::failure::FailureKind;
 use warren_engine::message::Receipt;
 use warren_engine::ports::Broker;
+use warren_testkit::python;
 use warren_testkit::rabbit::vhost;
 
 use super::{SOON, assert_accepted, assert_refused, exchange, named, outbound, queue, rabbit, tally};
@@ -189,5 +190,75 @@ async fn headers_that_just_fit_a_frame_are_taken() {
     assert_accepted(&receipts[..1]);
     assert_refused(&receipts[1], FailureKind::Invalid, codes::HEADERS_TOO_LARGE);
     assert_eq!(rabbit.take_one("q").await.unwrap().unwrap().message, fits.message);
+    rabbit.close().await;
+}
+
+#[tokio::test]
+async fn direct_replies_arrive_and_are_accepted() {
+    let vhost = vhost();
+    vhost.queue("requests");
+    let rabbit = rabbit(&vhost.url());
+    let url = vhost.url();
+    let requester = tokio::task::spawn_blocking(move || python::request(&url, "requests", "ask"));
+    let mut consumer = rabbit.consume("requests", 1).await.unwrap();
+    let request = tokio::time::timeout(SOON, consumer.next()).await.unwrap().unwrap().unwrap();
+    let reply_to = request.job().message.properties.reply_to.clone().unwrap();
+    assert!(reply_to.starts_with("amq.rabbitmq.reply-to."), "{reply_to}");
+    // Next to it: an ordinary reply queue, and one that does not exist.
+    let batch = vec![
+        named(queue("requests"), "neighbour"),
+        outbound(queue(&reply_to), "answer"),
+        named(queue("no-such-reply-queue"), "nowhere"),
+        named(queue("requests"), "neighbour 2"),
+    ];
+    let receipts = rabbit.publish(&batch).await;
+    assert_accepted(&[receipts[0].clone(), receipts[1].clone(), receipts[3].clone()]);
+    assert_refused(&receipts[2], FailureKind::NotFound, codes::NO_SUCH_QUEUE);
+    assert_eq!(requester.await.unwrap(), "answer");
+    // The requester has gone. RabbitMQ drops the reply, and confirms it.
+    let late = [outbound(queue(&reply_to), "late"), outbound(queue("amq.rabbitmq.reply-to"), "nobody's")];
+    assert_accepted(&rabbit.publish(&late).await);
+    rabbit.close().await;
+}
+
+/// RabbitMQ closes the connection over a token that it cannot decode. Whoever sends a request chooses it.
+#[tokio::test]
+async fn a_reply_token_that_closes_the_connection_hurts_no_other_message() {
+    let vhost = vhost();
+    vhost.queue("q");
+    let rabbit = rabbit(&vhost.url());
+    for round in 1..=3 {
+        let mut batch: Vec<_> = (0..30).map(|at| named(queue("q"), &at.to_string())).collect();
+        for (at, token) in [(7, "AAAA.x"), (15, "g1h2AA==.x"), (16, "not base64.x")] {
+            batch[at] = outbound(queue(&format!("amq.rabbitmq.reply-to.{token}")), "bad");
+        }
+        // Well formed, of a node that this broker does not know.
+        let foreign =
+            "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA4NDcyOTU0MAAABqwAAAAAaw32Iw==.GpTz1EMQC++HLpdjqMnpRQ==";
+        batch[20] = outbound(queue(foreign), "foreign");
+        let receipts = rabbit.publish(&batch).await;
+        for (at, receipt) in receipts.iter().enumerate() {
+            match at {
+                7 | 15 | 16 => assert_refused(receipt, FailureKind::NotFound, codes::NO_SUCH_QUEUE),
+                20 => {} // by the broker's version
+                _ => assert!(matches!(receipt, Receipt::Accepted(_)), "{at}: {receipt:?}"),
+            }
+        }
+        vhost.wait_for_depth("q", 26 * round, SOON);
+    }
+    rabbit.close().await;
+}
+
+#[tokio::test]
+async fn a_request_for_direct_replies_that_nothing_consumes_is_refused_before_it_is_sent() {
+    let vhost = vhost();
+    vhost.queue("q");
+    let rabbit = rabbit(&vhost.url());
+    let mut batch: Vec<_> = (0..20).map(|at| named(queue("q"), &at.to_string())).collect();
+    batch[7].message.properties.reply_to = Some("amq.rabbitmq.reply-to".to_owned());
+    let mut receipts = rabbit.publish(&batch).await;
+    assert_refused(&receipts.remove(7), FailureKind::Invalid, codes::INVALID_PROPERTY);
+    assert_accepted(&receipts);
+    vhost.wait_for_depth("q", 19, SOON);
     rabbit.close().await;
 }
