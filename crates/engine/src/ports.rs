@@ -177,6 +177,8 @@ pub struct Wanted {
     pub deadline: Duration,
     /// How many messages it holds at once.
     pub prefetch: u16,
+    /// Whether it keeps an order, of the queue or of each key.
+    pub ordered: bool,
     /// Whether messages that are given up go where the queue sends what is rejected.
     pub dead_letters_by_broker: bool,
     /// The queue for messages that are given up, where there is one.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
+use warren_connectors::UserIds;
 use warren_engine::consume::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
 use warren_engine::consume::retry::delay_queue;
 use warren_engine::finding::{Finding, Severity};
@@ -145,6 +146,50 @@ async fn brokers(project: &Project, findings: &mut Vec<Finding>) {
         }
         broker.close().await;
     }
+    user_ids(project, findings).await;
+}
+
+/// Messages with a `user_id` that the broker would refuse.
+async fn user_ids(project: &Project, findings: &mut Vec<Finding>) {
+    let mut given: BTreeMap<&str, Vec<(String, Option<String>)>> = BTreeMap::new();
+    for (name, sync) in &project.syncs {
+        for (op, trigger) in sync.plan.triggers() {
+            let literal = match &trigger.properties.user_id {
+                None => continue,
+                Some(Dynamic::Literal(text)) => Some(text.clone()),
+                Some(Dynamic::Column(_) | Dynamic::Template(_)) => None,
+            };
+            let subject = format!("syncs.{name}.on.{op}.user_id");
+            given.entry(&sync.broker).or_default().push((subject, literal));
+        }
+    }
+    for (name, trigger) in &project.triggers {
+        for (broker, literal) in trigger.pipeline.user_ids() {
+            given.entry(broker).or_default().push((format!("triggers.{name}.pipeline"), literal));
+        }
+    }
+    for (broker, given) in given {
+        let Some(config) = project.brokers.get(broker) else { continue };
+        let UserIds::Own(login) = config.user_ids().await else { continue };
+        for (subject, literal) in given {
+            let finding = match literal {
+                Some(literal) if literal == login || literal.is_empty() => continue,
+                Some(literal) => Finding::error(
+                    warren_engine::codes::INVALID_PROPERTY,
+                    subject,
+                    format!("the broker refuses the `user_id` `{literal}` from the login `{login}`"),
+                ),
+                None => Finding::warning(
+                    warren_engine::codes::INVALID_PROPERTY,
+                    subject,
+                    format!("the broker refuses every `user_id` but `{login}`, the login's own name"),
+                ),
+            };
+            findings.push(finding.detail("the login does not have the tag `impersonator`").remedy(format!(
+                "leave `user_id` out, or give the tag: `rabbitmqctl set_user_tags {login} … impersonator`"
+            )));
+        }
+    }
 }
 
 /// Each trigger's queue, and which way its messages are tried again.
@@ -158,6 +203,7 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
             attempts_max: plan.retry.delays.len() as u32 + 1,
             deadline: plan.max_timeout,
             prefetch: plan.concurrency,
+            ordered: !matches!(plan.ordering, Ordering::None),
             dead_letters_by_broker: plan.dead_letter == DeadLetter::Broker,
             dead_letter_queue: match &plan.dead_letter {
                 DeadLetter::Queue(queue) => Some(queue.clone()),

@@ -8,9 +8,10 @@ use warren_engine::finding::Finding;
 use warren_engine::hub::ports::Right;
 use warren_engine::message::Route;
 
-use super::Rabbit;
 use super::config::Login;
+use super::losses::{DeadLetters, losses};
 use super::management::{Api, Permission};
+use super::{Rabbit, wire};
 use crate::kit::users::DEFAULT_EXCHANGE;
 
 /// The findings about a broker and routes. The subject of each is the route it is about, in words, or the broker's name:
@@ -29,8 +30,13 @@ pub(super) async fn check(rabbit: &Rabbit, routes: &[Route]) -> Vec<Finding> {
             Route::Exchange { exchange, .. } => exchanges.insert(exchange.as_str()),
         };
     }
+    let api = Api::new(&rabbit.target, &rabbit.tls).ok();
     for queue in &queues {
-        findings.extend(queue_finding(rabbit, queue).await);
+        match (queue_finding(rabbit, queue).await, &api) {
+            (Some(finding), _) => findings.push(finding),
+            (None, Some(api)) => findings.extend(queue_losses(rabbit, api, queue).await),
+            (None, None) => {}
+        }
     }
     for exchange in exchanges.iter().filter(|exchange| !exchange.is_empty()) {
         let looked = rabbit.find_exchange(exchange).await;
@@ -47,6 +53,17 @@ async fn queue_finding(rabbit: &Rabbit, queue: &str) -> Option<Finding> {
         Err(failure) if failure.detail.as_deref().is_some_and(|text| text.contains(": 405 ")) => None,
         Err(failure) => Some(found(format!("queue `{queue}`"), &failure)),
     }
+}
+
+/// How a queue that messages are published to loses them. What the management API does not tell is left out: that it does not is
+/// a finding of its own.
+async fn queue_losses(rabbit: &Rabbit, api: &Api, queue: &str) -> Vec<Finding> {
+    if wire::publish::is_direct_reply("", queue) {
+        return Vec::new(); // not a queue
+    }
+    let Ok(nature) = api.nature(queue).await else { return Vec::new() };
+    let dead_letters = DeadLetters::of(rabbit, &nature).await;
+    losses(&format!("queue `{queue}`"), queue, &nature, &dead_letters)
 }
 
 /// A refusal of the passive question is no proof that publishing is refused: a warning.

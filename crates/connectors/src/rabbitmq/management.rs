@@ -19,6 +19,7 @@ use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::QueueInfo;
 
 use super::config::{Management, Target};
+use crate::kit::permission::Pattern;
 use crate::kit::tls::{self, TlsSettings};
 
 /// Queues on one page; the API's own maximum.
@@ -29,6 +30,9 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 const PAGES_MAX: usize = 20_000;
 /// One request.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// RabbitMQ collects statistics every 5 s unless it is configured otherwise.
+const STATISTICS_PAUSE: Duration = Duration::from_millis(600);
+const STATISTICS_TRIES: usize = 10;
 
 /// A page of a list.
 #[derive(Deserialize)]
@@ -89,40 +93,99 @@ enum Tags {
     Text(String),
 }
 
-/// How a queue is, by its arguments and the policies that hold for it.
+impl Tags {
+    fn listed(self) -> Vec<String> {
+        match self {
+            Tags::List(tags) => tags,
+            Tags::Text(text) => {
+                text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+            }
+        }
+    }
+}
+
+/// What a queue is, by its declaration and the policies that apply to it.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct QueueNature {
     #[serde(rename = "type", default = "classic")]
     pub(super) kind: String,
+    #[serde(default = "yes")]
+    pub(super) durable: bool,
+    #[serde(default)]
+    pub(super) auto_delete: bool,
     #[serde(default)]
     arguments: serde_json::Value,
-    #[serde(default)]
-    effective_policy_definition: serde_json::Value,
+    /// Missing until the broker's statistics contain the queue, some seconds after it was declared.
+    effective_policy_definition: Option<serde_json::Value>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl QueueNature {
     /// A setting: of the policy as `name`, of the arguments as `x-name`.
     pub(super) fn setting(&self, name: &str) -> Option<&serde_json::Value> {
         let argument = self.arguments.get(format!("x-{name}"));
-        argument.or_else(|| self.effective_policy_definition.get(name))
+        argument.or_else(|| self.effective_policy_definition.as_ref()?.get(name))
+    }
+
+    /// A setting that is a text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.setting(name)?.as_str()
+    }
+
+    /// A setting that is a whole number.
+    pub(super) fn number(&self, name: &str) -> Option<i64> {
+        self.setting(name)?.as_i64()
+    }
+}
+
+/// A policy, of an operator or not.
+#[derive(Debug, Clone, Deserialize)]
+struct Policy {
+    pattern: String,
+    #[serde(rename = "apply-to")]
+    apply_to: String,
+    definition: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    priority: i64,
+}
+
+impl Policy {
+    /// The definition of the policy that applies to a queue: of those that match, the one of the highest priority.
+    fn of_queue(policies: Vec<Policy>, name: &str, kind: &str) -> serde_json::Map<String, serde_json::Value> {
+        let applies = |policy: &Policy| {
+            let to = match policy.apply_to.as_str() {
+                "all" | "queues" => true,
+                "classic_queues" => kind == "classic",
+                "quorum_queues" => kind == "quorum",
+                "streams" => kind == "stream",
+                _ => false,
+            };
+            to && Pattern::new(&policy.pattern).matches(name).unwrap_or(false)
+        };
+        let highest = policies.into_iter().filter(applies).max_by_key(|policy| policy.priority);
+        highest.map(|policy| policy.definition).unwrap_or_default()
     }
 }
 
 /// One way to ask the management API.
-pub(super) struct Api<'a> {
-    management: &'a Management,
-    vhost: &'a str,
-    tls: &'a TlsSettings,
+pub(super) struct Api {
+    management: Management,
+    vhost: String,
+    tls: TlsSettings,
 }
 
-impl<'a> Api<'a> {
+impl Api {
     /// The API of a broker.
     ///
     /// # Errors
     /// The broker's settings name none.
-    pub(super) fn new(target: &'a Target, tls: &'a TlsSettings) -> Result<Api<'a>, Failure> {
-        match &target.management {
-            Some(management) => Ok(Api { management, vhost: &target.vhost, tls }),
+    pub(super) fn new(target: &Target, tls: &TlsSettings) -> Result<Api, Failure> {
+        let (target, tls) = target.now(tls);
+        match target.management {
+            Some(management) => Ok(Api { management, vhost: target.vhost, tls }),
             None => Err(Failure::new(
                 FailureKind::Invalid,
                 codes::MANAGEMENT_FAILED,
@@ -145,7 +208,7 @@ impl<'a> Api<'a> {
             // not know an option ignore it.
             let path = format!(
                 "/api/queues/{}?disable_stats=true&enable_queue_totals=true&pagination=true&page={page}&page_size={PAGE}",
-                segment(self.vhost)
+                segment(&self.vhost)
             );
             let Page { items, page_count } = self.get::<Page<Queue>>(&path, &what).await?;
             queues.extend(items.into_iter().map(|queue| QueueInfo {
@@ -186,12 +249,21 @@ impl<'a> Api<'a> {
         }
         let what = format!("look up user `{username}`");
         let user = self.get::<User>(&format!("/api/users/{}", segment(username)), &what).await;
-        Ok(found(user)?.map(|user| match user.tags {
-            Tags::List(tags) => tags,
-            Tags::Text(text) => {
-                text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
-            }
-        }))
+        Ok(found(user)?.map(|user| user.tags.listed()))
+    }
+
+    /// The tags of the user that this API is asked as, which it tells without further rights; `None`: it is another one.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn own_tags(&self, username: &str) -> Result<Option<Vec<String>>, Failure> {
+        #[derive(Deserialize)]
+        struct User {
+            name: String,
+            tags: Tags,
+        }
+        let user: User = self.get("/api/whoami", "look up the user of the management API").await?;
+        Ok((user.name == username).then(|| user.tags.listed()))
     }
 
     /// What a user may do in all vhosts.
@@ -225,18 +297,53 @@ impl<'a> Api<'a> {
             kind: String,
         }
         let what = format!("look at exchange `{exchange}`");
-        let path = format!("/api/exchanges/{}/{}?disable_stats=true", segment(self.vhost), segment(exchange));
+        let path =
+            format!("/api/exchanges/{}/{}?disable_stats=true", segment(&self.vhost), segment(exchange));
         Ok(found(self.get::<Exchange>(&path, &what).await)?.map(|exchange| exchange.kind))
     }
 
-    /// How a queue is.
+    /// What a queue is.
     ///
     /// # Errors
     /// As [`Api::queues`].
     pub(super) async fn nature(&self, queue: &str) -> Result<QueueNature, Failure> {
         let what = format!("look at queue `{queue}`");
-        let path = format!("/api/queues/{}/{}?disable_stats=true", segment(self.vhost), segment(queue));
-        self.get(&path, &what).await
+        // With statistics: without them the API leaves out which policy applies.
+        let path = format!("/api/queues/{}/{}", segment(&self.vhost), segment(queue));
+        let mut nature: QueueNature = self.get(&path, &what).await?;
+        if nature.effective_policy_definition.is_some() {
+            return Ok(nature);
+        }
+        if let Ok(definition) = self.policy_of(queue, &nature.kind).await {
+            nature.effective_policy_definition = Some(definition);
+            return Ok(nature);
+        }
+        // The tag `management` alone does not show the list of policies.
+        for _ in 0..STATISTICS_TRIES {
+            tokio::time::sleep(STATISTICS_PAUSE).await;
+            nature = self.get(&path, &what).await?;
+            if nature.effective_policy_definition.is_some() {
+                break;
+            }
+        }
+        Ok(nature)
+    }
+
+    /// The policy that applies to a queue, with what an operator's policy sets on top of it.
+    async fn policy_of(&self, queue: &str, kind: &str) -> Result<serde_json::Value, Failure> {
+        let what = format!("look up the policies of vhost `{}`", self.vhost);
+        let of = |list: &str| format!("/api/{list}/{}", segment(&self.vhost));
+        let policies = self.get(&of("policies"), &what).await?;
+        let operators = self.get(&of("operator-policies"), &what).await?;
+        let mut definition = Policy::of_queue(policies, queue, kind);
+        for (name, limit) in Policy::of_queue(operators, queue, kind) {
+            let smaller =
+                |set: &serde_json::Value| set.as_i64().is_some_and(|set| Some(set) < limit.as_i64());
+            if !definition.get(&name).is_some_and(smaller) {
+                definition.insert(name, limit);
+            }
+        }
+        Ok(definition.into())
     }
 
     /// Whether the broker has an alarm of memory or disk.
@@ -308,7 +415,7 @@ impl<'a> Api<'a> {
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_max_idle_per_host(0);
         let response = if self.management.base.starts_with("https") {
-            let settings = tls::client_config(self.tls)?;
+            let settings = tls::client_config(&self.tls)?;
             let connector = HttpsConnectorBuilder::new()
                 .with_tls_config((*settings).clone())
                 .https_only()

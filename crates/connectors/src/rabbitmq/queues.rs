@@ -11,8 +11,10 @@ use warren_engine::ports::Wanted;
 
 use super::Rabbit;
 use super::config::Login;
+use super::losses::{DeadLetters, losses};
 use super::management::{Api, Permission, QueueNature};
 use super::rights;
+use super::topology::QueueKind;
 use super::wire::method::QueueSpec;
 
 /// How long RabbitMQ waits for an acknowledgement unless it is told otherwise.
@@ -73,19 +75,29 @@ async fn declare(rabbit: &Rabbit, name: &str, best: Headers, plain: Headers) -> 
 /// Whether a queue fits what a trigger wants of it.
 pub(super) async fn check(rabbit: &Rabbit, wanted: &Wanted) -> Vec<Finding> {
     let subject = format!("queue `{}`", wanted.queue);
-    if let Err(failure) = rabbit.queue_state(&wanted.queue).await
-        && !failure.detail.as_deref().is_some_and(|text| text.contains(": 405 "))
-    {
+    if let Err(failure) = rabbit.queue_state(&wanted.queue).await {
         return vec![Finding::from_failure(subject, &failure)];
     }
     let Ok(api) = Api::new(&rabbit.target, &rabbit.tls) else {
-        return Vec::from_iter(overdue(wanted, None)); // the rest, AMQP does not tell
+        // AMQP tells the type of a queue, and no other setting.
+        let kind = rabbit.queue_kind(&wanted.queue).await;
+        let refusal = kind.unwrap_or(QueueKind::Unknown).refusal(&wanted.queue);
+        return match refusal {
+            Some(refusal) => vec![Finding::from_failure(subject, &refusal)],
+            None => Vec::from_iter(overdue(wanted, None)),
+        };
     };
     let mut findings = Vec::new();
     match api.nature(&wanted.queue).await {
         Ok(nature) => {
-            findings.extend(dead_letters(wanted, &nature));
-            findings.extend(delivery_limit(wanted, &nature));
+            if let Some(refusal) = QueueKind::of_name(&nature.kind).refusal(&wanted.queue) {
+                return vec![Finding::from_failure(subject, &refusal)];
+            }
+            let dead_letters = DeadLetters::of(rabbit, &nature).await;
+            findings.extend(rejected(wanted, &nature, &dead_letters));
+            findings.extend(losses(&subject, &wanted.queue, &nature, &dead_letters));
+            findings.extend(delivery_limit(wanted, &nature, has_delivery_limit(rabbit).await));
+            findings.extend(unordered(wanted, &nature));
             findings.extend(overdue(wanted, Some(&nature)));
         }
         Err(failure) => {
@@ -108,29 +120,38 @@ pub(super) async fn check(rabbit: &Rabbit, wanted: &Wanted) -> Vec<Finding> {
     findings
 }
 
-fn dead_letters(wanted: &Wanted, nature: &QueueNature) -> Option<Finding> {
+/// Whether quorum queues of the broker have a delivery limit that nobody set.
+async fn has_delivery_limit(rabbit: &Rabbit) -> bool {
+    let version = rabbit.server().await.map(|(_, version)| version).unwrap_or_default();
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.is_none_or(|major| major >= 4)
+}
+
+/// What becomes of messages that the trigger rejects, where the broker dead-letters them.
+fn rejected(wanted: &Wanted, nature: &QueueNature, dead_letters: &DeadLetters) -> Option<Finding> {
     if !wanted.dead_letters_by_broker {
         return None;
     }
     let subject = format!("queue `{}`", wanted.queue);
-    if nature.setting("dead-letter-exchange").is_none() {
-        let what = format!("queue `{}` has no dead-letter exchange", wanted.queue);
+    if let Some(why) = dead_letters.dropped() {
+        let what = format!("queue `{}` drops what the trigger rejects: {why}", wanted.queue);
         return Some(
             Finding::error(codes::QUEUE_MISFIT, subject, what)
-                .detail("`dead_letter: broker` rejects what is given up, and this queue then drops it")
+                .detail("`dead_letter: broker` rejects a message that is dead-lettered")
                 .remedy(
-                    "Set a policy with `dead-letter-exchange` for the queue, or give the trigger `dead_letter: {queue: NAME}`.",
+                    "Set a policy with a `dead-letter-exchange` that exists, or give the trigger `dead_letter: {queue: NAME}`.",
                 ),
         );
     }
-    let strategy = nature.setting("dead-letter-strategy").and_then(serde_json::Value::as_str);
-    if nature.kind == "quorum" && strategy == Some("at-least-once") {
+    let waits = nature.text("dead-letter-strategy") == Some("at-least-once")
+        && nature.text("overflow") == Some("reject-publish");
+    if nature.kind == "quorum" && waits {
         return None;
     }
     let what = format!("queue `{}` dead-letters at most once", wanted.queue);
     Some(
         Finding::warning(codes::QUEUE_MISFIT, subject, what)
-            .detail("it forgets a message before the dead-letter queue has it: one that cannot be delivered there is lost")
+            .detail("it removes a message before the dead-letter queue has it: one that cannot be delivered there is lost")
             .remedy(
                 "Give the trigger `dead_letter: {queue: NAME}`, whose copies are confirmed, or use a quorum queue with \
                  `dead-letter-strategy: at-least-once` and `overflow: reject-publish`.",
@@ -138,12 +159,28 @@ fn dead_letters(wanted: &Wanted, nature: &QueueNature) -> Option<Finding> {
     )
 }
 
-fn delivery_limit(wanted: &Wanted, nature: &QueueNature) -> Option<Finding> {
+/// A queue with priorities has another order than that of arrival.
+fn unordered(wanted: &Wanted, nature: &QueueNature) -> Option<Finding> {
+    let priorities = nature.number("max-priority").filter(|highest| *highest > 0)?;
+    if !wanted.ordered {
+        return None;
+    }
+    let what = format!(
+        "queue `{}` delivers messages of higher priority before older ones, and the trigger has `ordering`",
+        wanted.queue
+    );
+    Some(
+        Finding::warning(codes::QUEUE_MISFIT, format!("queue `{}`", wanted.queue), what)
+            .detail(format!("its `max-priority` is {priorities}; `ordering` keeps the order of delivery"))
+            .remedy("Consume from a queue without `x-max-priority`, or publish with one priority."),
+    )
+}
+
+fn delivery_limit(wanted: &Wanted, nature: &QueueNature, by_default: bool) -> Option<Finding> {
     if nature.kind != "quorum" {
         return None;
     }
-    let limit =
-        nature.setting("delivery-limit").and_then(serde_json::Value::as_i64).unwrap_or(DELIVERY_LIMIT);
+    let limit = nature.number("delivery-limit").or(by_default.then_some(DELIVERY_LIMIT))?;
     let attempts = i64::from(wanted.attempts_max);
     if limit < 0 || limit >= attempts {
         return None;

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use warren_engine::failure::Failure;
-use warren_engine::message::Message;
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::message::{HeaderValue, Headers, Message};
 
 use super::Rabbit;
 use super::connection::channel::{Content, OpenChannel, Reply};
-use super::failures::CallFault;
-use super::wire::method::{Answer, Binding, Call, ExchangeSpec, Method, QueueSpec};
+use super::failures::{CallFault, Gone};
+use super::wire::method::{Answer, Binding, Call, ConsumeOptions, ExchangeSpec, Method, QueueSpec};
 
 /// How full a queue is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,56 @@ pub struct QueueState {
     pub messages: u32,
     /// Consumers.
     pub consumers: u32,
+}
+
+/// The type of a queue, as far as it decides how the queue is consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum QueueKind {
+    Classic,
+    Quorum,
+    Stream,
+    /// Of a plugin, or of a broker newer than this program.
+    Other(String),
+    /// The broker does not tell.
+    Unknown,
+}
+
+impl QueueKind {
+    /// A type as the management API names it.
+    pub(super) fn of_name(name: &str) -> QueueKind {
+        match name {
+            "classic" => QueueKind::Classic,
+            "quorum" => QueueKind::Quorum,
+            "stream" => QueueKind::Stream,
+            other => QueueKind::Other(other.to_owned()),
+        }
+    }
+
+    /// The type that the broker names when it refuses an argument of a consumer: "… of queue type rabbit_classic_queue".
+    pub(super) fn of_refusal(text: &str) -> QueueKind {
+        let Some((_, module)) = text.rsplit_once(" of queue type ") else { return QueueKind::Unknown };
+        let name = module.strip_prefix("rabbit_").unwrap_or(module);
+        QueueKind::of_name(name.strip_suffix("_queue").unwrap_or(name))
+    }
+
+    /// Why a queue of this type cannot be consumed; `None`: it can.
+    pub(super) fn refusal(&self, queue: &str) -> Option<Failure> {
+        let (detail, remedy) = match self {
+            QueueKind::Classic | QueueKind::Quorum | QueueKind::Unknown => return None,
+            QueueKind::Stream => (
+                "it is a stream: messages stay in it after they are acknowledged, and a consumer would have to choose and \
+                 store the offset where it begins, which Warren does not do"
+                    .to_owned(),
+                "Bind a quorum queue to the exchange that feeds the stream, and consume that.",
+            ),
+            QueueKind::Other(kind) => (
+                format!("its type is `{kind}`, and Warren consumes classic and quorum queues"),
+                "Bind a quorum queue to the exchange that feeds the queue, and consume that.",
+            ),
+        };
+        let what = format!("consume from queue `{queue}`");
+        Some(Failure::new(FailureKind::Invalid, codes::QUEUE_MISFIT, what).detail(detail).remedy(remedy))
+    }
 }
 
 /// A message taken from a queue with its way there. It has been acknowledged.
@@ -55,6 +106,34 @@ impl Rabbit {
     pub async fn queue_state(&self, queue: &str) -> Result<QueueState, Failure> {
         let what = || format!("look for queue `{queue}`");
         queue_state(self.ask(Call::QueuePassive { queue }, what).await?, what)
+    }
+
+    /// The type of a queue. AMQP has no question for it: a consumer with an invalid `x-stream-offset` is refused by every type
+    /// of queue, each with other words, and before it takes a message.
+    ///
+    /// # Errors
+    /// The queue does not exist, the user may not read it, or the broker cannot be reached.
+    pub(super) async fn queue_kind(&self, queue: &str) -> Result<QueueKind, Failure> {
+        const INVALID_OFFSET: &str = "5x";
+        let what = || format!("look at queue `{queue}`");
+        let channel = self.channel(what).await?;
+        let offset = ("x-stream-offset".to_owned(), HeaderValue::Text(INVALID_OFFSET.to_owned()));
+        let arguments: Headers = [offset].into_iter().collect();
+        let options = ConsumeOptions { no_local: false, no_ack: false, exclusive: false, nowait: false };
+        match channel.ask(Call::Consume { queue, options, arguments: &arguments }).await {
+            Err(CallFault::Gone(gone)) => match &*gone {
+                Gone::Channel(close) if close.code == 406 => Ok(match QueueKind::of_refusal(&close.text) {
+                    QueueKind::Unknown if close.text.contains("invalid_stream_offset_arg") => {
+                        QueueKind::Stream
+                    }
+                    kind => kind,
+                }),
+                gone => Err(gone.failure(what())),
+            },
+            Err(fault) => Err(fault.failure(what())),
+            // A broker without streams knows no offsets. The channel ends here, and what it delivered goes back.
+            Ok(_) => Ok(QueueKind::Unknown),
+        }
     }
 
     /// Deletes a queue with its messages; yields how many. One that is not there is no error.
@@ -193,5 +272,30 @@ fn count(answer: &Answer, what: impl Fn() -> String) -> Result<u32, Failure> {
         Answer::Ok | Answer::QueueDeclared { .. } | Answer::ConsumeOk { .. } | Answer::GetEmpty => {
             Err(CallFault::Unexpected.failure(what()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_names_the_type_of_a_queue_when_it_refuses_an_argument() {
+        let kind = |name: &str, queue_type: &str| {
+            let text = format!(
+                "PRECONDITION_FAILED - invalid arg 'x-priority' for queue '{name}' in vhost '/'{queue_type}"
+            );
+            QueueKind::of_refusal(&text)
+        };
+        assert_eq!(kind("q", " of queue type rabbit_classic_queue"), QueueKind::Classic);
+        assert_eq!(kind("q", " of queue type rabbit_quorum_queue"), QueueKind::Quorum);
+        assert_eq!(kind("q", " of queue type rabbit_stream_queue"), QueueKind::Stream);
+        let odd = " of queue type rabbit_mqtt_qos0_queue";
+        assert_eq!(kind("q", odd), QueueKind::Other("mqtt_qos0".to_owned()));
+        assert_eq!(kind("q", ""), QueueKind::Unknown);
+        assert_eq!(
+            kind("a of queue type rabbit_stream_queue", " of queue type rabbit_classic_queue"),
+            QueueKind::Classic
+        );
     }
 }

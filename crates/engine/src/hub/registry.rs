@@ -22,6 +22,7 @@ use super::chores::{Chore, Chores};
 use super::lease;
 use super::ports::{Estate, Subscriptions};
 use super::request::{Answered, ImportEntry, Mode, NotVerified, Refusal, SubscribeRequest, Verify};
+use super::resource::{Resource, ResourceKind};
 use super::settings::HubSettings;
 use super::sign;
 use super::subscription::{
@@ -345,10 +346,21 @@ impl Hub {
 
     async fn is_there(&self, key: &SubscriptionKey) -> Result<(), Refusal> {
         match self.ports.estate.look(&key.resource).await {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(_)) => self.can_be_consumed(&key.resource).await,
             Ok(None) => Err(Refusal::NoSuchResource),
             Err(failure) if failure.kind == FailureKind::NotFound => Err(Refusal::NoSuchResource),
             Err(failure) => Err(Refusal::Failed(failure)),
+        }
+    }
+
+    /// Refuses a queue whose messages could not all be delivered. Whatever else fails here shows when the queue is consumed.
+    async fn can_be_consumed(&self, resource: &Resource) -> Result<(), Refusal> {
+        if resource.kind == ResourceKind::Exchange {
+            return Ok(()); // the subscription gets a queue of its own
+        }
+        match self.ports.estate.check_queue(&resource.vhost, &resource.name).await {
+            Err(failure) if failure.code == codes::QUEUE_MISFIT => Err(Refusal::Failed(failure)),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

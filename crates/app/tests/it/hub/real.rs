@@ -119,6 +119,15 @@ async fn replay(compat: bool) {
     assert_eq!(made.header("location"), Some(location.as_str()));
     is(&hub.said("PUT", "/endpoint/q/foo").await, 204, "");
     is(&hub.said("PUT", "/endpoint/x/fx?amqp.exchange_type=nosuch").await, 400, "Invalid exchange type");
+    for unknown in ["x-nosuch", "x-delayed-message", "", "x-%20"] {
+        let said = hub.said("PUT", &format!("/endpoint/x/fx?amqp.exchange_type={unknown}")).await;
+        is(&said, 400, "Invalid exchange type");
+        let path = format!("/api/v1/exchanges/{}/fx", hub.vhost.name());
+        let typed = json!({ "type": unknown.replace("%20", " ") });
+        let reply = hub.boss(Ask::new("PUT", &path).json(&typed)).await;
+        assert_eq!(reply.status, 400, "{reply:?}");
+        assert!(reply.said().1.contains("Invalid exchange type"), "{reply:?}");
+    }
     is(&hub.said("PUT", "/endpoint/q/amq.x").await, 400, "Invalid queue name");
     is(&hub.said("DELETE", "/endpoint/x/").await, 403, "Deleting the default exchange is not permitted");
     is(&hub.said("DELETE", "/endpoint/q/none").await, 404, "Not found.");
@@ -256,4 +265,45 @@ async fn the_brokers_permissions_count() {
     let elsewhere = Ask::new("PUT", "/endpoint/q/mine-made").login(&user, "secret").send(hub.address).await;
     assert_eq!(elsewhere.status, 403, "the default vhost");
     hub.vhost.management().request("DELETE", &format!("/api/users/{user}"), &Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_not_subscribed_to() {
+    let subscriber = Subscriber::start().await;
+    let hub = Hub::start(false).await;
+    hub.vhost.queue_with("stream", &json!({"x-queue-type": "stream"}));
+    let (status, text) =
+        hub.subscribe("/subscribe/q/stream", &form(&subscriber, "/one", "t", "&hub.verify=sync")).await;
+    assert_eq!(status, 400, "{text}");
+    assert!(text.contains("it is a stream"), "{text}");
+    assert!(subscriber.of(&Method::GET, "/one").is_empty(), "its callback is not asked");
+}
+
+/// RabbitMQ hands direct replies to a requester, and returns them as unroutable where they are mandatory.
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_replies_are_published() {
+    let hub = Hub::start(false).await;
+    hub.vhost.queue("requests");
+    let url = hub.vhost.url();
+    let requester =
+        tokio::task::spawn_blocking(move || warren_testkit::python::request(&url, "requests", "ask"));
+    let mut reply_to = None;
+    wait_until_async("the request is there", PATIENCE, async || {
+        let url = hub.vhost.url();
+        let taken = tokio::task::spawn_blocking(move || warren_testkit::python::drain(&url, "requests"));
+        let request = taken.await.unwrap().pop();
+        reply_to = request.map(|request| request.properties["reply_to"].as_str().unwrap().to_owned());
+        reply_to.is_some()
+    })
+    .await;
+    let reply_to = reply_to.unwrap();
+    let escaped = reply_to.replace('/', "%2F").replace('+', "%2B");
+    let ask = Ask::new("POST", &hub.path(&format!("/endpoint/q/{escaped}"))).body("text/plain", "answer");
+    let reply = hub.boss(ask).await;
+    assert_eq!(reply.status, 202, "{reply:?}");
+    assert_eq!(requester.await.unwrap(), "answer");
+    // By the API, to one that has gone.
+    let late = json!({"vhost": hub.vhost.name(), "queue": reply_to, "body": "late"});
+    let reply = hub.boss(Ask::new("POST", "/api/v1/publish").json(&late)).await;
+    assert_eq!(reply.status, 202, "{reply:?}");
 }

@@ -67,6 +67,45 @@ fn a_dead_letter_exchange_that_loses_is_found() {
 }
 
 #[test]
+fn a_dead_letter_exchange_that_does_not_exist_is_found() {
+    let vhost = vhost(&json!({"x-dead-letter-exchange": "gone"}));
+    one(&Served::rabbit(&vhost, "dead_letter: broker"), 1, "its dead-letter exchange `gone` does not exist");
+    let by_policy = self::vhost(&json!({}));
+    by_policy.policy("p", "^in$", &json!({"dead-letter-exchange": "amq.fanout"}));
+    one(&Served::rabbit(&by_policy, "dead_letter: broker"), 0, "at most once");
+}
+
+#[test]
+fn a_queue_that_loses_messages_is_found_and_consumed_all_the_same() {
+    let vhost = vhost(&json!({"x-max-length": 1000}));
+    let served = Served::rabbit(&vhost, "");
+    one(&served, 0, "drops its oldest message when it is full");
+    drop(served.consume());
+}
+
+/// By `check`, with and without the management API, and at start; what is in the stream stays there.
+#[test]
+fn a_stream_is_refused_by_check_and_at_start() {
+    let vhost = vhost(&json!({"x-queue-type": "stream"}));
+    for broker in [
+        format!("{{type: rabbitmq, url: \"{}\"}}", vhost.url()),
+        format!(
+            "{{type: rabbitmq, url: \"{}\", management_url: \"{}\"}}",
+            vhost.url(),
+            vhost.management().url()
+        ),
+    ] {
+        let served = Served::with(&broker, "");
+        let checked = served.program.run(&["check"]);
+        assert_eq!(checked.code, Some(1), "{checked:#?}");
+        assert!(checked.stderr.contains("it is a stream"), "{checked:#?}");
+        let serving = served.start();
+        serving.wait_for_state("waiting");
+        assert_eq!(serving.trigger()["waits_for"]["code"], "queue-misfit", "{}", serving.trigger());
+    }
+}
+
+#[test]
 fn a_delivery_limit_below_our_attempts_is_found() {
     let limited = vhost(&json!({"x-queue-type": "quorum", "x-delivery-limit": 5}));
     one(&Served::rabbit(&limited, ""), 1, "after 5 deliveries");
@@ -77,6 +116,35 @@ fn a_delivery_limit_below_our_attempts_is_found() {
 fn a_deadline_longer_than_the_broker_waits_is_found() {
     let vhost = vhost(&json!({}));
     one(&Served::rabbit(&vhost, "max_timeout: 30m"), 0, "acknowledgement");
+}
+
+#[test]
+fn a_user_id_that_the_broker_would_refuse_is_found() {
+    let vhost = vhost(&json!({}));
+    vhost.queue("dead");
+    let user = vhost.user(".*", ".*", ".*");
+    let broker =
+        format!("{{type: rabbitmq, url: \"{}\", management_url: \"{}\"}}", user.url, user.management_url);
+    let found = |user_id: &str, code: i32| {
+        let pipeline = format!(
+            "\npipelines:\n  work:\n    - publish: {{to: mq, queue: out, body: '.body', properties: {{user_id: \"{user_id}\"}}}}\n"
+        );
+        let served = Served::with_pipeline(&broker, "", &pipeline);
+        let document = served.program.documents(&["check"], code).pop().unwrap();
+        let findings = document["findings"].as_array().unwrap().clone();
+        let of_id = |finding: &serde_json::Value| finding["code"] == "invalid-property";
+        findings
+            .iter()
+            .filter(|finding| of_id(finding))
+            .map(|finding| finding["severity"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found("shop", 1), ["error"]);
+    assert_eq!(found(&user.name, 0), [""; 0]);
+    assert_eq!(found("{{ message.properties.userId }}", 0), ["warning"]);
+    let tags = json!({"password": user.password, "tags": "management,impersonator"});
+    vhost.management().request("PUT", &format!("/api/users/{}", user.name), &tags);
+    assert_eq!(found("shop", 0), [""; 0]);
 }
 
 #[test]

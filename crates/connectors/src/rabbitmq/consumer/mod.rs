@@ -19,6 +19,7 @@ use self::ledger::{Ledger, Told};
 use super::connection::Connection;
 use super::connection::channel::{Content, OpenChannel, Reply};
 use super::failures::{CallFault, Gone};
+use super::topology::QueueKind;
 use super::wire::method::{Answer, Call, ConsumeOptions, Method};
 
 /// How long after it was told the last time the broker is told at once where nothing waits to be worked on. With a receiver that takes 10 ms and
@@ -72,9 +73,11 @@ pub(crate) async fn consume(
         exclusive: false, // several nodes share one queue
         nowait: false,    // we want to hear that the queue does not exist
     };
-    let arguments = Headers::default(); // no priority, and no offset of a stream
+    // The default priority. A stream has no priorities and refuses the consumer; without the argument it would accept it, begin
+    // at the stream's end and skip what is in it.
+    let arguments: Headers = [("x-priority".to_owned(), HeaderValue::I64(0))].into_iter().collect();
     let consume = Call::Consume { queue, options, arguments: &arguments };
-    let tag = match channel.ask(consume).await.map_err(|fault| failed(&fault))? {
+    let tag = match channel.ask(consume).await.map_err(|fault| refused(queue, &fault))? {
         Reply::Plain(Answer::ConsumeOk { consumer }) => consumer,
         Reply::Plain(_) | Reply::Content(_) | Reply::Closed => return Err(failed(&CallFault::Unexpected)),
     };
@@ -92,6 +95,26 @@ pub(crate) async fn consume(
         last: 0,
         cancelled: false,
     })
+}
+
+/// Why the broker does not let us consume.
+fn refused(queue: &str, fault: &CallFault) -> Failure {
+    let failure = fault.failure(format!("consume from queue `{queue}`"));
+    let CallFault::Gone(gone) = fault else { return failure };
+    match &**gone {
+        Gone::Channel(close) if close.code == 406 && close.text.contains("'x-priority'") => {
+            // A text of the broker is cut at 255 bytes, perhaps before the type.
+            let kind = match QueueKind::of_refusal(&close.text) {
+                QueueKind::Unknown => QueueKind::Stream,
+                kind => kind,
+            };
+            kind.refusal(queue).unwrap_or(failure)
+        }
+        Gone::Channel(close) if close.code == 403 && close.text.contains("exclusive use") => {
+            failure.remedy("Another consumer has the queue exclusively; end it, or use another queue.")
+        }
+        _ => failure,
+    }
 }
 
 #[async_trait]
