@@ -18,6 +18,7 @@ use warren_engine::pipeline::outside::Hidden;
 use super::config::{Config, Login, Protocol, Target};
 use super::connection::Connection;
 use super::management::{Api, Permission};
+use crate::UserIds;
 use crate::kit::asked::{Answer, Asked};
 use crate::kit::logins::Logins;
 use crate::kit::permission::{Pattern, Rights};
@@ -68,7 +69,7 @@ pub async fn check_hub(name: &str, config: &Config, own_users: bool) -> Vec<Find
     let tls = config.tls.clone().unwrap_or_default();
     let Login::Plain { username, .. } = &target.login else { return Vec::new() };
     let Ok(api) = Api::new(&target, &tls) else { return Vec::new() };
-    match api.permission(username).await {
+    let mut findings = match api.permission(username).await {
         Ok(Some(permission)) => may_not(name, &target, username, &permission),
         Ok(None) => Vec::from([no_right(name, &target, username, "anything", "")]),
         // Its own rights are all that is to be known, and the broker says so itself when one is missing.
@@ -81,6 +82,34 @@ pub async fn check_hub(name: &str, config: &Config, own_users: bool) -> Vec<Find
                           `hub.users`";
             vec![Finding { remedy: Some(remedy.to_owned()), ..Finding::from_failure(name, &failure) }]
         }
+    };
+    if let UserIds::Own(login) = user_ids(config).await {
+        let what = format!("the hub's login `{login}` does not have the tag `{IMPERSONATOR}`");
+        let note = Finding::warning(codes::INVALID_PROPERTY, name, what)
+            .detail("the broker refuses what users publish with their own `user_id`")
+            .remedy(format!("if they are to use it: `rabbitmqctl set_user_tags {login} … {IMPERSONATOR}`"));
+        findings.push(Finding { severity: Severity::Note, ..note });
+    }
+    findings
+}
+
+/// The tag of a login that may publish with any `user_id`.
+const IMPERSONATOR: &str = "impersonator";
+
+/// Which `user_id` a broker takes from the login of these settings, as far as its management API tells.
+pub async fn user_ids(config: &Config) -> UserIds {
+    let Ok(target) = config.target() else { return UserIds::Unknown };
+    let tls = config.tls.clone().unwrap_or_default();
+    let Login::Plain { username, .. } = &target.login else { return UserIds::Unknown };
+    let Ok(api) = Api::new(&target, &tls) else { return UserIds::Unknown };
+    let tags = match api.own_tags(username).await {
+        Ok(Some(tags)) => Ok(Some(tags)),
+        Ok(None) | Err(_) => api.tags(username).await,
+    };
+    match tags {
+        Ok(Some(tags)) if tags.iter().any(|tag| tag == IMPERSONATOR) => UserIds::Any,
+        Ok(Some(_)) => UserIds::Own(username.clone()),
+        Ok(None) | Err(_) => UserIds::Unknown,
     }
 }
 
@@ -128,12 +157,13 @@ impl OfBroker {
     /// Whether a password is right, as the broker says.
     async fn authenticates(&self, name: &str, password: &Hidden) -> Result<bool, Failure> {
         let login = Login::Plain { username: name.to_owned(), password: Secret::new(password.0.clone()) };
-        let target = Target { login, ..self.target.clone() };
+        let (target, settings) = self.target.now(&self.tls);
+        let target = Target { login, ..target };
         let tls = match target.protocol {
             Protocol::Amqp => None,
             Protocol::Amqps => {
-                let server = self.tls.server_name.clone().unwrap_or_else(|| target.host.clone());
-                Some((tls::client_config(&self.tls)?, server))
+                let server = settings.server_name.clone().unwrap_or_else(|| target.host.clone());
+                Some((tls::client_config(&settings)?, server))
             }
         };
         let purpose = format!("warren {} checking a login", self.name);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::jq::Expression;
-use super::outside::Hidden;
+use super::outside::{Hidden, HiddenSource};
 use super::schema::Schema;
 use super::scope::Text;
 use super::trouble::End;
@@ -77,7 +77,7 @@ pub struct HttpStep {
     /// What is sent; nothing where there is none.
     pub body: Option<Body>,
     /// The value of `Authorization`.
-    pub authorization: Option<Hidden>,
+    pub authorization: Option<HiddenSource>,
     /// The statuses that are no error.
     pub expect: Vec<StatusRange>,
     /// The longest the call may take, its answer included.
@@ -339,6 +339,24 @@ impl PipelinePlan {
             routes.push((publish.to.as_str(), route));
         });
         routes
+    }
+
+    /// The `user_id` of what it publishes, where a step sets one by name, with the broker's name; `None`: it depends on the message.
+    pub fn user_ids(&self) -> Vec<(&str, Option<String>)> {
+        let mut found = Vec::new();
+        self.each_step(&mut |step| {
+            let StepKind::Publish(publish) = &step.kind else { return };
+            let Pairs::Named(named) = &publish.properties else { return };
+            for (_, given) in named.iter().filter(|(name, _)| name == "user_id" || name == "userId") {
+                let literal = match given {
+                    Given::Text(Text::Literal(text)) => Some(text.clone()),
+                    Given::Value(serde_json::Value::String(text)) => Some(text.clone()),
+                    Given::Text(Text::Template(_)) | Given::Value(_) => None,
+                };
+                found.push((publish.to.as_str(), literal));
+            }
+        });
+        found
     }
 
     /// The names of the sources that statements are executed on.

@@ -26,7 +26,9 @@ impl Runner<'_> {
         let mut properties =
             Properties { content_type: media_type.map(str::to_owned), ..Properties::default() };
         for (name, value) in pairs("properties", &step.properties, scope).await? {
-            set_property(&mut properties, &name, &value)?;
+            if !self.is_handed_on(step, &name, &value) {
+                set_property(&mut properties, &name, &value)?;
+            }
         }
         let headers = pairs("headers", &step.headers, scope).await?;
         properties.headers =
@@ -39,6 +41,13 @@ impl Runner<'_> {
         let note = route.to_string();
         send(broker.as_ref(), Outbound { route, message: Message { body, properties } }).await?;
         Ok(Done::same().note(note))
+    }
+
+    /// Whether a property is the `userId` of the message, in a map of properties that an expression handed on. A broker takes it only
+    /// from that user's login, so it is left out unless it is asked for by its other name, `user_id`.
+    fn is_handed_on(&self, step: &PublishStep, name: &str, value: &Value) -> bool {
+        let user_id = self.job.message.properties.user_id.as_deref();
+        matches!(step.properties, Pairs::Computed(_)) && name == "userId" && value.as_str() == user_id
     }
 
     /// Answers the message. The value goes on.

@@ -98,11 +98,15 @@ pub(super) fn culprit(route: &Route, gone: &Gone) -> Failure {
             codes::MESSAGE_TOO_LARGE,
             "Send less in one message, or raise the broker's `max_message_size`.",
         ),
-        Blamed::UserId => (
-            FailureKind::Invalid,
-            codes::INVALID_PROPERTY,
-            "Leave `user_id` out, or set it to the name the connection logs in with.",
-        ),
+        // Not in the broker's words, which name the login: whoever publishes through us may not know it.
+        Blamed::UserId => {
+            return Failure::new(FailureKind::Invalid, codes::INVALID_PROPERTY, what(route))
+                .detail("the broker does not let this login set `user_id` to another name")
+                .remedy(
+                    "Leave `user_id` out, or set it to the name the connection logs in with, or give that login the tag \
+                     `impersonator`.",
+                );
+        }
         Blamed::Expiration => (
             FailureKind::Invalid,
             codes::INVALID_PROPERTY,

@@ -59,7 +59,9 @@ pub(crate) fn put_header(out: &mut Vec<u8>, properties: &Properties, body: u64) 
         put_u64(out, seconds);
     }
     text(out, KIND, "type", properties.kind.as_ref())?;
-    text(out, USER_ID, "user_id", properties.user_id.as_ref())?;
+    // RabbitMQ compares an empty one with the login too, and nobody is called that.
+    let user_id = properties.user_id.as_ref().filter(|user_id| !user_id.is_empty());
+    text(out, USER_ID, "user_id", user_id)?;
     text(out, APP_ID, "app_id", properties.app_id.as_ref())?;
     for (flag, present) in [
         (HEADERS, !properties.headers.is_empty()),

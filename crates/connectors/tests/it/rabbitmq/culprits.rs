@@ -9,7 +9,7 @@ use warren_engine::ports::Broker;
 use warren_engine::size::ByteSize;
 use warren_testkit::rabbit::{Vhost, vhost};
 
-use super::{SOON, assert_refused, config, exchange, named, outbound, queue, rabbit, tally};
+use super::{SOON, assert_accepted, assert_refused, config, exchange, named, outbound, queue, rabbit, tally};
 
 /// Publishes until no receipt is unknown or retried, as the engine does; yields the last receipts and how often a message
 /// was sent again.
@@ -64,6 +64,30 @@ async fn a_foreign_user_id() {
     let mut bad = named(queue("q"), "bad");
     bad.message.properties.user_id = Some("somebody".into());
     one_bad(&vhost, &rabbit, bad, FailureKind::Invalid, codes::INVALID_PROPERTY).await;
+}
+
+#[tokio::test]
+async fn a_user_id_is_taken_if_it_is_our_own_empty_or_the_login_may_impersonate() {
+    let vhost = vhost();
+    vhost.queue("q");
+    let of = |user_id: &str| {
+        let mut outbound = named(queue("q"), user_id);
+        outbound.message.properties.user_id = Some(user_id.to_owned());
+        outbound
+    };
+    let user = vhost.user(".*", ".*", ".*");
+    let (own, other) = (rabbit(&user.url), [of(&user.name), of(""), of("somebody")]);
+    assert_accepted(&own.publish(&other[..2]).await);
+    let receipts = own.publish(&other[2..]).await;
+    assert_refused(&receipts[0], FailureKind::Invalid, codes::INVALID_PROPERTY);
+    let text = format!("{:?}", super::refused(&receipts[0]));
+    assert!(!text.contains(&user.name) && text.contains("impersonator"), "{text}");
+    own.close().await;
+    let tags = serde_json::json!({"password": user.password, "tags": "impersonator"});
+    vhost.management().request("PUT", &format!("/api/users/{}", user.name), &tags);
+    let impersonator = rabbit(&user.url);
+    assert_accepted(&impersonator.publish(&other).await);
+    impersonator.close().await;
 }
 
 #[tokio::test]

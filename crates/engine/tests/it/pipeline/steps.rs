@@ -271,6 +271,41 @@ async fn properties_and_headers_of_the_message_can_go_on() {
 }
 
 #[tokio::test]
+async fn the_user_id_of_the_message_goes_on_only_where_it_is_asked_for() {
+    let mut job = job(b"text");
+    job.message.properties.user_id = Some("shop".into());
+    let cases = [
+        ("$message.properties", None),
+        ("$message.properties + {priority: 1}", None),
+        ("$message.properties + {user_id: $message.properties.userId}", Some("shop")),
+        ("$message.properties + {userId: \"warren\"}", Some("warren")),
+    ];
+    for (expression, user_id) in cases {
+        let mut copy = publish(PublishRoute::Queue(text("copies")));
+        copy.body = body("$message.body");
+        copy.properties = Pairs::Computed(jq(expression));
+        let expected = json!({"publish": {"queue": "copies"}});
+        let steps = vec![step(StepKind::Publish(Box::new(copy)))];
+        let ended = run_job(steps, &job, vec![(expected, Reply::Confirmed)]).await;
+        assert_eq!(ended.said(), "ok");
+        let made = ended.script.made();
+        assert_eq!(
+            made[0]["publish"]["properties"].get("user_id").and_then(Value::as_str),
+            user_id,
+            "{expression}"
+        );
+    }
+    let mut named = publish(PublishRoute::Queue(text("copies")));
+    named.body = body("$message.body");
+    named.properties =
+        Pairs::Named(vec![("user_id".into(), Given::Text(text("{{ message.properties.userId }}")))]);
+    let expected = json!({"publish": {"queue": "copies", "properties": {"user_id": "shop"}}});
+    let steps = vec![step(StepKind::Publish(Box::new(named)))];
+    let ended = run_job(steps, &job, vec![(expected, Reply::Confirmed)]).await;
+    assert_eq!(ended.said(), "ok");
+}
+
+#[tokio::test]
 async fn without_a_confirm_a_publish_is_tried_again() {
     let failure = || Failure::new(FailureKind::NotFound, codes::NO_SUCH_QUEUE, "publish");
     for reply in [Reply::Failed(failure()), Reply::Unknown(failure())] {
