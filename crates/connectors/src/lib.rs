@@ -27,6 +27,8 @@ use warren_engine::finding::Finding;
 use warren_engine::hub::ports::{Estate, Users};
 use warren_engine::ports::{Broker, Source, SqlExecutor};
 
+use self::kit::renew::Renew;
+
 /// The settings of a source, of one of the kinds there are.
 #[derive(Debug, Clone)]
 pub enum SourceConfig {
@@ -68,6 +70,28 @@ impl SourceConfig {
             SourceConfig::Postgres(_) => "postgres",
             SourceConfig::Mysql(_) => "mysql",
             SourceConfig::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// With a way to read them again before each login, because files hold parts of them.
+    #[must_use]
+    pub fn renewed_by(self, read: impl Fn() -> Option<SourceConfig> + Send + Sync + 'static) -> SourceConfig {
+        match self {
+            SourceConfig::Postgres(config) => {
+                let renew = Renew::by(move || match read() {
+                    Some(SourceConfig::Postgres(config)) => Some(config),
+                    _ => None,
+                });
+                SourceConfig::Postgres(postgres::Config { renew, ..config })
+            }
+            SourceConfig::Mysql(config) => {
+                let renew = Renew::by(move || match read() {
+                    Some(SourceConfig::Mysql(config)) => Some(config),
+                    _ => None,
+                });
+                SourceConfig::Mysql(mysql::Config { renew, ..config })
+            }
+            SourceConfig::Sqlite(config) => SourceConfig::Sqlite(config), // nobody logs in
         }
     }
 
@@ -162,6 +186,29 @@ impl BrokerConfig {
         }
     }
 
+    /// With a way to read them again before each login, because files hold parts of them.
+    #[must_use]
+    pub fn renewed_by(self, read: impl Fn() -> Option<BrokerConfig> + Send + Sync + 'static) -> BrokerConfig {
+        match self {
+            BrokerConfig::Rabbitmq(config) => {
+                let renew = Renew::by(move || match read() {
+                    Some(BrokerConfig::Rabbitmq(config)) => Some(config),
+                    _ => None,
+                });
+                BrokerConfig::Rabbitmq(rabbitmq::Config { renew, ..config })
+            }
+            BrokerConfig::Embedded(config) => BrokerConfig::Embedded(config), // nobody logs in
+            #[cfg(feature = "sqs")]
+            BrokerConfig::Sqs(config) => {
+                let renew = Renew::by(move || match read() {
+                    Some(BrokerConfig::Sqs(config)) => Some(config),
+                    _ => None,
+                });
+                BrokerConfig::Sqs(sqs::Config { renew, ..config })
+            }
+        }
+    }
+
     /// Makes the broker; one that lives in a file keeps it in `folder`, unless its settings say where. A remote one is not
     /// connected yet.
     ///
@@ -209,6 +256,16 @@ impl BrokerConfig {
         }
     }
 
+    /// Which `user_id` messages may have. Changes nothing.
+    pub async fn user_ids(&self) -> UserIds {
+        match self {
+            BrokerConfig::Rabbitmq(config) => rabbitmq::user_ids(config).await,
+            BrokerConfig::Embedded(_) => UserIds::Any,
+            #[cfg(feature = "sqs")]
+            BrokerConfig::Sqs(_) => UserIds::Any, // it has none
+        }
+    }
+
     /// Looks for what a hub in front of the broker would miss later, beside what [`Broker::check`] finds; `own_users`: who may do what
     /// is not the broker's to say. Changes nothing.
     pub async fn check_hub(&self, name: &str, own_users: bool) -> Vec<Finding> {
@@ -219,6 +276,17 @@ impl BrokerConfig {
             BrokerConfig::Sqs(_) => vec![Finding::from_failure(name, &no_hub(name, self.kind()))],
         }
     }
+}
+
+/// Which `user_id` a broker takes from our login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserIds {
+    /// Any.
+    Any,
+    /// Only the login's own name, which is this.
+    Own(String),
+    /// It does not tell.
+    Unknown,
 }
 
 #[cfg(feature = "sqs")]

@@ -160,7 +160,8 @@ async fn run(args: Args) -> Exit {
         cancel: CancellationToken::new(),
     };
     let mut listening = tokio::task::JoinSet::new();
-    listening.spawn(signals(context.cancel.clone()));
+    let serves = matches!(args.command, Command::Serve(_));
+    listening.spawn(signals(context.cancel.clone(), serves));
     let result = match args.command {
         Command::Init(args) => init::run(&context, &args),
         Command::Check(args) => check::run(&context, &args).await,
@@ -197,29 +198,55 @@ fn told(context: &Context, stop: Stop) -> Exit {
     }
 }
 
-/// SIGINT and SIGTERM ask for a clean end: what is in flight is settled and recorded. A second one ends at once.
-async fn signals(cancel: CancellationToken) {
+/// SIGINT and SIGTERM ask for a clean end: what is in flight is settled and recorded. A second one ends at once. SIGHUP does not end
+/// `serve`, which has no terminal that could be closed; it ends other commands as the others do.
+async fn signals(cancel: CancellationToken, serves: bool) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return; // without handlers a signal ends the process, which loses nothing either
     };
-    for first in [true, false] {
-        // Dropping a wait for a signal loses none: the other is waited for again.
+    // A handler of ours would undo `nohup`.
+    let mut hangup = if hangup_is_ignored() { None } else { signal(SignalKind::hangup()).ok() };
+    let mut first = true;
+    loop {
+        // Dropping a wait for a signal loses none: the others are waited for again.
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = next(&mut hangup) => if serves {
+                note(
+                    "SIGHUP: passwords, keys and certificates that come from files are read again at the next login; \
+                     other changes of the configuration need a restart",
+                );
+                continue;
+            },
         }
-        if first {
-            note(
-                "stopping: what is under way is being settled; once more ends at once (nothing is lost then either)",
-            );
-            cancel.cancel();
-        } else {
+        if !std::mem::replace(&mut first, false) {
             std::process::exit(i32::from(Exit::Interrupted as u8));
         }
+        note(
+            "stopping: what is under way is being settled; once more ends at once (nothing is lost then either)",
+        );
+        cancel.cancel();
     }
+}
+
+async fn next(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started us wants SIGHUP to be ignored.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 != 0))
 }
 
 fn logs(verbose: u8) {

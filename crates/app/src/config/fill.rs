@@ -80,7 +80,12 @@ impl Filling<'_> {
                 now.push_str(&written[at..open - 1]);
                 let start = now.len();
                 now.push_str("${");
-                scalar.fills.push(Fill { now: start..now.len(), written: open - 1..open + 2, secret: false });
+                scalar.fills.push(Fill {
+                    now: start..now.len(),
+                    written: open - 1..open + 2,
+                    secret: false,
+                    file: None,
+                });
                 at = open + 2;
                 continue;
             }
@@ -96,9 +101,11 @@ impl Filling<'_> {
             };
             let end = open + length + 1;
             let start = now.len();
-            let (text, secret) = self.value(&written[open + 2..end - 1], self.sized(place, end - open));
+            let inner = &written[open + 2..end - 1];
+            let (text, secret) = self.value(inner, self.sized(place, end - open));
             now.push_str(&text);
-            scalar.fills.push(Fill { now: start..now.len(), written: open..end, secret });
+            let file = inner.strip_prefix("file:").map(|path| self.files.beside(place.file, path.trim()));
+            scalar.fills.push(Fill { now: start..now.len(), written: open..end, secret, file });
             at = end;
         }
         now.push_str(&written[at..]);
@@ -111,7 +118,7 @@ impl Filling<'_> {
         if let Some(path) = inner.strip_prefix("file:") {
             let full = self.files.beside(place.file, path.trim());
             return match read(&full) {
-                Ok(text) => (text.trim_end_matches(['\n', '\r']).to_owned(), true),
+                Ok(text) => (without_line_break(text), true),
                 Err(unreadable) => {
                     let message = format!("the file `{}` {}", full.display(), unreadable.why);
                     self.fault(place, message, unreadable.remedy);
@@ -183,6 +190,28 @@ impl Filling<'_> {
         }
         Span { end: (place.start + length).min(self.span.end), ..place }
     }
+}
+
+/// A file's text, whose last line most editors end.
+fn without_line_break(mut text: String) -> String {
+    text.truncate(text.trim_end_matches(['\n', '\r']).len());
+    text
+}
+
+/// The text of a scalar with the files in it as they are now; `None`: one cannot be read.
+pub fn read_again(scalar: &Scalar) -> Option<String> {
+    let mut text = String::with_capacity(scalar.text.len());
+    let mut at = 0;
+    for fill in &scalar.fills {
+        text.push_str(scalar.text.get(at..fill.now.start)?);
+        match &fill.file {
+            Some(path) => text.push_str(&without_line_break(read(path).ok()?)),
+            None => text.push_str(scalar.text.get(fill.now.clone())?),
+        }
+        at = fill.now.end;
+    }
+    text.push_str(scalar.text.get(at..)?);
+    Some(text)
 }
 
 fn is_name(text: &str) -> bool {
@@ -316,6 +345,25 @@ mod tests {
         assert_eq!(value("a${EMPTY}b"), "ab");
         assert_eq!(value("$${USER_NAME} $5 $"), "${USER_NAME} $5 $");
         assert_eq!(value("\"{{ row.x }} ${USER_NAME}\""), "{{ row.x }} ann");
+    }
+
+    #[test]
+    fn a_text_is_read_again_with_its_files_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "one\n").unwrap();
+        let text = format!("a: \"x ${{file:{}}} ${{USER_NAME}} y\"", path.display());
+        let (_, node, faults) = filled(&text);
+        assert!(faults.is_empty(), "{faults:?}");
+        let scalar = node.get("a").unwrap().scalar().unwrap();
+        assert_eq!(
+            (scalar.text.as_str(), read_again(scalar).unwrap().as_str()),
+            ("x one ann y", "x one ann y")
+        );
+        std::fs::write(&path, "longer than before\r\n").unwrap();
+        assert_eq!(read_again(scalar).unwrap(), "x longer than before ann y");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read_again(scalar), None);
     }
 
     #[test]

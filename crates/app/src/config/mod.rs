@@ -8,6 +8,7 @@
 //! | the tree checked, and read by serde | [`walk`], [`wants`], [`de`] |
 //! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`], [`pipeline`], [`consume`], [`hub`] |
 //! | all of it, with the place of every subject | [`project`], [`places`] |
+//! | an entry read again, with its files as they are now | [`renewal`] |
 //! | the cases that a pipeline is tested with | [`cases`] |
 //! | what is wrong, for people and programs | [`faults`] |
 //!
@@ -31,6 +32,7 @@ pub mod plan;
 pub mod project;
 pub mod raw;
 pub mod reference;
+pub mod renewal;
 pub mod schema;
 pub mod template;
 pub mod text;

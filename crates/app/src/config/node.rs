@@ -1,5 +1,7 @@
 //! The nodes of a tree: what was written, where, and what it means.
 
+use std::path::PathBuf;
+
 use super::text::Span;
 
 /// A value with its place.
@@ -68,6 +70,8 @@ pub struct Fill {
     pub written: std::ops::Range<usize>,
     /// Whether the text came from a variable or file, and may be a secret.
     pub secret: bool,
+    /// The file that holds it.
+    pub file: Option<PathBuf>,
 }
 
 /// What a scalar means.

@@ -29,6 +29,7 @@ use super::pipeline::PipelineReader;
 use super::places::Places;
 use super::plan::{Compiler, Known};
 use super::raw::section::{RawListener, RawServerTls, RawState};
+use super::renewal::Written;
 use super::schema::schema;
 use super::text::{Files, Place, Span};
 use super::tree::{Entry, Node, NodeKind};
@@ -128,6 +129,12 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
     let Some(mut tree) = gather(path, &mut files, &mut faults) else {
         return Err(Box::new(Faults::new(faults, files, Vec::new())));
     };
+    let written = Arc::new(Written {
+        schema: schema.clone(),
+        tree: tree.clone(),
+        files: files.clone(),
+        environment: environment.clone(),
+    });
     fill(&mut tree, &files, environment, &mut faults);
     let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let checked = check(&schema, &mut tree, &files);
@@ -157,10 +164,18 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
         let all = errors.into_iter().chain(warnings).collect();
         return Err(Box::new(Faults::new(all, files, checked.secrets)));
     }
+    let sources = sources.into_iter().map(|(name, config)| {
+        let config = written.renew_source(&name, config);
+        (name, config)
+    });
+    let brokers = brokers.into_iter().map(|(name, config)| {
+        let config = written.renew_broker(&name, config);
+        (name, config)
+    });
     Ok(Project {
         root: root.to_owned(),
-        sources,
-        brokers,
+        sources: sources.collect(),
+        brokers: brokers.collect(),
         models,
         syncs,
         pipelines,

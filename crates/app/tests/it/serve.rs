@@ -7,6 +7,7 @@ mod doctor;
 mod dying;
 mod messages;
 mod own_broker;
+mod secrets;
 pub mod served;
 mod sqs;
 mod waiting;

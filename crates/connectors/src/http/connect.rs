@@ -14,11 +14,12 @@ use tokio_rustls::TlsConnector;
 use super::line::Line;
 use super::proxy::Proxies;
 use crate::kit::guard::Allowed;
+use crate::kit::tls::Watched;
 
 /// Opens connections.
 #[derive(Clone)]
 pub(super) struct Connector {
-    pub(super) tls: Arc<ClientConfig>,
+    pub(super) tls: Arc<Watched<Arc<ClientConfig>>>,
     /// The name certificates must be for, where it is not the host's.
     pub(super) server_name: Option<String>,
     pub(super) proxies: Arc<Proxies>,
@@ -92,7 +93,7 @@ impl Connector {
     async fn secure(&self, stream: TcpStream, host: &str) -> io::Result<Line> {
         let name = self.server_name.as_deref().unwrap_or(host).to_owned();
         let name = ServerName::try_from(name).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await?;
+        let stream = TlsConnector::from(self.tls.now()).connect(name, stream).await?;
         Ok(Line::new(stream, false))
     }
 }

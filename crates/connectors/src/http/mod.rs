@@ -47,7 +47,7 @@ use self::pool::{Open, Pool};
 use self::proxy::Proxies;
 use self::target::{Target, Targets};
 use crate::kit::guard::Allowed;
-use crate::kit::tls::{TlsSettings, client_config};
+use crate::kit::tls::{TlsSettings, Watched, watched_client_config};
 
 /// A server that does not take a connection in this time is not there; the step's own timeout bounds the whole.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -127,7 +127,7 @@ struct Kind {
 }
 
 struct Caller {
-    tls: Arc<TlsConfig>,
+    tls: Arc<Watched<Arc<TlsConfig>>>,
     server_name: Option<String>,
     proxies: Arc<Proxies>,
     connect_timeout: Duration,
@@ -169,7 +169,7 @@ impl Caller {
     fn new(config: &ClientConfig, connect_timeout: Duration) -> Result<Caller, Failure> {
         let tls = config.tls.clone().unwrap_or_default();
         Ok(Caller {
-            tls: client_config(&tls)?,
+            tls: Arc::new(watched_client_config(&tls)?),
             server_name: tls.server_name,
             proxies: Arc::new(Proxies::new(config)?),
             connect_timeout: config.connect_timeout.map_or(connect_timeout, |span| span.0),

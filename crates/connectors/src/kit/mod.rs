@@ -11,6 +11,7 @@ pub(crate) mod permission;
 pub(crate) mod place;
 pub(crate) mod pool;
 pub mod random;
+pub mod renew;
 pub mod setting;
 pub mod tls;
 pub mod users;

@@ -4,11 +4,17 @@
 //! is connected. Checking of the server's certificate cannot be switched off: a connection that anybody can answer
 //! is worse than one in the clear, since it looks safe.
 
-use std::sync::Arc;
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -76,22 +82,105 @@ pub fn client_config(settings: &TlsSettings) -> Result<Arc<ClientConfig>, Failur
 }
 
 /// Makes a server's configuration: rustls with ring, TLS 1.2 and 1.3, HTTP/1.1. `cert` and `key` are paths of PEM files, or PEM texts.
+/// Files that were replaced are used for connections from then on.
 ///
 /// # Errors
 /// A file cannot be read, holds no certificate or key, or the two do not belong together.
 pub fn server_config(cert: &str, key: &Secret) -> Result<Arc<ServerConfig>, Failure> {
+    let files = [Some(cert), Some(key.reveal())];
+    let (cert, key) = (cert.to_owned(), key.clone());
+    let certified = move || certified(&cert, &key).map(Arc::new);
+    let certified = Watched::new(&files, Box::new(certified))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Failure::internal("set up TLS 1.2 and 1.3 with ring").because(error))?
         .with_no_client_auth()
-        .with_single_cert(certificates("tls.cert", cert)?, private_key(key)?)
-        .map_err(|error| {
-            fault("use `tls.cert` with `tls.key`", "Give the private key that belongs to the certificate.")
-                .because(error)
-        })?;
+        .with_cert_resolver(Arc::new(Resolver(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn certified(cert: &str, key: &Secret) -> Result<CertifiedKey, Failure> {
+    let provider = rustls::crypto::ring::default_provider();
+    let (chain, key) = (certificates("tls.cert", cert)?, private_key(key)?);
+    CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
+        fault("use `tls.cert` with `tls.key`", "Give the private key that belongs to the certificate.")
+            .because(error)
+    })
+}
+
+/// Gives each connection the certificate as it is.
+struct Resolver(Watched<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.now())
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+/// What was made of files, made again once one of them was replaced.
+pub(crate) struct Watched<T> {
+    paths: Vec<PathBuf>,
+    make: Box<dyn Fn() -> Result<T, Failure> + Send + Sync>,
+    made: Mutex<(Vec<Stamp>, T)>,
+}
+
+/// By what a file that was replaced is known; `None`: there is none.
+type Stamp = Option<(u64, u64, Option<SystemTime>)>;
+
+impl<T: Clone> Watched<T> {
+    /// Makes it for the first time. `sources` are paths, or PEM texts, which do not change.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn new(
+        sources: &[Option<&str>],
+        make: Box<dyn Fn() -> Result<T, Failure> + Send + Sync>,
+    ) -> Result<Watched<T>, Failure> {
+        let paths = sources.iter().flatten().filter(|source| !is_pem(source)).map(PathBuf::from);
+        let paths: Vec<PathBuf> = paths.collect();
+        let stamps = stamps(&paths);
+        let made = make()?;
+        Ok(Watched { paths, make, made: Mutex::new((stamps, made)) })
+    }
+
+    /// As the files are now. Where they cannot be read, or do not belong together yet, as it was made last.
+    pub(crate) fn now(&self) -> T {
+        let now = stamps(&self.paths);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.0 != now
+            && let Ok(again) = (self.make)()
+        {
+            *made = (now, again);
+        }
+        made.1.clone()
+    }
+}
+
+fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
+    let stamp = |path: &PathBuf| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.ino(), metadata.len(), metadata.modified().ok()))
+    };
+    paths.iter().map(stamp).collect()
+}
+
+/// A client's configuration that is made again once one of its files was replaced.
+///
+/// # Errors
+/// As [`client_config`].
+pub(crate) fn watched_client_config(settings: &TlsSettings) -> Result<Watched<Arc<ClientConfig>>, Failure> {
+    let sources =
+        [settings.ca.as_deref(), settings.cert.as_deref(), settings.key.as_ref().map(Secret::reveal)];
+    let again = settings.clone();
+    Watched::new(&sources, Box::new(move || client_config(&again)))
 }
 
 fn roots(settings: &TlsSettings) -> Result<RootCertStore, Failure> {
@@ -223,6 +312,32 @@ WYV6az2v9O6PsFmyeuVG2BDilZ+AxhE5uK8=
         assert_eq!(lonely.to_string(), "use `tls.cert`: `tls.key` is missing");
         let no_key = client_config(&settings(Some(CERT), Some(CERT), Some(CERT))).unwrap_err();
         assert_eq!(no_key.to_string(), "read `tls.key`");
+    }
+
+    #[test]
+    fn files_that_were_replaced_are_used_and_what_does_not_fit_yet_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("value");
+        let write = |text: &str| {
+            std::fs::write(folder.path().join("new"), text).unwrap();
+            std::fs::rename(folder.path().join("new"), &path).unwrap();
+        };
+        write("one");
+        let read = path.clone();
+        let make = move || match std::fs::read_to_string(&read) {
+            Ok(text) if text != "bad" => Ok(text),
+            _ => Err(fault("read the value", "")),
+        };
+        let watched = Watched::new(&[path.to_str(), Some(CERT), None], Box::new(make)).unwrap();
+        assert_eq!(watched.now(), "one");
+        write("two, by rename");
+        assert_eq!(watched.now(), "two, by rename");
+        write("bad");
+        assert_eq!(watched.now(), "two, by rename");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(watched.now(), "two, by rename");
+        write("three");
+        assert_eq!(watched.now(), "three");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
+use crate::kit::renew::{Renew, Renewed};
 use crate::kit::setting::{Secret, Span};
 use crate::kit::tls::{TlsSettings, client_config, is_pem, system_roots};
 
@@ -41,6 +42,20 @@ pub struct Config {
     /// The longest a query may take, its reading included, unless its model says otherwise. Default: what the server
     /// sets, usually no limit. Too short and large models never finish.
     pub statement_timeout: Option<Span>,
+    /// How the settings are read again before each login.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub renew: Renew<Config>,
+}
+
+impl Renewed for Config {
+    fn renewed(&self) -> Config {
+        self.renew.now(self)
+    }
+
+    fn depends_on_files(&self) -> bool {
+        self.renew.is_set() || self.tls.is_some()
+    }
 }
 
 /// The settings, checked and made ready for the driver.
@@ -73,6 +88,10 @@ impl Settings {
                 .remedy("Give it once."));
         }
         let host = given.ip_or_hostname().to_owned();
+        if host.contains([',', ';']) || host.contains(char::is_whitespace) {
+            return Err(fault(codes::INVALID_VALUE, "the host names several hosts, and a source has one")
+                .remedy("Give one host. For failover use a name that resolves to all servers, or a proxy."));
+        }
         let address = match given.db_name() {
             Some(database) => format!("{host}:{} database `{database}`", given.tcp_port()),
             None => format!("{host}:{}", given.tcp_port()),

@@ -27,18 +27,19 @@ use super::config::{Config, Settings};
 use super::connection;
 use super::fault::{self, Query};
 use crate::kit::pool::{CONNECTIONS_MAX, Place, Pool};
+use crate::kit::renew::Made;
 
 /// A MySQL or MariaDB database to execute statements on. Nothing is connected yet.
 ///
 /// # Errors
 /// The settings contradict each other, or a certificate cannot be read.
 pub fn executor(name: &str, config: &Config) -> Result<Arc<dyn SqlExecutor>, Failure> {
-    let settings = Settings::new(config).map_err(|failure| match failure.place {
+    let settings = Made::new(config, Settings::new).map_err(|failure| match failure.place {
         None => failure.at(format!("source `{name}`")),
         Some(_) => failure,
     })?;
     let (pool, running) = (Pool::new(CONNECTIONS_MAX), TaskTracker::new());
-    Ok(Arc::new(Executor { name: name.to_owned(), settings, pool, running }))
+    Ok(Arc::new(Executor { name: name.to_owned(), settings: Arc::new(settings), pool, running }))
 }
 
 /// How long a connection that was used before may take to begin a transaction. Longer is one that is dead and does not know.
@@ -48,7 +49,7 @@ const CLEANED: Duration = Duration::from_secs(5);
 
 struct Executor {
     name: String,
-    settings: Settings,
+    settings: Arc<Made<Config, Settings>>,
     pool: Arc<Pool<Conn>>,
     /// One task a call; each ends with its statement, or soon after its caller is gone.
     running: TaskTracker,
@@ -79,7 +80,7 @@ impl SqlExecutor for Executor {
 
 async fn run(
     place: Place<Conn>,
-    settings: Settings,
+    settings: Arc<Made<Config, Settings>>,
     call: SqlCall,
     what: String,
     mut answer: oneshot::Sender<Result<SqlAnswer, Failure>>,
@@ -101,7 +102,7 @@ async fn run(
     };
     // Whoever asked may have gone meanwhile; what they are told does not wait for the connection to be cleaned.
     match result {
-        None => connection::kill(connection, &settings).await,
+        None => connection::kill(connection, &settings.last()).await,
         Some(Ok(found)) => {
             drop(answer.send(Ok(found)));
             clean(place, connection).await;
@@ -126,7 +127,7 @@ async fn run(
 /// A connection with an open transaction: one that was used before, or where none of these works, another.
 async fn begun(
     place: &Place<Conn>,
-    settings: &Settings,
+    settings: &Made<Config, Settings>,
     call: &SqlCall,
     query: &Query,
 ) -> Result<Conn, Failure> {
@@ -135,7 +136,7 @@ async fn begun(
             return Ok(connection);
         }
     }
-    let mut connection = connection::open(settings).await?;
+    let mut connection = connection::open(&settings.now()).await?;
     match begin(&mut connection, call.timeout).await {
         Ok(()) => Ok(connection),
         Err(error) => Err(fault::query(error, query)),

@@ -20,13 +20,14 @@ use super::connection;
 use super::fault::{self, Query};
 use super::statement::is_query;
 use crate::kit::feed::{BATCH_BYTES, Feeder, Gone, feed};
+use crate::kit::renew::Made;
 
 /// A MySQL or MariaDB database as a source. Nothing is connected yet.
 ///
 /// # Errors
 /// The settings contradict each other, or a certificate cannot be read.
 pub fn source(name: &str, config: &Config) -> Result<Arc<dyn Source>, Failure> {
-    let settings = Settings::new(config).map_err(|failure| match failure.place {
+    let settings = Made::new(config, Settings::new).map_err(|failure| match failure.place {
         None => failure.at(format!("source `{name}`")),
         Some(_) => failure,
     })?;
@@ -34,7 +35,7 @@ pub fn source(name: &str, config: &Config) -> Result<Arc<dyn Source>, Failure> {
 }
 
 struct MySql {
-    settings: Settings,
+    settings: Made<Config, Settings>,
     /// One task a query that is being read. Each ends with its query, or soon after its feed is dropped.
     readers: TaskTracker,
 }
@@ -57,7 +58,7 @@ impl Source for MySql {
         let deadline = self.deadline(model);
         let prepared = self.prepare(model, &query).await?;
         let (feeder, feed) = feed(prepared.schema.clone());
-        let reading = Reading { prepared, query, settings: self.settings.clone() };
+        let reading = Reading { prepared, query, settings: self.settings.last() };
         self.readers.spawn(reading.run(feeder, deadline));
         Ok(Box::new(feed))
     }
@@ -73,7 +74,7 @@ struct Prepared {
 
 impl MySql {
     fn limit(&self, model: &Model) -> Option<Duration> {
-        model.timeout.or(self.settings.statement_timeout)
+        model.timeout.or(self.settings.last().statement_timeout)
     }
 
     fn deadline(&self, model: &Model) -> Option<Instant> {
@@ -87,7 +88,7 @@ impl MySql {
                 .remedy("Warren only reads: give a SELECT, WITH … SELECT or VALUES."));
         }
         let deadline = self.deadline(model);
-        let opened = connection::open(&self.settings).await?;
+        let opened = connection::open(&self.settings.now()).await?;
         let work = prepare(opened, self.limit(model), query);
         match deadline {
             None => work.await,

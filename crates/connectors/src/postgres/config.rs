@@ -11,6 +11,7 @@ use tokio_postgres::config::{Host, SslMode};
 use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
+use crate::kit::renew::{Renew, Renewed};
 use crate::kit::setting::{Secret, Span};
 use crate::kit::tls::{TlsSettings, client_config};
 
@@ -28,7 +29,8 @@ pub struct Config {
     /// three mean the same, since Warren never speaks TLS with a server whose certificate it did not check. Default: `prefer`, and
     /// `disable` on a socket or this machine's loopback address; `require` if `tls` is given.
     pub url: Option<Secret>,
-    /// The server's name or address, or the folder of its socket (which begins with `/`). Not together with `url`.
+    /// The server's name or address, or the folder of its socket (which begins with `/`). Several are separated by commas, and the
+    /// first that answers is used. Not together with `url`.
     pub host: Option<String>,
     /// The server's port. Default: 5432.
     pub port: Option<u16>,
@@ -48,6 +50,20 @@ pub struct Config {
     pub statement_timeout: Option<Span>,
     /// The name the connection has in `pg_stat_activity`. Default: `warren`.
     pub application_name: Option<String>,
+    /// How the settings are read again before each login.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub renew: Renew<Config>,
+}
+
+impl Renewed for Config {
+    fn renewed(&self) -> Config {
+        self.renew.now(self)
+    }
+
+    fn depends_on_files(&self) -> bool {
+        self.renew.is_set() || self.tls.is_some()
+    }
 }
 
 /// The settings, checked and made ready for the driver.
@@ -208,7 +224,14 @@ fn from_parts(config: &Config) -> Result<tokio_postgres::Config, Failure> {
             .remedy("Give `url: postgres://user:password@host/database`."));
     };
     let mut driver = tokio_postgres::Config::new();
-    driver.host(host);
+    // As in a URL: the first that answers is used.
+    for host in host.split(',').map(str::trim) {
+        if host.is_empty() {
+            return Err(fault(codes::INVALID_VALUE, "`host` is empty, or has an empty name in it")
+                .remedy("Give the server's name, or several separated by commas."));
+        }
+        driver.host(host);
+    }
     driver.port(config.port.unwrap_or(5432));
     if let Some(database) = &config.database {
         driver.dbname(database);

@@ -32,18 +32,19 @@ use super::config::{Config, Settings};
 use super::connection::Session;
 use super::fault::{self, Query};
 use crate::kit::pool::{CONNECTIONS_MAX, Place, Pool};
+use crate::kit::renew::Made;
 
 /// A PostgreSQL database to execute statements on. Nothing is connected yet.
 ///
 /// # Errors
 /// The settings contradict each other, or a certificate cannot be read.
 pub fn executor(name: &str, config: &Config) -> Result<Arc<dyn SqlExecutor>, Failure> {
-    let settings = Settings::new(config).map_err(|failure| match failure.place {
+    let settings = Made::new(config, Settings::new).map_err(|failure| match failure.place {
         None => failure.at(format!("source `{name}`")),
         Some(_) => failure,
     })?;
     let (pool, running) = (Pool::new(CONNECTIONS_MAX), TaskTracker::new());
-    Ok(Arc::new(Executor { name: name.to_owned(), settings, pool, running }))
+    Ok(Arc::new(Executor { name: name.to_owned(), settings: Arc::new(settings), pool, running }))
 }
 
 /// How long a connection that was used before may take to begin a transaction. Longer is one that is dead and does not know.
@@ -53,7 +54,7 @@ const CLEANED: Duration = Duration::from_secs(5);
 
 struct Executor {
     name: String,
-    settings: Settings,
+    settings: Arc<Made<Config, Settings>>,
     pool: Arc<Pool<Session>>,
     /// One task a call; each ends with its statement, or soon after its caller is gone.
     running: TaskTracker,
@@ -84,7 +85,7 @@ impl SqlExecutor for Executor {
 
 async fn run(
     place: Place<Session>,
-    settings: Settings,
+    settings: Arc<Made<Config, Settings>>,
     call: SqlCall,
     what: String,
     mut answer: oneshot::Sender<Result<SqlAnswer, Failure>>,
@@ -127,7 +128,7 @@ async fn run(
 /// A connection with an open transaction: one that was used before, or where none of these works, another.
 async fn begun(
     place: &Place<Session>,
-    settings: &Settings,
+    settings: &Made<Config, Settings>,
     call: &SqlCall,
     query: &Query,
 ) -> Result<Session, Failure> {
@@ -138,7 +139,7 @@ async fn begun(
             return Ok(session);
         }
     }
-    let mut session = Session::open(settings).await?;
+    let mut session = Session::open(&settings.now()).await?;
     match session.work(async |client| client.batch_execute(&begin).await).await {
         Ok(()) => Ok(session),
         Err(error) => Err(fault::query(error, session.why_closed(), query)),

@@ -21,13 +21,14 @@ use super::connection::Session;
 use super::fault::{self, Query};
 use super::reader::{Broken, Reader};
 use crate::kit::feed::{BATCH_BYTES, Feeder, Gone, feed};
+use crate::kit::renew::Made;
 
 /// A PostgreSQL database as a source. Nothing is connected yet.
 ///
 /// # Errors
 /// The settings contradict each other, or a certificate cannot be read.
 pub fn source(name: &str, config: &Config) -> Result<Arc<dyn Source>, Failure> {
-    let settings = Settings::new(config).map_err(|failure| match failure.place {
+    let settings = Made::new(config, Settings::new).map_err(|failure| match failure.place {
         None => failure.at(format!("source `{name}`")),
         Some(_) => failure,
     })?;
@@ -35,7 +36,7 @@ pub fn source(name: &str, config: &Config) -> Result<Arc<dyn Source>, Failure> {
 }
 
 struct Postgres {
-    settings: Settings,
+    settings: Made<Config, Settings>,
     /// One task a query that is being read. Each ends with its query, or soon after its feed is dropped.
     readers: TaskTracker,
 }
@@ -49,7 +50,7 @@ impl Source for Postgres {
     async fn describe(&self, model: &Model) -> Result<Arc<Schema>, Failure> {
         let query = query(model, "describe");
         let limit = self.limit(model);
-        let session = Session::open(&self.settings).await?;
+        let session = Session::open(&self.settings.now()).await?;
         let columns = within(deadline(limit), &query.what, prepare(session, limit, &query)).await?;
         let (session, columns) = columns;
         session.close().await;
@@ -59,7 +60,7 @@ impl Source for Postgres {
     async fn rows(&self, model: &Model) -> Result<Box<dyn RowStream>, Failure> {
         let query = query(model, "run");
         let limit = self.limit(model);
-        let session = Session::open(&self.settings).await?;
+        let session = Session::open(&self.settings.now()).await?;
         let deadline = deadline(limit);
         let (session, columns) = within(deadline, &query.what, prepare(session, limit, &query)).await?;
         let (feeder, feed) = feed(columns.schema.clone());
@@ -71,7 +72,7 @@ impl Source for Postgres {
 
 impl Postgres {
     fn limit(&self, model: &Model) -> Option<Duration> {
-        model.timeout.or(self.settings.statement_timeout)
+        model.timeout.or(self.settings.last().statement_timeout)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The settings of a RabbitMQ broker, as written, and what they come to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -9,6 +10,7 @@ use url::Url;
 use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
+use crate::kit::renew::{Renew, Renewed};
 use crate::kit::setting::{Secret, Size, Span};
 use crate::kit::tls::TlsSettings;
 
@@ -55,6 +57,20 @@ pub struct Config {
     /// The largest body that is sent. Default: what the broker's version takes by default (16 MiB since 4.0, 128 MiB
     /// before). Set it where the broker's own `max_message_size` is another.
     pub max_message_size: Option<Size>,
+    /// How the settings are read again before each login.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub renew: Renew<Config>,
+}
+
+impl Renewed for Config {
+    fn renewed(&self) -> Config {
+        self.renew.now(self)
+    }
+
+    fn depends_on_files(&self) -> bool {
+        self.renew.is_set() || self.tls.is_some()
+    }
 }
 
 /// How the connection is secured.
@@ -81,6 +97,23 @@ pub(crate) struct Target {
     pub(crate) publish_timeout: Duration,
     pub(crate) channels: u16,
     pub(crate) body_bytes_max: Option<u64>,
+    /// What it was made of.
+    pub(crate) config: Arc<Config>,
+}
+
+impl Target {
+    /// The target and its TLS settings, for the next login: as the files that the settings name are now. Where these do not fit,
+    /// as they are here. The vhost stays.
+    pub(crate) fn now(&self, tls: &TlsSettings) -> (Target, TlsSettings) {
+        let unchanged = || (self.clone(), tls.clone());
+        if !self.config.renew.is_set() {
+            return unchanged();
+        }
+        let config = self.config.renewed();
+        let Ok(target) = config.target() else { return unchanged() };
+        let target = Target { vhost: self.vhost.clone(), config: self.config.clone(), ..target };
+        (target, config.tls.unwrap_or_default())
+    }
 }
 
 /// How we prove who we are.
@@ -124,9 +157,8 @@ impl Config {
                 password: self.password.clone(),
             },
         };
-        if address.host.is_empty() {
-            return Err(wrong("host", "the host's name is empty", "Give the broker's host name or address."));
-        }
+        let key = if self.url.is_some() { "url" } else { "host" };
+        one_host(key, &address.host)?;
         if self.tls.is_some() && address.protocol == Protocol::Amqp {
             return Err(conflict(
                 "`tls` is given, but the protocol is `amqp`, which is in the clear",
@@ -164,6 +196,7 @@ impl Config {
                 _ => return Err(wrong("channels", "it is not 1 to 64", "Leave it out for 4.")),
             },
             body_bytes_max: self.max_message_size.map(|size| size.0.0),
+            config: Arc::new(self.clone()),
         })
     }
 
@@ -185,6 +218,14 @@ impl Config {
         const FORM: &str =
             "Write amqp://user:password@host:5672/vhost, with special characters percent-encoded.";
         // The text may hold a password: only what is wrong with it is told.
+        if let Some(authority) =
+            text.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest))
+        {
+            let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+            if hosts.contains(',') {
+                return Err(several_hosts("url"));
+            }
+        }
         let url = Url::parse(text).map_err(|error| wrong("url", &error.to_string(), FORM))?;
         let protocol = match url.scheme() {
             "amqp" => Protocol::Amqp,
@@ -232,6 +273,7 @@ impl Config {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(wrong("management_url", "it is no http or https address", FORM));
         }
+        one_host("management_url", url.host_str().unwrap_or_default())?;
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let (username, password) = match (url.username(), url.password(), login) {
             ("", None, Login::Plain { username, password }) => (username.clone(), password.clone()),
@@ -261,6 +303,34 @@ struct Address {
     vhost: String,
     username: Option<String>,
     password: Option<Secret>,
+}
+
+/// Whether a host is one: a name or an address, without port, login or a second host.
+fn one_host(key: &str, host: &str) -> Result<(), Failure> {
+    if host.is_empty() {
+        return Err(wrong(key, "the host's name is empty", "Give the broker's host name or address."));
+    }
+    if host.contains([',', ';']) || host.contains(char::is_whitespace) {
+        return Err(several_hosts(key));
+    }
+    let is_address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    if !is_address && host.contains([':', '/', '@']) {
+        let detail = "it is not the name or address of a host alone";
+        return Err(wrong(
+            key,
+            detail,
+            "Give `port`, `username` and `password` by their own keys, or give a `url`.",
+        ));
+    }
+    Ok(())
+}
+
+fn several_hosts(key: &str) -> Failure {
+    wrong(
+        key,
+        "it names several hosts, and a broker has one",
+        "Give one host. For failover use a name that resolves to all nodes, which are tried in turn, or a load balancer.",
+    )
 }
 
 fn heartbeat(span: Option<Span>) -> Result<Duration, Failure> {
@@ -329,6 +399,32 @@ mod tests {
             let failure = url(bad).unwrap_err();
             assert!(!format!("{failure:?}").contains("swordfish"), "{bad}: {failure:?}");
             assert!(failure.remedy.is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_hosts_is_refused_as_one() {
+        let host = |host: &str| Config { host: Some(host.to_owned()), ..Config::default() };
+        let management = |url: &str| Config { management_url: Some(Secret::new(url)), ..Config::default() };
+        let of_url = |text: &str| Config { url: Some(Secret::new(text)), ..Config::default() };
+        for config in [
+            of_url("amqp://h1,h2:5672/"),
+            of_url("amqp://u:swordfish@h1:5672,h2:5672/v"),
+            host("a,b"),
+            host("a;b"),
+            host("a b"),
+            management("http://h1,h2:15672"),
+        ] {
+            let failure = config.target().unwrap_err();
+            assert_eq!(failure.code, codes::INVALID_VALUE);
+            assert!(failure.to_string().contains("several hosts"), "{failure}");
+            assert!(!format!("{failure:?}").contains("swordfish"), "{failure:?}");
+        }
+        for config in [host("h:5672"), host("u@h"), host("h/v")] {
+            assert!(config.target().unwrap_err().to_string().contains("alone"));
+        }
+        for config in [host("::1"), host("mq-1.example.com"), of_url("amqp://u:a,b@h/v")] {
+            config.target().unwrap();
         }
     }
 

@@ -8,6 +8,7 @@ use url::Url;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
+use crate::kit::renew::Renew;
 use crate::kit::setting::{Secret, Span};
 
 /// Amazon SQS, in one region, or a server that speaks its JSON protocol.
@@ -42,6 +43,10 @@ pub struct Config {
     /// How long a question for messages waits until there is one, up to 20s. Default: 10s. Longer asks less often; it is also how long
     /// stopping may take.
     pub wait_time: Option<Span>,
+    /// How the settings are read again before each login.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub renew: Renew<Config>,
 }
 
 /// A key that stands for a user.
@@ -84,6 +89,8 @@ pub(crate) struct Target {
     pub(crate) group_batch: usize,
     pub(crate) visibility_timeout: Duration,
     pub(crate) wait_time: Duration,
+    /// How the access key is read again.
+    pub(crate) renew: Renew<Config>,
 }
 
 const CONCURRENCY: u16 = 64;
@@ -143,6 +150,7 @@ impl Config {
             group_batch,
             visibility_timeout,
             wait_time,
+            renew: self.renew.clone(),
         })
     }
 }

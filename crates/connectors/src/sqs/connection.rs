@@ -1,11 +1,11 @@
 //! The client of SQS: who we are, where to ask, how long to wait. Made when it is first used.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{BehaviorVersion, IdentityCache, StalledStreamProtectionConfig};
 use aws_smithy_http_client::Builder;
@@ -17,11 +17,14 @@ use tokio::sync::OnceCell;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
-use super::config::Target;
+use super::config::{AccessKey, Config, Target};
 use super::failures::with_causes;
+use crate::kit::renew::Renew;
 
 /// How long before they run out credentials are made anew.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
+/// How long a key that files hold is used before they are read again.
+const READ_AGAIN: Duration = Duration::from_secs(10);
 /// The region that signs requests to a server of one's own, where none is named.
 const REGION_OF_ANY: &str = "us-east-1";
 
@@ -88,6 +91,27 @@ pub(crate) fn no_credentials(error: &aws_credential_types::provider::error::Cred
             see that its trust policy names us and the `external_id`")
 }
 
+/// The key of the configuration, as its files have it now.
+#[derive(Debug)]
+struct Key {
+    first: AccessKey,
+    renew: Renew<Config>,
+}
+
+impl ProvideCredentials for Key {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let first = Config { access_key: Some(self.first.clone()), ..Config::default() };
+        let key = self.renew.now(&first).access_key.unwrap_or_else(|| self.first.clone());
+        let token = key.session_token.as_ref().map(|token| token.reveal().to_owned());
+        let expiry = self.renew.is_set().then(|| SystemTime::now() + RENEW_BEFORE + READ_AGAIN);
+        let credentials = Credentials::new(&key.id, key.secret.reveal(), token, expiry, "configuration");
+        future::ProvideCredentials::ready(Ok(credentials))
+    }
+}
+
 async fn connect(target: &Target) -> Result<Connected, Failure> {
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let timeouts = TimeoutConfig::builder()
@@ -106,14 +130,7 @@ async fn connect(target: &Target) -> Result<Connected, Failure> {
         loader = loader.region(Region::new(region.clone()));
     }
     if let Some(key) = &target.access_key {
-        let token = key.session_token.as_ref().map(|token| token.reveal().to_owned());
-        loader = loader.credentials_provider(Credentials::new(
-            &key.id,
-            key.secret.reveal(),
-            token,
-            None,
-            "configuration",
-        ));
+        loader = loader.credentials_provider(Key { first: key.clone(), renew: target.renew.clone() });
     }
     let mut config = loader.load().await;
     let region = match (config.region(), &target.endpoint) {

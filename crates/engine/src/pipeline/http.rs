@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::fmt::rfc2822;
 use serde_json::{Map, Value, json};
 
-use super::outside::{AddressGuard, CallOptions, HttpAnswer, HttpRequest};
+use super::outside::{AddressGuard, CallOptions, HiddenSource, HttpAnswer, HttpRequest};
 use super::plan::{Body, HttpStep};
 use super::run::{Done, Runner, kind_of};
 use super::scope::Scope;
@@ -69,7 +69,7 @@ async fn request(step: &HttpStep, scope: &Scope<'_>) -> Result<HttpRequest, Trou
         method: step.method.clone(),
         url,
         headers,
-        authorization: step.authorization.clone(),
+        authorization: step.authorization.as_ref().map(HiddenSource::now),
         body,
         guard: (!fixed).then(|| AddressGuard { allow: step.allow.clone() }),
         answer_bytes_max: step.answer_bytes_max,

@@ -3,6 +3,7 @@
 //! [`SqlExecutor`](crate::ports::SqlExecutor).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,28 @@ use crate::sync::view::with_val;
 pub struct Hidden(pub String);
 
 impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A text that is never shown, asked for each time it is used: a file may hold another one by then.
+#[derive(Clone)]
+pub struct HiddenSource(Arc<dyn Fn() -> Hidden + Send + Sync>);
+
+impl HiddenSource {
+    /// The text that `read` yields.
+    pub fn new(read: impl Fn() -> Hidden + Send + Sync + 'static) -> HiddenSource {
+        HiddenSource(Arc::new(read))
+    }
+
+    /// The text as it is now.
+    pub fn now(&self) -> Hidden {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for HiddenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }

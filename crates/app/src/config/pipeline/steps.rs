@@ -6,9 +6,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
+use warren_connectors::kit::renew::Renew;
+use warren_connectors::kit::setting::Secret;
 use warren_engine::codes;
 use warren_engine::pipeline::End;
-use warren_engine::pipeline::outside::Hidden;
+use warren_engine::pipeline::outside::{Hidden, HiddenSource};
 use warren_engine::pipeline::plan::{
     Body, Branch, ExecStep, FailStep, ForEachStep, Given, HttpStep, LogLevel, LogStep, Pairs, Params,
     PublishRoute, PublishStep, ReplyStep, RetryStep, SqlStep, StatusRange, StepKind,
@@ -18,6 +20,7 @@ use warren_engine::pipeline::scope::Text;
 
 use super::{At, List};
 use crate::config::faults::Fault;
+use crate::config::fill::read_again;
 use crate::config::model::unreadable_fault;
 use crate::config::node::{Entry, Node};
 use crate::config::raw::expression::{self, Expression, FailAs, Level};
@@ -34,6 +37,15 @@ const ANSWER_BYTES: usize = 1 << 20;
 const ROWS: usize = 1000;
 /// The pauses of a `retry`, unless it says otherwise.
 const DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// The text of a secret as the files that hold it are now.
+fn renewed(node: Option<&Node>, secret: &Secret) -> impl Fn() -> String + Send + Sync + use<> {
+    let scalar =
+        node.and_then(Node::scalar).filter(|scalar| scalar.fills.iter().any(|fill| fill.file.is_some()));
+    let renew = scalar.cloned().map_or_else(Renew::default, |scalar| Renew::by(move || read_again(&scalar)));
+    let first = secret.reveal().to_owned();
+    move || renew.now(&first)
+}
 
 impl List<'_, '_> {
     /// What a step does.
@@ -218,7 +230,8 @@ impl List<'_, '_> {
         None
     }
 
-    fn authorization(&mut self, raw: &RawAuth, at: &At<'_>) -> Option<Hidden> {
+    fn authorization(&mut self, raw: &RawAuth, at: &At<'_>) -> Option<HiddenSource> {
+        let auth = at.node.get("auth");
         match (&raw.basic, &raw.bearer) {
             (Some(_), Some(_)) => {
                 let span = at.node.entry("auth").map_or(at.key, |entry| entry.span);
@@ -227,8 +240,11 @@ impl List<'_, '_> {
                 None
             }
             (Some(basic), None) => {
-                let login = format!("{}:{}", basic.username, basic.password.reveal());
-                Some(Hidden(format!("Basic {}", STANDARD.encode(login))))
+                let password = auth.and_then(|auth| auth.get("basic")?.get("password"));
+                let (username, password) = (basic.username.clone(), renewed(password, &basic.password));
+                Some(HiddenSource::new(move || {
+                    Hidden(format!("Basic {}", STANDARD.encode(format!("{username}:{}", password()))))
+                }))
             }
             (None, Some(token)) => {
                 if token.reveal().chars().any(char::is_control) {
@@ -236,7 +252,8 @@ impl List<'_, '_> {
                         Fault::new(codes::INVALID_VALUE, at.of("auth").span, "the token holds a line break");
                     self.tell(fault.remedy("give the token alone"));
                 }
-                Some(Hidden(format!("Bearer {}", token.reveal())))
+                let token = renewed(auth.and_then(|auth| auth.get("bearer")), token);
+                Some(HiddenSource::new(move || Hidden(format!("Bearer {}", token()))))
             }
             (None, None) => None,
         }

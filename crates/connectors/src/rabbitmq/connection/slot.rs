@@ -90,15 +90,16 @@ impl Slot {
     }
 
     async fn open(&self) -> Result<Connection, Failure> {
-        // Read at each attempt, so that a renewed certificate is used without a restart.
-        let tls = match self.target.protocol {
+        // Read at each attempt, so that a renewed password or certificate is used without a restart.
+        let (target, settings) = self.target.now(&self.tls);
+        let tls = match target.protocol {
             Protocol::Amqp => None,
             Protocol::Amqps => {
-                let name = self.tls.server_name.clone().unwrap_or_else(|| self.target.host.clone());
-                Some((tls::client_config(&self.tls)?, name))
+                let name = settings.server_name.clone().unwrap_or_else(|| target.host.clone());
+                Some((tls::client_config(&settings)?, name))
             }
         };
-        Connection::open(&self.target, tls.as_ref(), &self.name).await
+        Connection::open(&target, tls.as_ref(), &self.name).await
     }
 
     fn shut(&self) -> Failure {
