@@ -96,20 +96,16 @@ pub(super) fn losses(
             "Give the queue a `dead-letter-exchange` that exists, or remove `message-ttl`.",
         ));
     }
+    // With another overflow the publisher is refused, and knows.
+    let overflow = nature.text("overflow").unwrap_or("drop-head");
     let limits = ["max-length", "max-length-bytes"];
     let limit = limits.into_iter().find_map(|name| Some((name, nature.number(name)?)));
-    let overflow = nature.text("overflow").unwrap_or("drop-head");
-    if let Some((name, limit)) = limit {
-        let detail = format!("its `{name}` is {limit}, its `overflow` is {overflow}, and {why}");
-        match overflow {
-            "drop-head" => findings.push(lost(
-                format!("queue `{queue}` drops its oldest message when it is full"),
-                detail,
-                "Set `overflow: reject-publish` by a policy, or give the queue a `dead-letter-exchange` that exists.",
-            )),
-            // The publisher is refused, and knows.
-            _ => {}
-        }
+    if let Some((name, limit)) = limit.filter(|_| overflow == "drop-head") {
+        findings.push(lost(
+            format!("queue `{queue}` drops its oldest message when it is full"),
+            format!("its `{name}` is {limit}, its `overflow` is {overflow}, and {why}"),
+            "Set `overflow: reject-publish` by a policy, or give the queue a `dead-letter-exchange` that exists.",
+        ));
     }
     findings
 }

@@ -172,3 +172,31 @@ fn no_region() -> Failure {
         .detail("no region is named, neither in the configuration nor in the environment or profile")
         .remedy("give the broker a `region`, such as `eu-west-1`")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::kit::setting::Secret;
+
+    #[tokio::test]
+    async fn a_key_that_files_hold_is_read_again() {
+        let key =
+            |secret: &str| AccessKey { id: "id".into(), secret: Secret::new(secret), session_token: None };
+        let config = move |secret: &str| Config { access_key: Some(key(secret)), ..Config::default() };
+        let at = AtomicUsize::new(0);
+        let read = move || {
+            [Some(config("two")), None, Some(config("three"))][at.fetch_add(1, Ordering::Relaxed)].clone()
+        };
+        let provider = Key { first: key("one"), renew: Renew::by(read) };
+        for secret in ["two", "two", "three"] {
+            let credentials = provider.provide_credentials().await.unwrap();
+            assert_eq!(credentials.secret_access_key(), secret);
+            assert!(credentials.expiry().is_some(), "so that it is asked for again");
+        }
+        let fixed = Key { first: key("one"), renew: Renew::default() };
+        let credentials = fixed.provide_credentials().await.unwrap();
+        assert_eq!((credentials.secret_access_key(), credentials.expiry()), ("one", None));
+    }
+}

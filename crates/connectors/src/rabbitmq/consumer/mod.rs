@@ -253,3 +253,18 @@ impl Settle for Unsettled {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rabbitmq::wire::method::Close;
+
+    #[test]
+    fn a_queue_in_exclusive_use_is_no_matter_of_permissions() {
+        let text = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use".to_owned();
+        let close = Close { code: 403, text, class: 60, method: 20 };
+        let failure = refused("q", &CallFault::Gone(Arc::new(Gone::Channel(close))));
+        assert_eq!(failure.kind, FailureKind::Refused);
+        assert!(failure.remedy.unwrap().contains("exclusively"));
+    }
+}
