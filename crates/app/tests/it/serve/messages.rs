@@ -180,13 +180,13 @@ fn a_direct_reply_reaches_its_requester_and_the_steps_behind_it_run() {
     let vhost = rabbit::vhost();
     queues(&vhost, "{}");
     vhost.queue("dead");
-    let pipeline = r#"
+    let pipeline = r"
 pipelines:
   work:
     - map: '{answer: .body}'
     - reply: {timeout: 20s}
     - publish: {to: mq, queue: out, body: '.answer'}
-"#;
+";
     let broker = format!("{{type: rabbitmq, url: \"{}\"}}", vhost.url());
     let served = Served::with_pipeline(&broker, "retry: {delays: [500ms]}", pipeline);
     // A requester that has gone loses its reply and nothing else.
