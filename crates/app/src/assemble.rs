@@ -1,6 +1,7 @@
 //! From a checked configuration to running parts: the one place that builds connectors and stores.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use warren_connectors::BrokerConfig;
@@ -9,6 +10,7 @@ use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::codes;
 use warren_engine::consume::worker::ConsumePorts;
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::finding::Finding;
 use warren_engine::hub::HubPorts;
 use warren_engine::hub::delivering::DeliveringPorts;
 use warren_engine::hub::ports::Users;
@@ -71,10 +73,7 @@ impl<'p> Assembly<'p> {
     /// A connection's settings cannot be used, such as a certificate that cannot be read.
     pub fn sync(&self, name: &str) -> Result<Parts, Failure> {
         let sync = self.project.syncs.get(name).ok_or_else(|| unknown("sync", name))?;
-        let baseline: Arc<dyn Baseline> = Arc::new(FileBaseline::open(
-            self.project.state.folder.join("baselines").join(folder_name(name)),
-            BaselineOptions::default(),
-        ));
+        let baseline: Arc<dyn Baseline> = Arc::new(baseline(self.project, name));
         let records: Arc<dyn Records> = self.state.clone();
         let leases: Arc<dyn Leases> = self.state.clone();
         let ports = Ports {
@@ -85,14 +84,106 @@ impl<'p> Assembly<'p> {
             leases,
             clock: Arc::new(SystemClock),
         };
-        Ok(Parts { plan: sync.plan.clone(), ports, state: self.state.clone(), digest: digest(&sync.plan) })
+        Ok(Parts { plan: sync.plan.clone(), ports, state: self.state.clone(), digest: sync.digest })
     }
 }
 
-/// What is made of a row, as a number: two plans of one number make the same messages. The `Debug` form of a plan shows all of
-/// it, templates as they were compiled; a new version of Warren may make another number, and then asks for a new plan.
-fn digest(plan: &SyncPlan) -> u128 {
-    xxhash_rust::xxh3::xxh3_128(format!("{plan:?}").as_bytes())
+/// The baseline of a sync. Nothing is read yet.
+pub fn baseline(project: &Project, name: &str) -> FileBaseline {
+    FileBaseline::open(baselines(project).join(folder_name(name)), BaselineOptions::default())
+}
+
+fn baselines(project: &Project) -> PathBuf {
+    project.state.folder.join("baselines")
+}
+
+/// A baseline whose sync is gone from the configuration, next to a sync of the same key that has none: perhaps it was renamed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// The sync that begins anew.
+    pub sync: String,
+    /// The syncs that are gone, by name.
+    pub gone: Vec<String>,
+    /// The folder of the baselines.
+    pub folder: PathBuf,
+}
+
+impl Orphan {
+    /// As a finding about the sync that begins anew.
+    pub fn finding(&self) -> Finding {
+        let Orphan { sync, gone, folder } = self;
+        let names = gone.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let (has, is) = if gone.len() == 1 { ("has a baseline", "is") } else { ("have baselines", "are") };
+        let what = format!(
+            "{names} {has} and {is} gone from the configuration; `{sync}` begins anew with a first run"
+        );
+        let renames = gone.iter().map(|name| {
+            format!(
+                "`mv {}/{} {}/{}`",
+                folder.display(),
+                folder_name(name),
+                folder.display(),
+                folder_name(sync)
+            )
+        });
+        let remedy = format!(
+            "if `{sync}` was renamed, rename the folder of its baseline: {}; otherwise continue",
+            renames.collect::<Vec<_>>().join(" or ")
+        );
+        Finding::warning(codes::ORPHANED_BASELINE, format!("syncs.{sync}"), what)
+            .detail(format!("they have the same key, and every row of `{sync}` would be sent as added"))
+            .remedy(remedy)
+    }
+}
+
+/// Baselines of syncs that are gone, each with the sync of the same key that would begin anew.
+///
+/// # Errors
+/// The folder of the baselines cannot be read. A baseline that is damaged is passed over: who uses it finds out.
+pub async fn orphans(project: &Project) -> Result<Vec<Orphan>, Failure> {
+    let folder = baselines(project);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            let what = format!("read the folder {}", folder.display());
+            return Err(Failure::new(FailureKind::Internal, codes::STATE_UNWRITABLE, what)
+                .detail(error.to_string())
+                .remedy("let Warren read and write its state folder"));
+        }
+    };
+    let mut gone = Vec::new();
+    for entry in entries.flatten() {
+        let Ok(file) = entry.file_name().into_string() else { continue };
+        if project.syncs.keys().any(|name| folder_name(name) == file) {
+            continue;
+        }
+        let baseline = FileBaseline::open(entry.path(), BaselineOptions::default());
+        if let Ok(Some(info)) = baseline.info().await
+            && !info.key.is_empty()
+        {
+            gone.push((name_of(&file), info.key));
+        }
+    }
+    gone.sort();
+    let mut found = Vec::new();
+    for (sync, of) in &project.syncs {
+        if gone.is_empty() || !matches!(baseline(project, sync).info().await, Ok(None)) {
+            continue;
+        }
+        let key = &of.plan.model.key;
+        let alike = gone.iter().filter(|(_, other)| other == key).map(|(name, _)| name.clone());
+        let alike: Vec<String> = alike.collect();
+        if !alike.is_empty() {
+            found.push(Orphan { sync: sync.clone(), gone: alike, folder: folder.clone() });
+        }
+    }
+    Ok(found)
+}
+
+/// The name that [`folder_name`] made a folder's of.
+fn name_of(folder: &str) -> String {
+    percent_encoding::percent_decode_str(folder).decode_utf8_lossy().into_owned()
 }
 
 /// A name as a folder's: letters, digits, `-` and `_` as they are, all else in hexadecimal.

@@ -28,6 +28,7 @@ use warren_engine::hub::ports::{Estate, Users};
 use warren_engine::ports::{Broker, Source, SqlExecutor};
 
 use self::kit::renew::Renew;
+use crate::kit::setting::Misfit;
 
 /// The settings of a source, of one of the kinds there are.
 #[derive(Debug, Clone)]
@@ -92,6 +93,17 @@ impl SourceConfig {
                 SourceConfig::Mysql(mysql::Config { renew, ..config })
             }
             SourceConfig::Sqlite(config) => SourceConfig::Sqlite(config), // nobody logs in
+        }
+    }
+
+    /// All settings that cannot be used, whatever is connected to later: addresses that are none, files that cannot be read, keys that
+    /// exclude each other. Connects to nothing.
+    pub fn faults(&self) -> Vec<Misfit> {
+        match self {
+            SourceConfig::Postgres(config) => config.faults(),
+            SourceConfig::Mysql(config) => config.faults(),
+            // Its file may come later; its numbers have their ranges in the schema.
+            SourceConfig::Sqlite(_) => Vec::new(),
         }
     }
 
@@ -206,6 +218,16 @@ impl BrokerConfig {
                 });
                 BrokerConfig::Sqs(sqs::Config { renew, ..config })
             }
+        }
+    }
+
+    /// All settings that cannot be used. Connects to nothing and opens no file of a broker.
+    pub fn faults(&self) -> Vec<Misfit> {
+        match self {
+            BrokerConfig::Rabbitmq(config) => config.faults(),
+            BrokerConfig::Embedded(config) => config.faults(),
+            #[cfg(feature = "sqs")]
+            BrokerConfig::Sqs(config) => config.faults(),
         }
     }
 

@@ -194,6 +194,9 @@ codes! {
     /// The destination could not be reached for longer than the run waits.
     GAVE_UP = "gave-up";
 
+    /// The baseline of a sync that is gone from the configuration, next to a sync that begins anew.
+    ORPHANED_BASELINE = "orphaned-baseline";
+
     // Consuming.
     /// The handler did not end within its deadline.
     DEADLINE_PASSED = "deadline-passed";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codes::{self, Code};
+use crate::redact::scrub;
 
 /// What kind of failure it is; decides what is done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +53,8 @@ impl FailureKind {
 }
 
 /// Something that went wrong: the kind, a stable code, what was tried, where, and what the other side said.
+///
+/// Its texts hold no value that came from a variable or a file: the constructors replace them ([`crate::redact`]).
 ///
 /// `Display` is one sentence without the cause; the causes hang on [`Error::source`] and are printed once, at the edge.
 #[derive(Debug, Clone)]
@@ -102,13 +105,18 @@ impl Said {
     }
 }
 
+/// A text without what came from variables.
+fn clean(text: impl Into<String>) -> String {
+    scrub(text.into()).into_owned()
+}
+
 impl Failure {
     /// A failure of a kind, with its code and what was tried.
     pub fn new(kind: FailureKind, code: Code, what: impl Into<String>) -> Failure {
         Failure {
             kind,
             code,
-            what: what.into(),
+            what: clean(what),
             detail: None,
             place: None,
             remedy: None,
@@ -134,28 +142,29 @@ impl Failure {
     /// With what the other side said, or the rule that was broken.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Failure {
-        self.detail = Some(detail.into());
+        self.detail = Some(clean(detail));
         self
     }
 
     /// With the place.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Failure {
-        self.place = Some(place.into());
+        self.place = Some(clean(place));
         self
     }
 
     /// With the way out.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Failure {
-        self.remedy = Some(remedy.into());
+        self.remedy = Some(clean(remedy));
         self
     }
 
     /// With what the other side answered.
     #[must_use]
     pub fn said(mut self, said: Said) -> Failure {
-        self.said = Some(Arc::new(said));
+        let answer = said.answer.map(clean);
+        self.said = Some(Arc::new(Said { answer, ..said }));
         self
     }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::codes::Code;
 use crate::failure::Failure;
+use crate::redact::scrub;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -47,6 +48,11 @@ pub struct Within {
     pub column: usize,
 }
 
+/// A text without what came from variables.
+fn clean(text: impl Into<String>) -> String {
+    scrub(text.into()).into_owned()
+}
+
 impl Finding {
     /// An error about a part of the configuration.
     pub fn error(code: Code, subject: impl Into<String>, message: impl Into<String>) -> Finding {
@@ -55,7 +61,7 @@ impl Finding {
             code,
             subject: subject.into(),
             within: None,
-            message: message.into(),
+            message: clean(message),
             detail: None,
             remedy: None,
         }
@@ -89,14 +95,14 @@ impl Finding {
     /// With what the other side said.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Finding {
-        self.detail = Some(detail.into());
+        self.detail = Some(clean(detail));
         self
     }
 
     /// With the way out.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Finding {
-        self.remedy = Some(remedy.into());
+        self.remedy = Some(clean(remedy));
         self
     }
 }

@@ -40,6 +40,7 @@ pub mod near;
 pub mod outcome;
 pub mod pipeline;
 pub mod ports;
+pub mod redact;
 pub mod row;
 pub mod run;
 pub mod size;

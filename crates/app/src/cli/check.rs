@@ -1,20 +1,24 @@
 //! `warren check`: all that would fail later, at once, each with its place and its way out. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::json;
 use warren_connectors::UserIds;
+use warren_connectors::kit::setting::Misfit;
+use warren_engine::codes::{self, Code};
 use warren_engine::consume::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
 use warren_engine::consume::retry::delay_queue;
 use warren_engine::finding::{Finding, Severity};
 use warren_engine::message::Route;
-use warren_engine::model::Schema;
+use warren_engine::model::{Model, Schema};
 use warren_engine::ports::Wanted;
+use warren_engine::redact::scrub;
 use warren_engine::sync::bind;
 use warren_engine::sync::plan::{Dynamic, RoutePlan, SyncPlan};
+use warren_store::{in_flight, parking};
 
-use crate::assemble;
+use crate::assemble::{self, Orphan};
 use crate::cli::{Context, Stop};
 use crate::config::Project;
 use crate::exit::Exit;
@@ -34,33 +38,54 @@ pub struct Args {
 
 pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let project = context.project()?;
-    let findings = if args.offline { Vec::new() } else { gather(context, &project).await };
+    let mut findings = orphans(&project).await;
+    let mut ways = Vec::new();
+    if !args.offline {
+        let found = gather(&project).await;
+        findings.extend(found.findings);
+        ways = found.ways;
+    }
     if context.style == Style::Json {
         let list: Vec<_> = findings.iter().map(|finding| finding_json(&project, finding)).collect();
         line(&json!({ "findings": list }).to_string());
     } else {
+        for way in &ways {
+            context.say(way);
+        }
+        if !project.warnings.is_empty() {
+            note(project.warnings.render(context.colours).trim_end());
+        }
         if !findings.is_empty() {
             note(project.show(&findings).render(context.colours).trim_end());
         }
         tell(&project, &findings, args.offline);
     }
-    let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
-    let ours = findings.iter().any(|finding| {
-        finding.severity == Severity::Error && finding.code == warren_engine::codes::UNKNOWN_COLUMN
-    });
-    Ok(match (wrong, ours) {
-        (false, _) => Exit::Done,
-        (true, true) => Exit::Usage,
-        (true, false) => Exit::Failed,
-    })
+    Ok(exit(&findings))
 }
 
-/// All that can be found by connecting.
-pub(super) async fn gather(context: &Context, project: &Project) -> Vec<Finding> {
+/// What was found, as an exit code: the configuration is to blame, or something outside.
+pub(super) fn exit(findings: &[Finding]) -> Exit {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+    Exit::worst(errors.map(|finding| if is_ours(finding) { Exit::Usage } else { Exit::Failed }))
+}
+
+/// Whether a finding is a fault of the configuration itself.
+fn is_ours(finding: &Finding) -> bool {
+    finding.code == codes::UNKNOWN_COLUMN || Exit::of_code(finding.code) == Exit::Usage
+}
+
+/// What connecting found.
+pub(super) struct Gathered {
+    /// All that is wrong.
+    pub findings: Vec<Finding>,
+    /// How the messages of each trigger that could be looked at are tried again.
+    pub ways: Vec<String>,
+}
+
+/// All that can be found by connecting: every address and login of the configuration, whatever uses it. Each fault once.
+pub(super) async fn gather(project: &Project) -> Gathered {
     let mut findings = Vec::new();
-    if let Err(failure) = assemble::state(project) {
-        findings.push(Finding::from_failure("state", &failure));
-    }
+    state(project, &mut findings).await;
     let schemas = schemas(project, &mut findings).await;
     for sync in project.syncs.values() {
         if let Some(schema) = schemas.get(&sync.plan.model.name)
@@ -69,46 +94,105 @@ pub(super) async fn gather(context: &Context, project: &Project) -> Vec<Finding>
             findings.extend(unbound);
         }
     }
-    brokers(project, &mut findings).await;
-    triggers(context, project, &mut findings).await;
-    hub(project, &mut findings).await;
-    findings
+    let down = brokers(project, &mut findings).await;
+    let ways = triggers(project, &down, &mut findings).await;
+    hub(project, &down, &mut findings).await;
+    proxies(project, &mut findings).await;
+    Gathered { findings, ways }
 }
 
-/// The columns of each model that some sync uses.
-async fn schemas(project: &Project, findings: &mut Vec<Finding>) -> BTreeMap<String, Arc<Schema>> {
-    let mut schemas = BTreeMap::new();
-    for (name, model) in &project.models {
-        let subject = format!("models.{name}");
-        match assemble::source(project, &model.source) {
-            Err(failure) => {
-                findings.push(Finding::from_failure(format!("sources.{}", model.source), &failure))
-            }
-            Ok(source) => match source.describe(&model.model).await {
-                Ok(schema) => {
-                    schemas.insert(name.clone(), schema);
-                }
-                Err(failure) => {
-                    let connection = [
-                        warren_engine::codes::SOURCE_UNREACHABLE,
-                        warren_engine::codes::SOURCE_REFUSED_LOGIN,
-                        warren_engine::codes::TLS_FAILED,
-                    ];
-                    let ours = connection.contains(&failure.code);
-                    let subject = if ours { format!("sources.{}", model.source) } else { subject };
-                    findings.push(Finding::from_failure(subject, &failure));
-                }
-            },
+/// What a run or a trigger would find damaged in the state folder.
+async fn state(project: &Project, findings: &mut Vec<Finding>) {
+    let folder = &project.state.folder;
+    if let Err(failure) = assemble::state(project) {
+        findings.push(Finding::from_failure("state", &failure));
+    }
+    for name in project.syncs.keys() {
+        if let Err(failure) = assemble::baseline(project, name).info().await {
+            findings.push(Finding::from_failure(format!("syncs.{name}"), &failure));
         }
     }
-    // One source that cannot be reached is one finding, however many models read it.
-    let mut seen = std::collections::BTreeSet::new();
-    findings.retain(|finding| seen.insert((finding.subject.clone(), finding.code, finding.message.clone())));
+    for name in project.triggers.keys() {
+        let parked = parking::look(folder, name).await.err();
+        let journal = in_flight::look(&folder.join("inflight"), &assemble::folder_name(name)).err();
+        let damaged = parked.into_iter().chain(journal);
+        findings.extend(damaged.map(|failure| Finding::from_failure(format!("triggers.{name}"), &failure)));
+    }
+}
+
+/// Baselines of syncs that are gone, next to a sync that would begin anew.
+pub(super) async fn orphans(project: &Project) -> Vec<Finding> {
+    match assemble::orphans(project).await {
+        Ok(orphans) => orphans.iter().map(Orphan::finding).collect(),
+        Err(failure) => vec![Finding::from_failure("state", &failure)],
+    }
+}
+
+/// Codes that are about a broker, whoever comes upon them.
+const OF_BROKER: [Code; 2] = [codes::BROKER_BLOCKED, codes::MANAGEMENT_FAILED];
+
+/// Adds what a user of a broker found, under its own subject. What is about the broker is the broker's, and told once.
+fn add(findings: &mut Vec<Finding>, found: Vec<Finding>, subject: &str, broker: &str) {
+    let broker = format!("brokers.{broker}");
+    for finding in found {
+        let shared = OF_BROKER.contains(&finding.code);
+        let known = |other: &Finding| other.code == finding.code && other.subject.starts_with(&broker);
+        if !shared {
+            findings.push(Finding { subject: subject.to_owned(), ..finding });
+        } else if !findings.iter().any(known) {
+            findings.push(Finding { subject: broker.clone(), ..finding });
+        }
+    }
+}
+
+/// The codes of a source that cannot be used at all: a fault of the source, not of its models.
+const SOURCE_DOWN: [Code; 4] =
+    [codes::SOURCE_UNREACHABLE, codes::SOURCE_REFUSED_LOGIN, codes::TLS_FAILED, codes::UNKNOWN_DATABASE];
+
+/// The columns of each model. A source that no model reads is connected to as well.
+async fn schemas(project: &Project, findings: &mut Vec<Finding>) -> BTreeMap<String, Arc<Schema>> {
+    let mut schemas = BTreeMap::new();
+    for source_name in project.sources.keys() {
+        let subject = format!("sources.{source_name}");
+        let source = match assemble::source(project, source_name) {
+            Ok(source) => source,
+            Err(failure) => {
+                findings.push(Finding::from_failure(subject, &failure));
+                continue;
+            }
+        };
+        let models = project.models.iter().filter(|(_, model)| model.source == *source_name);
+        let models: Vec<_> = models.map(|(name, model)| (Some(name), (*model.model).clone())).collect();
+        let models = if models.is_empty() { vec![(None, connection_test())] } else { models };
+        for (name, model) in models {
+            match source.describe(&model).await {
+                Ok(schema) => schemas.extend(name.map(|name| (name.clone(), schema))),
+                Err(failure) => {
+                    let down = name.is_none() || SOURCE_DOWN.contains(&failure.code);
+                    let of = if down { subject.clone() } else { format!("models.{}", model.name) };
+                    findings.push(Finding::from_failure(of, &failure));
+                    if down {
+                        break; // the other models would find the same
+                    }
+                }
+            }
+        }
+    }
     schemas
 }
 
-/// Each broker, with the routes that are the same for every row.
-async fn brokers(project: &Project, findings: &mut Vec<Finding>) {
+/// A query that every database answers without reading anything.
+fn connection_test() -> Model {
+    Model {
+        name: "connection test".to_owned(),
+        sql: "SELECT 1 AS one".to_owned(),
+        key: vec!["one".to_owned()],
+        timeout: None,
+    }
+}
+
+/// Each broker, with the routes that are the same for every row. Yields those that cannot be used.
+async fn brokers(project: &Project, findings: &mut Vec<Finding>) -> BTreeSet<String> {
     let mut routes: BTreeMap<&str, Vec<(String, Route)>> = BTreeMap::new();
     for name in project.brokers.keys() {
         routes.insert(name, Vec::new());
@@ -129,11 +213,13 @@ async fn brokers(project: &Project, findings: &mut Vec<Finding>) {
             }
         }
     }
+    let mut down = BTreeSet::new();
     for (name, routes) in routes {
         let broker = match assemble::broker(project, name) {
             Ok(broker) => broker,
             Err(failure) => {
                 findings.push(Finding::from_failure(format!("brokers.{name}"), &failure));
+                down.insert(name.to_owned());
                 continue;
             }
         };
@@ -141,16 +227,24 @@ async fn brokers(project: &Project, findings: &mut Vec<Finding>) {
         for mut finding in broker.check(&only).await {
             // The broker names the route; the place in the configuration is ours to know.
             let place = routes.iter().find(|(_, route)| names(&finding.message, route));
-            finding.subject = place.map_or_else(|| format!("brokers.{name}"), |(subject, _)| subject.clone());
+            finding.subject = match place {
+                Some((subject, _)) => subject.clone(),
+                None if finding.subject == "management_url" => format!("brokers.{name}.management_url"),
+                None => format!("brokers.{name}"),
+            };
+            if BROKER_DOWN.contains(&finding.code) && finding.severity == Severity::Error {
+                down.insert(name.to_owned());
+            }
             findings.push(finding);
         }
         broker.close().await;
     }
-    user_ids(project, findings).await;
+    user_ids(project, &down, findings).await;
+    down
 }
 
 /// Messages with a `user_id` that the broker would refuse.
-async fn user_ids(project: &Project, findings: &mut Vec<Finding>) {
+async fn user_ids(project: &Project, down: &BTreeSet<String>, findings: &mut Vec<Finding>) {
     let mut given: BTreeMap<&str, Vec<(String, Option<String>)>> = BTreeMap::new();
     for (name, sync) in &project.syncs {
         for (op, trigger) in sync.plan.triggers() {
@@ -168,19 +262,19 @@ async fn user_ids(project: &Project, findings: &mut Vec<Finding>) {
             given.entry(broker).or_default().push((format!("triggers.{name}.pipeline"), literal));
         }
     }
-    for (broker, given) in given {
+    for (broker, given) in given.into_iter().filter(|(broker, _)| !down.contains(*broker)) {
         let Some(config) = project.brokers.get(broker) else { continue };
         let UserIds::Own(login) = config.user_ids().await else { continue };
         for (subject, literal) in given {
             let finding = match literal {
                 Some(literal) if literal == login || literal.is_empty() => continue,
                 Some(literal) => Finding::error(
-                    warren_engine::codes::INVALID_PROPERTY,
+                    codes::INVALID_PROPERTY,
                     subject,
                     format!("the broker refuses the `user_id` `{literal}` from the login `{login}`"),
                 ),
                 None => Finding::warning(
-                    warren_engine::codes::INVALID_PROPERTY,
+                    codes::INVALID_PROPERTY,
                     subject,
                     format!("the broker refuses every `user_id` but `{login}`, the login's own name"),
                 ),
@@ -192,9 +286,23 @@ async fn user_ids(project: &Project, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Each trigger's queue, and which way its messages are tried again.
-async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Finding>) {
+/// The codes of a broker that cannot be used at all: nothing more can be asked of it.
+const BROKER_DOWN: [Code; 6] = [
+    codes::BROKER_UNREACHABLE,
+    codes::BROKER_REFUSED_LOGIN,
+    codes::UNKNOWN_VHOST,
+    codes::TLS_FAILED,
+    codes::CONNECTION_LOST,
+    codes::PROTOCOL_ERROR,
+];
+
+/// Each trigger's queue; yields which way the messages of each are tried again, where its broker could be asked.
+async fn triggers(project: &Project, down: &BTreeSet<String>, findings: &mut Vec<Finding>) -> Vec<String> {
+    let mut ways = Vec::new();
     for (name, trigger) in &project.triggers {
+        if down.contains(&trigger.broker) {
+            continue;
+        }
         let Ok(broker) = assemble::broker(project, &trigger.broker) else { continue }; // told with the brokers
         let plan = &trigger.plan;
         let kind = project.brokers.get(&trigger.broker).map_or("", warren_connectors::BrokerConfig::kind);
@@ -216,15 +324,29 @@ async fn triggers(context: &Context, project: &Project, findings: &mut Vec<Findi
             },
         };
         let found = broker.check_consumer(&wanted).await;
-        let no_queues = found.iter().any(|finding| finding.severity == Severity::Note);
-        context.say(&format!(
-            "trigger {name}: messages are tried again by {}",
-            mechanism(plan, kind, no_queues)
-        ));
-        findings.extend(
-            found.into_iter().map(|finding| Finding { subject: format!("triggers.{name}.queue"), ..finding }),
-        );
         broker.close().await;
+        let no_queues = found.iter().any(|finding| finding.severity == Severity::Note);
+        let unknown = found.iter().any(|finding| BROKER_DOWN.contains(&finding.code));
+        if !unknown {
+            let way = mechanism(plan, kind, no_queues);
+            ways.push(format!("trigger {name}: messages are tried again by {way}"));
+        }
+        add(findings, found, &format!("triggers.{name}.queue"), &trigger.broker);
+    }
+    ways
+}
+
+/// The proxies that callbacks go through.
+async fn proxies(project: &Project, findings: &mut Vec<Finding>) {
+    let Some(hub) = &project.hub else { return };
+    let own = std::iter::once(("hub.http_client_options".to_owned(), &hub.client));
+    let others = hub.clients.iter().enumerate();
+    let others =
+        others.map(|(at, entry)| (format!("hub.http_client_options_for[{at}].client"), &entry.client));
+    for (section, client) in own.chain(others) {
+        for Misfit { key, failure } in warren_connectors::http::check_proxies(client).await {
+            findings.push(Finding::from_failure(format!("{section}.{key}"), &failure));
+        }
     }
 }
 
@@ -235,16 +357,15 @@ fn delay_queues(plan: &ConsumePlan) -> Vec<String> {
 }
 
 /// The hub: its store, its users, and what its login may. That the broker can be reached was told with the brokers.
-async fn hub(project: &Project, findings: &mut Vec<Finding>) {
+async fn hub(project: &Project, down: &BTreeSet<String>, findings: &mut Vec<Finding>) {
     let Some(hub) = &project.hub else { return };
     let Some(config) = project.brokers.get(&hub.broker) else { return };
-    let broker = format!("brokers.{}", hub.broker);
-    if findings.iter().any(|finding| finding.severity == Severity::Error && finding.subject == broker) {
+    if down.contains(&hub.broker) {
         return; // nothing of it can be asked
     }
     let found = config.check_hub(&hub.broker, hub.users.is_some()).await;
     let fatal = found.iter().any(|finding| finding.severity == Severity::Error);
-    findings.extend(found.into_iter().map(|finding| Finding { subject: "hub.broker".to_owned(), ..finding }));
+    add(findings, found, "hub.broker", &hub.broker);
     let Some(name) = hub.settings.default_username.as_ref().filter(|_| !fatal) else { return };
     let known = match assemble::hub_users(hub, config) {
         Ok(users) => users.named(name).await,
@@ -254,7 +375,7 @@ async fn hub(project: &Project, findings: &mut Vec<Finding>) {
         Ok(Some(_)) => {}
         Ok(None) => findings.push(
             Finding::error(
-                warren_engine::codes::UNKNOWN_NAME,
+                codes::UNKNOWN_NAME,
                 "hub.default_username",
                 format!("the broker has no user `{name}`"),
             )
@@ -299,7 +420,8 @@ fn names(sentence: &str, route: &Route) -> bool {
         Route::Queue(queue) => queue,
         Route::Exchange { exchange, .. } => exchange,
     };
-    sentence.contains(&format!("`{name}`"))
+    // A sentence holds no value of a variable, so the name is looked for as it is shown.
+    sentence.contains(&format!("`{}`", scrub(name.as_str())))
 }
 
 fn fixed_routes(sync: &str, plan: &SyncPlan) -> Vec<(String, Route)> {
@@ -324,7 +446,27 @@ fn fixed_routes(sync: &str, plan: &SyncPlan) -> Vec<(String, Route)> {
 }
 
 fn tell(project: &Project, findings: &[Finding], offline: bool) {
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count() as u64;
+    let of = |severity| findings.iter().filter(move |finding| finding.severity == severity);
+    let errors = of(Severity::Error).count() as u64;
+    let ours = of(Severity::Error).filter(|finding| is_ours(finding)).count() as u64;
+    let warnings = (of(Severity::Warning).count() + project.warnings.len()) as u64;
+    let parts = parts(project);
+    let warned = if warnings > 0 { format!(" and {}", counted(warnings, "warning")) } else { String::new() };
+    if errors > 0 {
+        let ours = if ours > 0 { format!(" ({ours} in the configuration itself)") } else { String::new() };
+        note(&format!("{}{ours}{warned} found in {parts}", counted(errors, "error")));
+    } else if warnings > 0 {
+        let offline = if offline { " (nothing was connected to)" } else { "" };
+        line(&format!("no errors, {} found in {parts}{offline}", counted(warnings, "warning")));
+    } else if offline {
+        line(&format!("the configuration is right: {parts} (nothing was connected to)"));
+    } else {
+        line(&format!("all is well: {parts}"));
+    }
+}
+
+/// What there is, for people.
+fn parts(project: &Project) -> String {
     let counts = [
         (project.sources.len(), "source"),
         (project.models.len(), "model"),
@@ -338,14 +480,7 @@ fn tell(project: &Project, findings: &[Finding], offline: bool) {
     if project.hub.is_some() {
         parts.push("the hub".to_owned());
     }
-    let parts = if parts.is_empty() { "an empty configuration".to_owned() } else { parts.join(", ") };
-    if errors > 0 {
-        note(&format!("{} found in {parts}", counted(errors, "error")));
-    } else if offline {
-        line(&format!("the configuration is right: {parts} (nothing was connected to)"));
-    } else {
-        line(&format!("all is well: {parts}"));
-    }
+    if parts.is_empty() { "an empty configuration".to_owned() } else { parts.join(", ") }
 }
 
 pub(super) fn finding_json(project: &Project, finding: &Finding) -> serde_json::Value {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use warren_engine::codes::{self, Code};
+use warren_engine::failure::Failure;
 use warren_engine::finding::{Finding, Severity};
 use warren_engine::ports::Clock;
 use warren_store::in_flight::{self, Looked};
@@ -56,14 +57,8 @@ struct Folder {
 
 pub async fn run(context: &Context, _args: &Args) -> Result<Exit, Stop> {
     let project = context.project()?;
-    // `check` talks of the ways of triggers while it goes; here that would stand before everything.
-    let quiet = Context {
-        style: Style::Json,
-        config: context.config.clone(),
-        cancel: context.cancel.clone(),
-        ..*context
-    };
-    let mut findings = check::gather(&quiet, &project).await;
+    let mut findings = check::orphans(&project).await;
+    findings.extend(check::gather(&project).await.findings);
     let folder = look_at_folder(&project.state.folder);
     findings.extend(folder.as_ref().and_then(nearly_full));
     let mut patients = Vec::new();
@@ -91,8 +86,7 @@ pub async fn run(context: &Context, _args: &Args) -> Result<Exit, Stop> {
             }
         }
     }
-    let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
-    Ok(if wrong { Exit::Failed } else { Exit::Done })
+    Ok(check::exit(&findings))
 }
 
 fn look_at_folder(path: &Path) -> Option<Folder> {
@@ -151,7 +145,14 @@ async fn look_at_trigger(
     let trigger = &project.triggers[name];
     let queue = trigger.plan.queue.clone();
     let folder = &project.state.folder;
-    let mut found = |failure| findings.push(Finding::from_failure(subject.clone(), &failure));
+    let mut found = |failure: Failure| {
+        let finding = Finding::from_failure(subject.clone(), &failure);
+        // What `check` found is not told twice.
+        if !findings.iter().any(|other| other.subject == finding.subject && other.message == finding.message)
+        {
+            findings.push(finding);
+        }
+    };
     let holder = state.holder(&format!("trigger {name}")).await.unwrap_or_else(|failure| {
         found(failure);
         None

@@ -3,6 +3,7 @@
 use warren_engine::change::ChangeId;
 use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::redact::scrub;
 use warren_engine::run::{RowStatus, RunId};
 use warren_store::state::{Order, OutcomeFilter, Recorded, State};
 
@@ -177,10 +178,10 @@ fn tell(recorded: &Recorded) {
         line(&format!("  change id  {change}"));
     }
     if let Some(outbound) = &outcome.outbound {
-        line(&format!("  to         {}", outbound.route));
+        line(&format!("  to         {}", scrub(outbound.route.to_string())));
         let properties = serde_json::to_value(&outbound.message.properties).unwrap_or_default();
-        line(&format!("  properties {}", cut(&properties.to_string(), 400)));
-        let body = String::from_utf8_lossy(&outbound.message.body);
+        line(&format!("  properties {}", cut(&scrub(properties.to_string()), 400)));
+        let body = scrub(String::from_utf8_lossy(&outbound.message.body));
         for (at, text) in body.lines().take(40).enumerate() {
             line(&format!("  {:<10} {}", if at == 0 { "body" } else { "" }, cut(text, 300)));
         }

@@ -6,6 +6,7 @@ use warren_engine::codes;
 use warren_engine::consume::record::{MessageRunId, MessageStatus};
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::message::{Message, Outbound, Receipt, Route};
+use warren_engine::redact::scrub;
 use warren_store::messages::{MessageFilter, RecordedMessage, find};
 
 use crate::assemble;
@@ -166,7 +167,7 @@ fn tell(found: &RecordedMessage) {
     match &found.body {
         None => line(&format!("  body       {} bytes, not recorded", found.body_bytes)),
         Some(body) => {
-            let body = String::from_utf8_lossy(body);
+            let body = scrub(String::from_utf8_lossy(body));
             for (at, text) in body.lines().take(40).enumerate() {
                 line(&format!("  {:<10} {}", if at == 0 { "body" } else { "" }, cut(text, 300)));
             }
@@ -184,7 +185,7 @@ fn document(found: &RecordedMessage) -> Value {
         "next_at": found.next_at, "error": found.error, "steps": found.steps,
         "queue": envelope.queue, "exchange": envelope.exchange, "routing_key": envelope.routing_key,
         "redelivered": envelope.redelivered, "properties": found.properties, "body_bytes": found.body_bytes,
-        "body": found.body.as_ref().map(|body| String::from_utf8_lossy(body)),
+        "body": found.body.as_ref().map(|body| scrub(String::from_utf8_lossy(body))),
     })
 }
 

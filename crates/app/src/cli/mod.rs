@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 use warren_engine::failure::Failure;
 use warren_engine::hub::settings::LOG_TARGET;
+use warren_engine::redact::scrub;
 
 use crate::config::{self, Faults, Project};
 use crate::exit::Exit;
@@ -261,9 +262,24 @@ fn logs(verbose: u8) {
     let filter = EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| CleanStderr)
         .with_target(verbose > 1)
         .init();
+}
+
+/// The error output without what came from variables: libraries log what they were given.
+struct CleanStderr;
+
+impl std::io::Write for CleanStderr {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let text = scrub(String::from_utf8_lossy(line));
+        std::io::stderr().write_all(text.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 impl Context {
@@ -324,7 +340,8 @@ pub fn failure_text(failure: &Failure) -> String {
     if let Some(remedy) = &failure.remedy {
         write!(text, "\n  help: {remedy}").ok(); // as above
     }
-    text
+    // Causes are errors of others, which quote what they were given.
+    scrub(text).into_owned()
 }
 
 /// A failure for a program.

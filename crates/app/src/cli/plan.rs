@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::finding::Finding;
+use warren_engine::redact::scrub;
 use warren_engine::run::RunCounts;
 use warren_engine::size::ByteSize;
 use warren_engine::sync::preview::{self, Preview, Sample};
 use warren_engine::sync::watch::{Silent, Watch};
 
-use crate::assemble::{Assembly, Parts};
+use crate::assemble::{self, Assembly, Orphan, Parts};
+use crate::cli::check::finding_json;
 use crate::cli::{Context, Stop, failure_json, failure_text};
 use crate::exit::Exit;
 use crate::report::bars::Bars;
@@ -52,9 +55,21 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     }
     let preview = result?;
     parts.ports.broker.close().await;
+    let orphans = if preview.summary.first_run { assemble::orphans(&project).await? } else { Vec::new() };
+    let orphans = orphans.iter().filter(|orphan| orphan.sync == args.sync);
+    let findings: Vec<Finding> = orphans.map(Orphan::finding).collect();
     match context.style {
-        Style::Person => tell(&args.sync, &preview),
-        Style::Json => line(&document(&args.sync, &preview).to_string()),
+        Style::Person => {
+            tell(&args.sync, &preview);
+            if !findings.is_empty() {
+                note(project.show(&findings).render(context.colours).trim_end());
+            }
+        }
+        Style::Json => {
+            let mut document = document(&args.sync, &preview);
+            document["findings"] = findings.iter().map(|finding| finding_json(&project, finding)).collect();
+            line(&document.to_string());
+        }
     }
     if let Some(path) = &args.out {
         PlanFile::of(&parts, &preview).write(path)?;
@@ -77,6 +92,9 @@ fn tell(sync: &str, preview: &Preview) {
     let counts = &preview.summary.counts;
     let changes = summary::changes(counts.planned);
     line(&format!("{sync}: {} read, {changes}", counted(counts.rows, "row")));
+    if preview.summary.first_run && !preview.silent {
+        line("  first run: there is no baseline yet, so every row is sent as added");
+    }
     if preview.silent {
         line("  the first run takes note of all rows and sends nothing (`initial: skip`)");
     } else if preview.messages > 0 {
@@ -112,13 +130,17 @@ fn tell(sync: &str, preview: &Preview) {
 }
 
 fn tell_sample(sample: &Sample) {
-    let to = sample.outbound.as_ref().map(|outbound| format!(" to {}", outbound.route)).unwrap_or_default();
+    let to = sample
+        .outbound
+        .as_ref()
+        .map(|outbound| format!(" to {}", scrub(outbound.route.to_string())))
+        .unwrap_or_default();
     line(&format!("\n{} key {}{to}", sample.op, cut(&sample.key, 60)));
     if let Some(failure) = &sample.failure {
         line(&format!("  rejected: {failure} [{}]", failure.code));
     }
     if let Some(outbound) = &sample.outbound {
-        let body = String::from_utf8_lossy(&outbound.message.body);
+        let body = scrub(String::from_utf8_lossy(&outbound.message.body));
         for text in body.lines().take(30) {
             line(&format!("  {}", cut(text, 200)));
         }

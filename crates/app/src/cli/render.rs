@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::redact::scrub;
 use warren_engine::sync::preview;
 use warren_liquid::{Columns, Format, Options, Template, Val};
 
@@ -83,7 +84,7 @@ async fn row_of_sync(context: &Context, args: &Args, sync: &str) -> Result<Exit,
                 note(&format!("to {}", outbound.route));
                 let properties = serde_json::to_value(&outbound.message.properties).unwrap_or_default();
                 note(&format!("properties {properties}"));
-                line(&String::from_utf8_lossy(&outbound.message.body));
+                line(&scrub(String::from_utf8_lossy(&outbound.message.body)));
             }
             None if rendered.failure.is_none() => line("nothing is sent for this row"),
             None => {}

@@ -4,6 +4,7 @@
 //! What is shown never holds a value that came from a variable, and what looks like a secret in a line that is
 //! quoted is covered.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
@@ -11,6 +12,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 use warren_engine::codes::{self, Code};
 use warren_engine::finding::Severity;
+use warren_engine::redact::scrub;
 
 use super::text::{Files, Span};
 
@@ -73,6 +75,16 @@ impl Fault {
         self
     }
 
+    /// Takes out what came from variables.
+    fn clean(&mut self) {
+        let texts = [Some(&mut self.message), self.detail.as_mut(), self.remedy.as_mut()];
+        for text in texts.into_iter().flatten().chain(self.also.iter_mut().map(|(_, what)| what)) {
+            if let Cow::Owned(clean) = scrub(text.as_str()) {
+                *text = clean;
+            }
+        }
+    }
+
     /// As something that works and may hurt.
     #[must_use]
     pub fn warning(mut self) -> Fault {
@@ -88,6 +100,8 @@ pub struct Faults {
     files: Files,
     /// Stretches of the texts that hold secrets.
     secrets: Vec<Span>,
+    /// Whether the end says how many there are.
+    tally: bool,
 }
 
 /// Whether what is written may hold colours.
@@ -104,6 +118,9 @@ impl Faults {
     pub fn new(mut faults: Vec<Fault>, files: Files, secrets: Vec<Span>) -> Faults {
         // Those without a place come first: a file that cannot be read explains what is missing elsewhere.
         faults.sort_by_key(|fault| fault.span.map(|span| (span.file, span.start)));
+        for fault in &mut faults {
+            fault.clean();
+        }
         let mut seen = HashSet::new();
         // An anchor that is used ten times has its faults once, although the paths in their messages differ.
         faults.retain(|fault| {
@@ -111,7 +128,14 @@ impl Faults {
             let said = if by_place { fault.remedy.clone() } else { Some(fault.message.clone()) };
             seen.insert((fault.span, fault.code, said))
         });
-        Faults { found: faults, files, secrets }
+        Faults { found: faults, files, secrets, tally: true }
+    }
+
+    /// Without the count at the end: not all of them are faults of the configuration.
+    #[must_use]
+    pub fn uncounted(mut self) -> Faults {
+        self.tally = false;
+        self
     }
 
     /// The faults, in order.
@@ -150,7 +174,7 @@ impl Faults {
             .filter(|(count, _)| *count > 0)
             .map(|(number, what)| counted(number, what))
             .collect::<Vec<_>>();
-        if !tally.is_empty() {
+        if self.tally && !tally.is_empty() {
             writeln!(out, "{} in the configuration", tally.join(" and ")).ok();
         }
         out

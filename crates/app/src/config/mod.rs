@@ -3,7 +3,7 @@
 //! | stage | module |
 //! |---|---|
 //! | files and places in them | [`text`], [`gather`] |
-//! | YAML as a tree with places, variables filled in | [`tree`], [`node`], [`fill`] |
+//! | YAML as a tree with places, variables filled in | [`tree`], [`node`], [`fill`], [`hidden`] |
 //! | what may be written, with a comment on every key | [`raw`], [`schema`], [`reference`](mod@reference) |
 //! | the tree checked, and read by serde | [`walk`], [`wants`], [`de`] |
 //! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`], [`pipeline`], [`consume`], [`hub`] |
@@ -22,6 +22,7 @@ pub mod examples;
 pub mod faults;
 pub mod fill;
 pub mod gather;
+pub mod hidden;
 pub mod hub;
 pub mod model;
 pub mod node;

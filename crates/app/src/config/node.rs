@@ -169,6 +169,11 @@ impl Node {
         self.scalar().is_some_and(|scalar| scalar.meaning() == Meaning::Null)
     }
 
+    /// Whether it is a plain number.
+    pub fn is_number(&self) -> bool {
+        self.scalar().is_some_and(|scalar| matches!(scalar.meaning(), Meaning::Int(_) | Meaning::Float(_)))
+    }
+
     /// What it is, for people.
     pub fn describe(&self) -> &'static str {
         match &self.kind {

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::json;
 use warren_engine::change::Op;
 use warren_engine::sync::plan::{
     BATCH_MESSAGES, BATCHES_IN_FLIGHT, CompareChoice, Guard, GuardLimit, Initial, SyncPlan, Trigger,
@@ -44,6 +45,9 @@ pub struct Compiler<'a> {
     options: &'static [String],
 }
 
+/// Changes when the same configuration begins to make other messages.
+const DIGEST_VERSION: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
+
 impl<'a> Compiler<'a> {
     /// A compiler of syncs whose templates share partials.
     pub fn new(
@@ -53,6 +57,22 @@ impl<'a> Compiler<'a> {
         partials: Rc<Partials>,
     ) -> Compiler<'a> {
         Compiler { files, places, faults, partials, options: options() }
+    }
+
+    /// A hash of all that decides what a sync sends: its keys with their variables filled in, its model, the files of its templates
+    /// (the texts behind the first `texts`) and all partials. Two syncs of one hash make the same messages.
+    fn digest(&self, node: &Node, model: &ProjectModel, texts: usize) -> u128 {
+        let partials = self.partials.files.iter().map(|(name, file)| (name, self.files.text(*file)));
+        let files: Vec<&str> = self.files.added_since(texts).collect();
+        let all = json!([
+            DIGEST_VERSION,
+            node.to_json(),
+            [&model.source, &model.model.name, &model.model.sql],
+            model.model.key,
+            files,
+            partials.collect::<Vec<_>>(),
+        ]);
+        xxhash_rust::xxh3::xxh3_128(all.to_string().as_bytes())
     }
 
     /// The sync of an entry. `None`: something is wrong with it, and was told, here or where it points.
@@ -65,6 +85,7 @@ impl<'a> Compiler<'a> {
         known: &Known,
         models: &BTreeMap<String, ProjectModel>,
     ) -> Option<ProjectSync> {
+        let texts = self.files.count();
         let raw: RawSync = match de::read(node, path) {
             Ok(raw) => raw,
             Err(fault) => {
@@ -112,7 +133,8 @@ impl<'a> Compiler<'a> {
             batch_messages: BATCH_MESSAGES,
             batches_in_flight: BATCHES_IN_FLIGHT,
         };
-        Some(ProjectSync { source: model.source.clone(), broker: raw.to, plan: Arc::new(plan) })
+        let digest = self.digest(node, model, texts);
+        Some(ProjectSync { source: model.source.clone(), broker: raw.to, plan: Arc::new(plan), digest })
     }
 
     /// The triggers for added, changed and removed. `None`: one of them has a fault.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use warren_connectors::kit::setting::Misfit;
 use warren_connectors::{BrokerConfig, SourceConfig};
 use warren_engine::codes;
 use warren_engine::failure::Failure;
@@ -23,6 +24,7 @@ use super::de::{self, At};
 use super::faults::{Fault, Faults};
 use super::fill::{Environment, fill};
 use super::gather::gather;
+use super::hidden::{self, Public};
 use super::hub::{HubReader, ProjectHub};
 use super::model::{ModelReader, Partials};
 use super::pipeline::PipelineReader;
@@ -93,6 +95,8 @@ pub struct ProjectSync {
     pub broker: String,
     /// The sync, compiled.
     pub plan: Arc<SyncPlan>,
+    /// A hash of all that decides what it sends, for stored plans.
+    pub digest: u128,
 }
 
 /// What is remembered, and where.
@@ -137,7 +141,9 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
     });
     fill(&mut tree, &files, environment, &mut faults);
     let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let filled = hidden::gather(&tree);
     let checked = check(&schema, &mut tree, &files);
+    hidden::hide(&filled, &tree, &checked.public, &schema);
     faults.extend(checked.faults);
     let mut reading = Reading {
         tree: &tree,
@@ -195,6 +201,7 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
 struct Checked {
     faults: Vec<Fault>,
     secrets: Vec<Span>,
+    public: Public,
     /// The paths of keys in which something is wrong; they are not read further.
     bad: BTreeSet<String>,
 }
@@ -203,7 +210,7 @@ fn check(schema: &Value, tree: &mut Node, files: &Files) -> Checked {
     let mut walk = Walk::new(schema, files);
     let start = tree.span.at_start();
     walk.check(schema, tree, "", start);
-    Checked { faults: walk.faults, secrets: walk.secrets, bad: walk.bad }
+    Checked { faults: walk.faults, secrets: walk.secrets, public: walk.public, bad: walk.bad }
 }
 
 /// The stage from tree to plan, section by section.
@@ -246,25 +253,60 @@ impl<'t> Reading<'t> {
     }
 
     fn sources(&mut self) {
-        for item in self.items("sources").filter(|item| item.sound) {
-            let kind = item.node.get("type").and_then(Node::text).unwrap_or("");
+        for item in self.items("sources") {
+            let before = self.faults.len();
+            let node = self.sound_part(&item);
+            let kind = node.get("type").and_then(Node::text).unwrap_or("");
             // An unknown kind is known to be one since the walk.
-            let Some(read) = SourceConfig::read(kind, At(item.node)) else { continue };
+            let Some(read) = SourceConfig::read(kind, At(&node)) else { continue };
             match read {
-                Ok(config) => drop(self.sources.insert(item.name.to_owned(), config)),
-                Err(error) => self.faults.push(de::fault_of(error, item.node, &item.path)),
+                Ok(config) => {
+                    self.misfits(&item, config.faults());
+                    if item.sound {
+                        self.sources.insert(item.name.to_owned(), config);
+                    }
+                }
+                Err(error) => self.faults.push(de::fault_of(error, &node, &item.path)),
             }
+            self.forget_missing(&item, before);
         }
     }
 
     fn brokers(&mut self) {
-        for item in self.items("brokers").filter(|item| item.sound) {
-            let kind = item.node.get("type").and_then(Node::text).unwrap_or("");
-            let Some(read) = BrokerConfig::read(kind, At(item.node)) else { continue };
+        for item in self.items("brokers") {
+            let before = self.faults.len();
+            let node = self.sound_part(&item);
+            let kind = node.get("type").and_then(Node::text).unwrap_or("");
+            let Some(read) = BrokerConfig::read(kind, At(&node)) else { continue };
             match read {
-                Ok(config) => drop(self.brokers.insert(item.name.to_owned(), config)),
-                Err(error) => self.faults.push(de::fault_of(error, item.node, &item.path)),
+                Ok(config) => {
+                    self.misfits(&item, config.faults());
+                    if item.sound {
+                        self.brokers.insert(item.name.to_owned(), config);
+                    }
+                }
+                Err(error) => self.faults.push(de::fault_of(error, &node, &item.path)),
             }
+            self.forget_missing(&item, before);
+        }
+    }
+
+    /// Settings of a source or broker that cannot be used, each at its key.
+    fn misfits(&mut self, item: &Item<'_>, misfits: Vec<Misfit>) {
+        for Misfit { key, failure } in misfits {
+            let path = if key.is_empty() { item.path.clone() } else { format!("{}.{key}", item.path) };
+            let mut span = item.key;
+            let mut node = item.node;
+            for part in key.split('.') {
+                let Some(entry) = node.entry(part) else { break };
+                node = &entry.value;
+                let is_text = node.text().is_some_and(|text| !text.is_empty() && !text.contains('\n'));
+                span = if is_text { node.span } else { entry.span };
+            }
+            let why = failure.detail.as_deref().unwrap_or(&failure.what);
+            let place = failure.place.as_deref().map(|place| format!(" ({place})")).unwrap_or_default();
+            let fault = Fault::new(failure.code, span, format!("`{path}` cannot be used: {why}{place}"));
+            self.faults.push(Fault { remedy: failure.remedy, ..fault });
         }
     }
 
@@ -550,9 +592,9 @@ impl Project {
         Faults::new(faults, self.files.clone(), self.secrets.clone())
     }
 
-    /// Findings of later checks, to be shown as faults are.
+    /// Findings of later checks, to be shown as faults are. Not all of them are faults of the configuration.
     pub fn show(&self, findings: &[Finding]) -> Faults {
-        self.faults(findings.iter().map(|finding| self.fault_of_finding(finding)).collect())
+        self.faults(findings.iter().map(|finding| self.fault_of_finding(finding)).collect()).uncounted()
     }
 
     /// The sync of a name.

@@ -41,7 +41,10 @@ syncs:
 `${NAME}` in a value is filled in from the environment, `${NAME:-default}` has a default for a variable that is unset or empty, and
 `${file:PATH}` is the text of a file beside the one it stands in, without the line break at its end. `$${` stands for `${`. They are
 filled in after the YAML was read, in queries and templates too; a file that `file:` names is taken as it is. A variable that is not set
-is an error. What came from a variable or a file is never shown in a message.
+is an error. What came from a variable or a file is never shown in an error, a log or a record ([security](security.md#secrets)).
+
+A duration is a number with its unit: `500ms`, `30s`, `5m`, `2h`, `7d`. A number without a unit is an error, also `0`; only keys with the
+unit in their name, and AMQP's `expiration` under `properties` (milliseconds), take bare numbers.
 
 Paths of files are relative to the file they stand in. Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) work; keys that begin with
 `x-` at the top are a place for anchors and mean nothing by themselves.

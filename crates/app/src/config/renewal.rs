@@ -11,6 +11,7 @@ use warren_engine::finding::Severity;
 
 use super::de::At;
 use super::fill::{Environment, fill};
+use super::hidden;
 use super::text::Files;
 use super::tree::{Entry, Node, NodeKind};
 use super::walk::Walk;
@@ -56,9 +57,12 @@ impl Written {
         let mut tree = alone(self.tree.span, Entry { value, ..of_section.clone() });
         let mut faults = Vec::new();
         fill(&mut tree, &self.files, &self.environment, &mut faults);
+        let filled = hidden::gather(&tree);
         let mut walk = Walk::new(&self.schema, &self.files);
         let start = tree.span.at_start();
         walk.check(&self.schema, &mut tree, "", start);
+        // A new password stays out of errors as the old one does.
+        hidden::hide(&filled, &self.tree, &walk.public, &self.schema);
         faults.extend(walk.faults);
         if faults.iter().any(|fault| fault.severity == Severity::Error) {
             return None;

@@ -82,6 +82,16 @@ impl Files {
         FileId(self.0.len() as u32 - 1)
     }
 
+    /// How many texts there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The texts that were added after there were `count`.
+    pub fn added_since(&self, count: usize) -> impl Iterator<Item = &str> {
+        self.0.iter().skip(count).map(|file| file.text.as_str())
+    }
+
     /// The text.
     pub fn text(&self, file: FileId) -> &str {
         self.0.get(file.0 as usize).map_or("", |file| &file.text)

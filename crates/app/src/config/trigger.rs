@@ -304,10 +304,10 @@ impl TriggerReader<'_> {
 
     fn check_literals(&mut self, plan: &PropertyPlan) {
         if let Some(Dynamic::Literal(text)) = &plan.expiration {
-            // RabbitMQ closes the channel over a TTL of 2³² ms and more.
-            let fits = warren_engine::span::parse_span(text)
-                .is_ok_and(|span| u32::try_from(span.as_millis()).is_ok());
-            if !fits {
+            // RabbitMQ closes the channel over a TTL of 2³² ms and more. What is not a duration was refused by the walk.
+            let too_long = warren_engine::span::parse_span(text)
+                .is_ok_and(|span| u32::try_from(span.as_millis()).is_err());
+            if too_long {
                 self.faults.push(
                     Fault::new(
                         codes::INVALID_VALUE,

@@ -12,13 +12,14 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use warren_engine::codes;
 use warren_engine::size::ByteSize;
-use warren_engine::span::parse_span;
+use warren_engine::span::{SpanError, parse_span};
 
 use super::faults::{Fault, listed, name_remedy, nearest};
+use super::hidden::{self, Public};
 use super::raw::forms::{SHARE_PATTERN, share_of};
 use super::text::{Files, Span};
 use super::tree::{Meaning, Node, NodeKind, Style};
-use super::wants::{self, bounds, branches, choices, keys};
+use super::wants::{self, SIZE, SPAN, bounds, branches, choices, keys};
 
 /// Keys and kinds that the documentation of the product has and this version does not, by their path.
 const LATER: [&str; 3] = ["syncs.*.schedule", "sources.*.type=duckdb", "sources.*.type=adbc"];
@@ -31,6 +32,8 @@ pub struct Walk<'s> {
     pub faults: Vec<Fault>,
     /// Where values stand that must not be shown.
     pub secrets: Vec<Span>,
+    /// Which scalars with filled values hold no secret.
+    pub public: Public,
     /// The paths of all keys in which something is wrong.
     pub bad: BTreeSet<String>,
     /// How many values lack a variable; that was told when they were filled in.
@@ -49,7 +52,15 @@ struct At<'a> {
 impl<'s> Walk<'s> {
     /// A walk with a schema that has its definitions in `$defs`.
     pub fn new(schema: &'s Value, files: &'s Files) -> Walk<'s> {
-        Walk { schema, files, faults: Vec::new(), secrets: Vec::new(), bad: BTreeSet::new(), broken: 0 }
+        Walk {
+            schema,
+            files,
+            faults: Vec::new(),
+            secrets: Vec::new(),
+            public: Public::new(),
+            bad: BTreeSet::new(),
+            broken: 0,
+        }
     }
 
     /// Walks one tree. `path` names its root in messages, and `key` is where that name stands.
@@ -66,21 +77,22 @@ impl<'s> Walk<'s> {
             self.broken += 1;
             return;
         }
-        if schema["format"] == "path" {
+        let is_path = schema["format"] == "path";
+        if is_path {
             self.place_in_folder(node);
         }
-        let (schema, name) = self.resolved(schema);
-        match name {
-            // Where a variable stands, its name is shown and not its value.
-            Some("Secret") if !node.is_filled() => self.secrets.push(node.span),
-            Some("Span") => {
-                return self
-                    .parsed(node, at, "a span of time such as `30s`", |text| parse_span(text).is_ok());
-            }
-            Some("Size") => {
-                return self
-                    .parsed(node, at, "a size such as `16MiB`", |text| text.parse::<ByteSize>().is_ok());
-            }
+        let (written, schema) = (schema, self.resolved(schema));
+        // Where a variable stands, its name is shown and not its value.
+        if wants::is_secret(schema) && !node.is_filled() {
+            self.secrets.push(node.span);
+        }
+        if node.is_filled() {
+            let public = (is_path && !wants::is_secret(schema)) || hidden::is_public(schema);
+            self.public.entry(node.span).and_modify(|all| *all &= public).or_insert(public);
+        }
+        match schema["format"].as_str() {
+            Some("span") => return self.duration(written, node, at),
+            Some("size") => return self.size(node, at),
             _ => {}
         }
         if let Some(names) = choices(schema) {
@@ -113,15 +125,9 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// A schema behind its references, and the name of the last.
-    fn resolved(&self, mut schema: &'s Value) -> (&'s Value, Option<&'s str>) {
-        let mut name = None;
-        while let Some(reference) = schema["$ref"].as_str() {
-            let Some(found) = reference.strip_prefix("#/$defs/") else { break };
-            name = Some(found);
-            schema = &self.schema["$defs"][found];
-        }
-        (schema, name)
+    /// A schema behind its references.
+    fn resolved(&self, schema: &'s Value) -> &'s Value {
+        wants::resolved(self.schema, schema)
     }
 
     fn map(&mut self, schema: &'s Value, node: &mut Node, at: At<'_>) {
@@ -167,7 +173,7 @@ impl<'s> Walk<'s> {
                     meant.extend(near);
                     self.unknown_key(&entry.key, entry.span, &path, at.path, properties);
                     // What was meant for a secret may hold one.
-                    if near.is_some_and(|near| self.resolved(&properties[near]).1 == Some("Secret")) {
+                    if near.is_some_and(|near| wants::is_secret(self.resolved(&properties[near]))) {
                         self.secrets.push(entry.value.span);
                     }
                 }
@@ -222,15 +228,22 @@ impl<'s> Walk<'s> {
     fn branch(&mut self, schema: &'s Value, branches: &'s [Value], node: &mut Node, at: At<'_>) {
         let kinds: Vec<(&str, &'s Value)> = branches
             .iter()
-            .map(|branch| self.resolved(branch).0)
+            .map(|branch| self.resolved(branch))
             .filter_map(|branch| Some((branch["properties"]["type"]["const"].as_str()?, branch)))
             .collect();
         if kinds.len() == branches.len() && node.entries().is_some() {
             return self.kind(&kinds, node, at);
         }
-        let fitting = branches.iter().find(|branch| self.fits_exactly(branch, node));
-        match fitting.or_else(|| branches.iter().find(|branch| self.fits(branch, node))) {
-            Some(branch) => match choices(self.resolved(branch).0) {
+        let fitting = branches
+            .iter()
+            .find(|branch| self.fits_exactly(branch, node))
+            .or_else(|| branches.iter().find(|branch| self.fits(branch, node)))
+            .or_else(|| {
+                // A number in place of a duration lacks its unit.
+                branches.iter().find(|branch| node.is_number() && self.resolved(branch)["format"] == "span")
+            });
+        match fitting {
+            Some(branch) => match choices(self.resolved(branch)) {
                 // Told with all forms, since one of the others may have been meant.
                 Some(names) => self.choice(schema, &names, node, at),
                 None => self.node(branch, node, at),
@@ -341,17 +354,53 @@ impl<'s> Walk<'s> {
         };
     }
 
-    /// A scalar that a function reads.
-    fn parsed(&mut self, node: &mut Node, at: At<'_>, expects: &str, read: impl Fn(&str) -> bool) {
+    /// A duration: a number with its unit, within the bounds of its key.
+    fn duration(&mut self, schema: &Value, node: &Node, at: At<'_>) {
+        let read = node.scalar().map(|scalar| match scalar.meaning_unquoted() {
+            Meaning::Null | Meaning::Bool(_) => Err(SpanError::Malformed),
+            Meaning::Int(_) | Meaning::Float(_) | Meaning::Text(_) => parse_span(&scalar.text),
+        });
+        let expects = format!("`{}` takes {SPAN}", at.path);
+        let (message, remedy) = match (read, node.text()) {
+            (Some(Ok(span)), _) => match wants::misses(schema, span) {
+                None => return,
+                Some(bounds) if node.is_filled() => {
+                    (format!("`{}` takes {bounds}, and a variable gives it something else", at.path), format!("give the variable {bounds}"))
+                }
+                Some(bounds) => (format!("`{}` takes {bounds}, and {}", at.path, shown(node)), format!("write {bounds}")),
+            },
+            (Some(Err(SpanError::NoUnit)), _) if node.is_filled() => (
+                format!("{expects}, and a variable gives it a number without a unit"),
+                "give the variable a value with its unit, such as `60s`, or write the unit behind it: `${NAME}s`".to_owned(),
+            ),
+            (Some(Err(SpanError::NoUnit)), Some(text)) => {
+                let (message, number) = (format!("{expects}, and `{text}` has no unit"), text.trim());
+                if number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+                    (message, format!("write `{number}s` for seconds, or `{number}ms` for milliseconds"))
+                } else {
+                    (message, "write a number with its unit, such as `60s`".to_owned())
+                }
+            }
+            (Some(Err(fault @ (SpanError::Negative | SpanError::TooLong))), _) if !node.is_filled() => (
+                format!("{expects}, and {} is {fault}", shown(node).trim_start_matches("this is ")),
+                format!("write {SPAN}"),
+            ),
+            _ => (format!("{expects}, and {}", shown(node)), format!("write {SPAN}: a number with its unit")),
+        };
+        self.faults.push(Fault::new(codes::INVALID_VALUE, pointed(node, at), message).remedy(remedy));
+    }
+
+    /// A size in bytes.
+    fn size(&mut self, node: &Node, at: At<'_>) {
         let fine = node.scalar().is_some_and(|scalar| match scalar.meaning_unquoted() {
             Meaning::Null | Meaning::Bool(_) | Meaning::Float(_) => false,
-            Meaning::Int(_) | Meaning::Text(_) => read(&scalar.text),
+            Meaning::Int(_) | Meaning::Text(_) => scalar.text.parse::<ByteSize>().is_ok(),
         });
         if !fine {
-            let message = format!("`{}` takes {expects}, and {}", at.path, shown(node));
+            let message = format!("`{}` takes {SIZE}, and {}", at.path, shown(node));
             self.faults.push(
                 Fault::new(codes::INVALID_VALUE, pointed(node, at), message)
-                    .remedy(format!("write {expects}: a number with its unit")),
+                    .remedy(format!("write {SIZE}: a number with its unit")),
             );
         }
     }

@@ -1,18 +1,50 @@
 //! What a schema takes: the questions that are asked of it, and the answer for people.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use warren_engine::span::parse_span;
 
 use super::faults::listed;
 use super::raw::forms::SHARE_PATTERN;
 
+/// A duration, for people.
+pub const SPAN: &str = "a duration such as `30s`";
+/// A size, for people.
+pub const SIZE: &str = "a size such as `16MiB`";
+
+/// A schema behind its references; definitions are found in `root`.
+pub fn resolved<'s>(root: &'s Value, mut schema: &'s Value) -> &'s Value {
+    while let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+        schema = &root["$defs"][name];
+    }
+    schema
+}
+
+/// Whether a resolved schema says that its value is never shown.
+pub fn is_secret(schema: &Value) -> bool {
+    schema["x-secret"] == true
+}
+
 /// What a schema takes, for people; definitions are found in `root`.
 pub fn expects(root: &Value, schema: &Value) -> String {
-    if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
-        return match name {
-            "Span" => "a span of time such as `30s`".to_owned(),
-            "Size" => "a size such as `16MiB`".to_owned(),
-            "Expression" => "a jq expression".to_owned(),
-            _ => expects(root, &root["$defs"][name]),
+    match resolved(root, schema)["format"].as_str() {
+        Some("span") => {
+            return match (schema["x-least"].as_str(), schema["x-most"].as_str()) {
+                (Some(least), Some(most)) => format!("{SPAN}, from {least} to {most}"),
+                (None, Some(most)) => format!("{SPAN}, at most {most}"),
+                (Some(_) | None, None) => SPAN.to_owned(),
+            };
+        }
+        Some("size") => return SIZE.to_owned(),
+        Some("jq") => return "a jq expression".to_owned(),
+        _ => {}
+    }
+    if schema["$ref"].is_string() {
+        return if schema["format"] == "path" {
+            "a path".to_owned()
+        } else {
+            expects(root, resolved(root, schema))
         };
     }
     if let Some(names) = choices(schema) {
@@ -52,6 +84,32 @@ pub fn expects(root: &Value, schema: &Value) -> String {
         Value::Array(kinds) => join_or(&kinds.iter().filter_map(Value::as_str).map(one).collect::<Vec<_>>()),
         _ => "a value".to_owned(),
     }
+}
+
+/// The bounds of a duration, for people, if the schema has any: `x-least`, `x-most` and `x-step`.
+pub fn span_bounds(schema: &Value) -> Option<String> {
+    let bound = |key: &str| schema[key].as_str();
+    let what = match bound("x-step") {
+        Some("1s") => "whole seconds",
+        _ => "a duration",
+    };
+    match (bound("x-least"), bound("x-most")) {
+        (Some("1ms"), None) => Some(format!("{what} longer than zero")),
+        (Some(least), Some(most)) => Some(format!("{what} from {least} to {most}")),
+        (Some(least), None) => Some(format!("{what} of at least {least}")),
+        (None, Some(most)) => Some(format!("{what} of at most {most}")),
+        (None, None) => None,
+    }
+}
+
+/// The bounds of a duration that this one is not within.
+pub fn misses(schema: &Value, span: Duration) -> Option<String> {
+    let bound = |key: &str| schema[key].as_str().and_then(|text| parse_span(text).ok());
+    let fits = bound("x-least").is_none_or(|least| span >= least)
+        && bound("x-most").is_none_or(|most| span <= most)
+        && bound("x-step")
+            .is_none_or(|step| step.is_zero() || span.as_nanos().is_multiple_of(step.as_nanos()));
+    if fits { None } else { span_bounds(schema) }
 }
 
 /// Whether a schema is that of a value by column or template.

@@ -7,6 +7,8 @@ pub mod summary;
 
 use std::io::{IsTerminal, Write};
 
+use warren_engine::redact::scrub;
+
 /// How a command tells what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -23,11 +25,11 @@ pub fn line(text: &str) {
     writeln!(out, "{text}").ok();
 }
 
-/// Writes a line to stderr.
+/// Writes a line to stderr, without what came from variables.
 pub fn note(text: &str) {
     let mut out = std::io::stderr().lock();
     // As above.
-    writeln!(out, "{text}").ok();
+    writeln!(out, "{}", scrub(text)).ok();
 }
 
 /// Whether a person watches stderr.

@@ -1,7 +1,8 @@
 //! What a run did, as a few lines for a person and as a document for a program.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use warren_engine::message::{Outbound, Route};
+use warren_engine::redact::scrub;
 use warren_engine::run::{PerOp, RowOutcome, RowStatus, RunKind, RunRecord, RunState};
 use warren_engine::size::ByteSize;
 use warren_store::state::Tally;
@@ -141,7 +142,19 @@ pub fn outcome_json(outcome: &RowOutcome) -> Value {
     })
 }
 
-/// A message with its route, as a document. A body that is not text is base64 under `body_base64`.
+/// A document without what came from variables.
+fn without_values(document: Value) -> Value {
+    match document {
+        Value::String(text) => scrub(text).into_owned().into(),
+        Value::Array(items) => items.into_iter().map(without_values).collect(),
+        Value::Object(entries) => {
+            entries.into_iter().map(|(key, value)| (key, without_values(value))).collect::<Map<_, _>>().into()
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
+    }
+}
+
+/// A message with its route, as a document, without what came from variables. A body that is not text is base64 under `body_base64`.
 pub fn outbound_json(outbound: &Outbound) -> Value {
     use base64::Engine as _;
     let mut document = json!({ "properties": outbound.message.properties });
@@ -159,5 +172,5 @@ pub fn outbound_json(outbound: &Outbound) -> Value {
                 base64::engine::general_purpose::STANDARD.encode(&outbound.message.body).into();
         }
     }
-    document
+    without_values(document)
 }

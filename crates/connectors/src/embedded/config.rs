@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use warren_engine::message::HeaderValue;
 use warren_engine::size::ByteSize;
 
-use crate::kit::setting::{Size, Span};
+use super::topology::{QueueSettings, check_name};
+use crate::kit::setting::{Misfit, Size, Span};
 
 /// A broker in a local file: durable queues and exchanges with RabbitMQ's rules, for a first try, for development and
 /// for one small machine. Several processes of the machine may use the file at once. The file must lie on a local
@@ -33,6 +34,7 @@ pub struct Config {
     pub max_message_size: Size,
     /// How long a publish waits for its answer before it counts as unknown. Default 30s. An answer takes milliseconds
     /// unless another process holds the file; too short a time makes duplicates.
+    #[schemars(extend("x-least" = "1ms"))]
     pub publish_timeout: Span,
 }
 
@@ -48,12 +50,28 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// All settings that cannot be used.
+    pub(crate) fn faults(&self) -> Vec<Misfit> {
+        let queue = |(name, queue): (&String, &QueueConfig)| {
+            let failure = QueueSettings::of(name, queue).err()?;
+            Some(Misfit::new(format!("queues.{name}"), failure))
+        };
+        let exchange = |name: &String| {
+            let failure = check_name("exchange", name).err()?;
+            Some(Misfit::new(format!("exchanges.{name}"), failure))
+        };
+        self.queues.iter().filter_map(queue).chain(self.exchanges.keys().filter_map(exchange)).collect()
+    }
+}
+
 /// A queue: always durable, never exclusive, never deleted by itself.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
     /// How long a message may wait in the queue before it is dead-lettered, or **dropped** where the queue has no
     /// dead-letter exchange. Default: for ever. Like RabbitMQ's `x-message-ttl`.
+    #[schemars(extend("x-most" = "49d"))]
     pub ttl: Option<Span>,
     /// How many messages may wait in the queue. Default: as many as the disk takes. Like RabbitMQ's `x-max-length`.
     pub max_length: Option<u64>,

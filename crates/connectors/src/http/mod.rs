@@ -10,11 +10,13 @@
 //! | settings | [`config`] |
 //! | connections, kept and used again | `pool` |
 //! | from a URL to a connection | `target`, `connect`, `proxy` |
+//! | looking before doing | `check` |
 //! | what happened on a connection | `line` |
 //! | what went wrong | `fault` |
 
 pub mod config;
 
+mod check;
 mod connect;
 mod fault;
 mod line;
@@ -41,6 +43,7 @@ use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::pipeline::outside::{AddressGuard, HttpAnswer, HttpRequest};
 use warren_engine::ports::HttpCaller;
 
+pub use self::check::check_proxies;
 use self::config::{ClientConfig, ClientFor};
 use self::connect::{Connector, Place};
 use self::pool::{Open, Pool};

@@ -57,6 +57,12 @@ impl Proxies {
         })
     }
 
+    /// All of them, each with its key.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &Proxy)> {
+        let both = [("proxy", self.http.as_ref()), ("https_proxy", self.https.as_ref())];
+        both.into_iter().filter_map(|(key, proxy)| Some((key, proxy?)))
+    }
+
     /// The proxy for a host, without brackets.
     pub(super) fn of(&self, https: bool, host: &str) -> Option<&Proxy> {
         let proxy = if https { self.https.as_ref() } else { self.http.as_ref() }?;

@@ -6,6 +6,7 @@ pub mod conformance;
 pub(crate) mod feed;
 pub(crate) mod float;
 pub mod guard;
+pub(crate) mod limit;
 pub(crate) mod logins;
 pub(crate) mod permission;
 pub(crate) mod place;

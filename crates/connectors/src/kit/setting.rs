@@ -1,4 +1,4 @@
-//! Settings as people write them: spans of time, sizes, secrets.
+//! Settings as people write them: durations, sizes, secrets.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,10 +7,11 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use warren_engine::failure::Failure;
 use warren_engine::size::ByteSize;
 use warren_engine::span::parse_span;
 
-/// A span of time: `500ms`, `30s`, `5m`, `2h`, `7d`, or a bare number of milliseconds.
+/// A duration: `500ms`, `30s`, `5m`, `2h`, `7d`. A number without a unit is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -58,9 +59,35 @@ impl JsonSchema for Secret {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string" })
+        json_schema!({ "type": "string", "x-secret": true })
     }
 }
+
+/// A setting that cannot be used, found before anything is connected.
+#[derive(Debug, Clone)]
+pub struct Misfit {
+    /// The key within the section, with dots; empty for the whole section.
+    pub key: String,
+    /// What is wrong with it.
+    pub failure: Failure,
+}
+
+impl Misfit {
+    /// A fault of a key.
+    pub fn new(key: impl Into<String>, failure: Failure) -> Misfit {
+        Misfit { key: key.into(), failure }
+    }
+}
+
+/// A failure names its key as its place.
+impl From<Failure> for Misfit {
+    fn from(mut failure: Failure) -> Misfit {
+        Misfit { key: failure.place.take().unwrap_or_default(), failure }
+    }
+}
+
+/// What a duration looks like, as a regular expression.
+pub const SPAN_PATTERN: &str = "^\\s*[0-9]+(\\.[0-9]+)?\\s*(ms|s|m|min|h|d)\\s*$";
 
 struct TextOrNumber<T>(fn(&str) -> Result<T, String>, &'static str);
 
@@ -82,11 +109,17 @@ impl<T> Visitor<'_> for TextOrNumber<T> {
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
         self.visit_str(&number.to_string())
     }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextOrNumber(parse_span, "a span of time such as 30s")).map(Span)
+        let parse =
+            |text: &str| parse_span(text).map_err(|fault| format!("this is {fault}: write 30s or 500ms"));
+        deserializer.deserialize_any(TextOrNumber(parse, "a duration such as 30s")).map(Span)
     }
 }
 
@@ -104,8 +137,10 @@ impl JsonSchema for Span {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "type": ["string", "integer"],
-            "description": "A span of time: 500ms, 30s, 5m, 2h, 7d; a bare number is milliseconds."
+            "type": "string",
+            "format": "span",
+            "pattern": SPAN_PATTERN,
+            "description": "A duration: 500ms, 30s, 5m, 2h or 7d. A number without a unit is refused."
         })
     }
 }
@@ -118,6 +153,7 @@ impl JsonSchema for Size {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": ["string", "integer"],
+            "format": "size",
             "description": "A size in bytes: 16MiB, 500kB; a bare number is bytes."
         })
     }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
-use super::setting::Secret;
+use super::setting::{Misfit, Secret};
 
 /// How the server is recognised, and how we prove who we are.
 ///
@@ -43,6 +43,59 @@ pub struct TlsSettings {
     /// The name the server's certificate must be for. Default: the host that is connected to. Needed when the server is
     /// reached by an address or through a tunnel.
     pub server_name: Option<String>,
+}
+
+impl TlsSettings {
+    /// What cannot be used of these settings: files that cannot be read or hold something else, and keys that need each other. What
+    /// the operating system trusts is not read.
+    pub fn faults(&self) -> Vec<Misfit> {
+        let mut found = Vec::new();
+        let mut note = |key: &str, result: Result<(), Failure>| {
+            found.extend(result.err().map(|failure| Misfit::new(format!("tls.{key}"), failure)));
+        };
+        if self.ca.is_some() {
+            note("ca", roots(self).map(drop));
+        }
+        match (&self.cert, &self.key) {
+            (None, None) => {}
+            (Some(_), None) => note("cert", Err(lonely("tls.cert", "tls.key"))),
+            (None, Some(_)) => note("key", Err(lonely("tls.key", "tls.cert"))),
+            (Some(cert), Some(key)) => match (certificates("tls.cert", cert), private_key(key)) {
+                (Ok(chain), Ok(key)) => note("cert", identity(chain, key)),
+                (chain, key) => {
+                    note("cert", chain.map(drop));
+                    note("key", key.map(drop));
+                }
+            },
+        }
+        if let Some(name) = &self.server_name {
+            let name = ServerName::try_from(name.as_str()).map(drop);
+            note(
+                "server_name",
+                name.map_err(|error| {
+                    fault("use `tls.server_name`", "Write the name or address that the certificate is for.")
+                        .detail(error.to_string())
+                }),
+            );
+        }
+        found
+    }
+}
+
+/// Whether a certificate and a key belong together.
+fn identity(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<(), Failure> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::internal("set up TLS 1.2 and 1.3 with ring").because(error))?
+        .with_root_certificates(RootCertStore::empty());
+    builder.with_client_auth_cert(chain, key).map(drop).map_err(foreign_key)
+}
+
+fn foreign_key(error: rustls::Error) -> Failure {
+    fault("use `tls.cert` with `tls.key`", "Give the private key that belongs to the certificate.")
+        .detail(error.to_string())
+        .because(error)
 }
 
 /// Makes a client's configuration: rustls with ring, TLS 1.2 and 1.3.
@@ -67,13 +120,7 @@ pub fn client_config(settings: &TlsSettings) -> Result<Arc<ClientConfig>, Failur
         (Some(cert), Some(key)) => {
             let chain = certificates("tls.cert", cert)?;
             let key = private_key(key)?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| {
-                fault(
-                    "use `tls.cert` with `tls.key`",
-                    "Give the private key that belongs to the certificate.",
-                )
-                .because(error)
-            })?
+            builder.with_client_auth_cert(chain, key).map_err(foreign_key)?
         }
         (Some(_), None) => return Err(lonely("tls.cert", "tls.key")),
         (None, Some(_)) => return Err(lonely("tls.key", "tls.cert")),
@@ -239,7 +286,8 @@ fn read(setting: &str, source: &str) -> Result<Vec<u8>, Failure> {
     if is_pem(source) {
         return Ok(source.as_bytes().to_vec());
     }
-    std::fs::read(source).map_err(|error| unreadable(setting, source).because(error))
+    std::fs::read(source)
+        .map_err(|error| unreadable(setting, source).detail(error.to_string()).because(error))
 }
 
 /// Whether a setting is the PEM text itself, not the path of a file.
@@ -302,7 +350,10 @@ WYV6az2v9O6PsFmyeuVG2BDilZ+AxhE5uK8=
     fn what_is_wrong_is_said_with_its_setting_and_place() {
         let missing = client_config(&settings(Some("/nowhere/ca.pem"), None, None)).unwrap_err();
         assert_eq!(missing.code, codes::TLS_FAILED);
-        assert_eq!(missing.to_string(), "read `tls.ca` (/nowhere/ca.pem)");
+        assert_eq!(
+            missing.to_string(),
+            "read `tls.ca` (/nowhere/ca.pem): No such file or directory (os error 2)"
+        );
         assert!(missing.cause.is_some());
         let empty =
             client_config(&settings(Some("-----BEGIN NOTHING-----\n-----END NOTHING-----\n"), None, None))

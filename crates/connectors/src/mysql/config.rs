@@ -10,7 +10,7 @@ use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
 use crate::kit::renew::{Renew, Renewed};
-use crate::kit::setting::{Secret, Span};
+use crate::kit::setting::{Misfit, Secret, Span};
 use crate::kit::tls::{TlsSettings, client_config, is_pem, system_roots};
 
 /// A MySQL (5.7 or later) or MariaDB (10.3 or later) database.
@@ -24,12 +24,16 @@ pub struct Config {
     /// A character such as `@` or `/` in the user or password must be percent-encoded. Not together with `host`.
     pub url: Option<Secret>,
     /// The server's name or address. Not together with `url`.
+    #[schemars(extend("x-public" = true))]
     pub host: Option<String>,
     /// The server's port. Default: 3306.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
     /// The database that names without one are looked up in. Default: none.
+    #[schemars(extend("x-public" = true))]
     pub database: Option<String>,
     /// The user.
+    #[schemars(extend("x-public" = true))]
     pub username: Option<String>,
     /// The password. May stand beside a `url` that has none.
     pub password: Option<Secret>,
@@ -38,9 +42,11 @@ pub struct Config {
     pub tls: Option<TlsSettings>,
     /// The longest that connecting and logging in may take. Default: 10 s. Too short and a server that is busy looks like one that is
     /// down; too long and a run waits for a server that is.
+    #[schemars(extend("x-least" = "1ms"))]
     pub connect_timeout: Option<Span>,
     /// The longest a query may take, its reading included, unless its model says otherwise. Default: what the server
     /// sets, usually no limit. Too short and large models never finish.
+    #[schemars(extend("x-least" = "1ms"))]
     pub statement_timeout: Option<Span>,
     /// How the settings are read again before each login.
     #[serde(skip)]
@@ -79,19 +85,8 @@ const REFUSED_PARAMETERS: &[&str] =
 
 impl Settings {
     pub(super) fn new(config: &Config) -> Result<Settings, Failure> {
-        let (given, tls_in_url) = match &config.url {
-            Some(url) => from_url(config, url)?,
-            None => (from_parts(config)?, false),
-        };
-        if config.password.is_some() && given.pass().is_some() {
-            return Err(fault(codes::CONFLICTING_KEYS, "the password stands in `url` and in `password`")
-                .remedy("Give it once."));
-        }
+        let (given, tls_in_url) = address_of(config)?;
         let host = given.ip_or_hostname().to_owned();
-        if host.contains([',', ';']) || host.contains(char::is_whitespace) {
-            return Err(fault(codes::INVALID_VALUE, "the host names several hosts, and a source has one")
-                .remedy("Give one host. For failover use a name that resolves to all servers, or a proxy."));
-        }
         let address = match given.db_name() {
             Some(database) => format!("{host}:{} database `{database}`", given.tcp_port()),
             None => format!("{host}:{}", given.tcp_port()),
@@ -121,6 +116,34 @@ impl Settings {
     }
 }
 
+impl Config {
+    /// All settings that cannot be used.
+    pub(crate) fn faults(&self) -> Vec<Misfit> {
+        let own = address_of(self).err().map(Misfit::from);
+        own.into_iter().chain(self.tls.iter().flat_map(TlsSettings::faults)).collect()
+    }
+}
+
+/// Where to connect and with which login, and whether the URL asks for TLS.
+fn address_of(config: &Config) -> Result<(Opts, bool), Failure> {
+    let (given, tls_in_url) = match &config.url {
+        Some(url) => from_url(config, url)?,
+        None => (from_parts(config)?, false),
+    };
+    if config.password.is_some() && given.pass().is_some() {
+        return Err(fault(codes::CONFLICTING_KEYS, "the password stands in `url` and in `password`")
+            .at("password")
+            .remedy("Give it once."));
+    }
+    let host = given.ip_or_hostname();
+    if host.contains([',', ';']) || host.contains(char::is_whitespace) {
+        return Err(fault(codes::INVALID_VALUE, "the host names several hosts, and a source has one")
+            .at(if config.url.is_some() { "url" } else { "host" })
+            .remedy("Give one host. For failover use a name that resolves to all servers, or a proxy."));
+    }
+    Ok((given, tls_in_url))
+}
+
 fn from_url(config: &Config, url: &Secret) -> Result<(Opts, bool), Failure> {
     let parts = [
         ("host", config.host.is_some()),
@@ -130,6 +153,7 @@ fn from_url(config: &Config, url: &Secret) -> Result<(Opts, bool), Failure> {
     ];
     if let Some((part, _)) = parts.iter().find(|(_, given)| *given) {
         return Err(fault(codes::CONFLICTING_KEYS, format!("`url` and `{part}` are both given"))
+            .at(*part)
             .remedy(format!("Put the {part} into `url`, or give no `url`.")));
     }
     let url = url.reveal();
@@ -138,12 +162,13 @@ fn from_url(config: &Config, url: &Secret) -> Result<(Opts, bool), Failure> {
         None => url.to_owned(),
     };
     if let Some(parameter) = REFUSED_PARAMETERS.iter().find(|name| has_parameter(&url, name)) {
-        return Err(fault(codes::INVALID_VALUE, format!("`url` has `{parameter}`")).remedy(
+        return Err(fault(codes::INVALID_VALUE, format!("`url` has `{parameter}`")).at("url").remedy(
             "Take it out; certificates are always checked, and `tls.ca` names the authority to trust.",
         ));
     }
     let driver = Opts::from_url(&url).map_err(|error| {
         fault(codes::INVALID_VALUE, "`url` is not a MySQL address")
+            .at("url")
             .remedy("Write mysql://user:password@host:port/database, with @ : / ? # of the password percent-encoded.")
             .because(error)
     })?;

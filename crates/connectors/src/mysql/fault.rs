@@ -3,9 +3,11 @@
 use mysql_async::{DriverError, Error, IoError, ServerError};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::redact;
 
 use super::config::Settings;
-use crate::kit::place::place;
+use crate::kit::limit::Limit;
+use crate::kit::place::{answered, caused, place, quoted};
 
 /// A query under way, as far as failures are concerned.
 #[derive(Debug, Clone)]
@@ -16,6 +18,8 @@ pub(super) struct Query {
     pub(super) sql: String,
     /// Whether rows have come.
     pub(super) rows_came: bool,
+    /// How long it may take.
+    pub(super) limit: Option<Limit>,
 }
 
 /// A connection that could not be made.
@@ -73,14 +77,17 @@ pub(super) fn query(error: Error, query: &Query) -> Failure {
     let Error::Server(refusal) = &error else {
         return lost(query).detail(format!("the connection was lost: {}", cause(&error))).because(error);
     };
-    let failure = refused(refusal, query).detail(said(refusal));
+    let said = if redact::is_filled(&query.sql) { without_quotation(said(refusal)) } else { said(refusal) };
+    let said = answered(&query.sql, &said);
+    let failure = refused(refusal, query);
+    if failure.code == codes::QUERY_TIMEOUT && query.limit.is_some() {
+        return caused(failure, &query.sql, error);
+    }
     let failure = match line_of(refusal, &query.sql) {
-        Some((line, text)) => {
-            failure.at(format!("line {line} of the query")).detail(format!("{}, in `{text}`", said(refusal)))
-        }
-        None => failure,
+        Some((line, text)) => failure.at(format!("line {line} of the query")).detail(said + &quoted(&text)),
+        None => failure.detail(said),
     };
-    failure.because(error)
+    caused(failure, &query.sql, error)
 }
 
 fn lost(query: &Query) -> Failure {
@@ -122,9 +129,15 @@ fn refused(refusal: &ServerError, query: &Query) -> Failure {
 
 /// A query that took too long.
 pub(super) fn timeout(query: &Query) -> Failure {
-    Failure::new(FailureKind::Timeout, codes::QUERY_TIMEOUT, &query.what).remedy(
-        "Raise the model's `timeout` or the source's `statement_timeout`, or make the query faster. If neither is set, the server's own limit ended it.",
-    )
+    Limit::passed(query.limit, &query.what)
+}
+
+/// A syntax error without the piece of the query that the server quotes.
+fn without_quotation(said: String) -> String {
+    match (said.find(" near '"), said.rfind("' at line ")) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", &said[..from], &said[to + 1..]),
+        _ => said,
+    }
 }
 
 fn said(refusal: &ServerError) -> String {

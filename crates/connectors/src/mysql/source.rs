@@ -20,6 +20,7 @@ use super::connection;
 use super::fault::{self, Query};
 use super::statement::is_query;
 use crate::kit::feed::{BATCH_BYTES, Feeder, Gone, feed};
+use crate::kit::limit::Limit;
 use crate::kit::renew::Made;
 
 /// A MySQL or MariaDB database as a source. Nothing is connected yet.
@@ -47,14 +48,14 @@ const GRACE: Duration = Duration::from_secs(2);
 #[async_trait]
 impl Source for MySql {
     async fn describe(&self, model: &Model) -> Result<Arc<Schema>, Failure> {
-        let query = query(model, "describe");
+        let query = self.query(model, "describe");
         let prepared = self.prepare(model, &query).await?;
         connection::close(prepared.connection).await;
         Ok(prepared.schema)
     }
 
     async fn rows(&self, model: &Model) -> Result<Box<dyn RowStream>, Failure> {
-        let query = query(model, "run");
+        let query = self.query(model, "run");
         let deadline = self.deadline(model);
         let prepared = self.prepare(model, &query).await?;
         let (feeder, feed) = feed(prepared.schema.clone());
@@ -75,6 +76,10 @@ struct Prepared {
 impl MySql {
     fn limit(&self, model: &Model) -> Option<Duration> {
         model.timeout.or(self.settings.last().statement_timeout)
+    }
+
+    fn query(&self, model: &Model, verb: &str) -> Query {
+        Query { limit: Limit::of_model(model, self.settings.last().statement_timeout), ..query(model, verb) }
     }
 
     fn deadline(&self, model: &Model) -> Option<Instant> {
@@ -102,6 +107,7 @@ fn query(model: &Model, verb: &str) -> Query {
         what: format!("{verb} the query of model `{}`", model.name),
         sql: model.sql.clone(),
         rows_came: false,
+        limit: None,
     }
 }
 
@@ -128,7 +134,7 @@ async fn prepare(mut connection: Conn, limit: Option<Duration>, query: &Query) -
 
 /// The query is out of time and the server has not said so.
 fn silent(query: &Query) -> Failure {
-    fault::timeout(query).detail("the time is up, and the server has not ended the query")
+    fault::timeout(query)
 }
 
 /// A result being read.

@@ -12,7 +12,7 @@ use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
 use crate::kit::renew::{Renew, Renewed};
-use crate::kit::setting::{Secret, Span};
+use crate::kit::setting::{Misfit, Secret, Span};
 use crate::kit::tls::{TlsSettings, client_config};
 
 /// A PostgreSQL database (10 or later), or what speaks its protocol with binary `COPY … TO STDOUT`.
@@ -31,12 +31,16 @@ pub struct Config {
     pub url: Option<Secret>,
     /// The server's name or address, or the folder of its socket (which begins with `/`). Several are separated by commas, and the
     /// first that answers is used. Not together with `url`.
+    #[schemars(extend("x-public" = true))]
     pub host: Option<String>,
     /// The server's port. Default: 5432.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
     /// The database. Default: the one named like the user.
+    #[schemars(extend("x-public" = true))]
     pub database: Option<String>,
     /// The user. Default: the user Warren runs as.
+    #[schemars(extend("x-public" = true))]
     pub username: Option<String>,
     /// The password. May stand beside a `url` that has none.
     pub password: Option<Secret>,
@@ -44,9 +48,11 @@ pub struct Config {
     pub tls: Option<TlsSettings>,
     /// The longest that connecting and logging in may take. Default: 10 s. Too short and a server that is busy looks like one that is
     /// down; too long and a run waits for a server that is.
+    #[schemars(extend("x-least" = "1ms"))]
     pub connect_timeout: Option<Span>,
     /// The longest a query may take, its reading included, unless its model says otherwise. Default: what the server
     /// sets for the user, usually no limit. Too short and large models never finish.
+    #[schemars(extend("x-least" = "1ms"))]
     pub statement_timeout: Option<Span>,
     /// The name the connection has in `pg_stat_activity`. Default: `warren`.
     pub application_name: Option<String>,
@@ -94,17 +100,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Settings {
     pub(super) fn new(config: &Config) -> Result<Settings, Failure> {
-        let (mut driver, asked) = match &config.url {
-            Some(url) => from_url(config, url)?,
-            None => (from_parts(config)?, None),
-        };
-        if let Some(password) = &config.password {
-            if driver.get_password().is_some() {
-                return Err(fault(codes::CONFLICTING_KEYS, "the password stands in `url` and in `password`")
-                    .remedy("Give it once."));
-            }
-            driver.password(password.reveal());
-        }
+        let (mut driver, mode) = address_of(config)?;
         if let Some(name) = &config.application_name {
             driver.application_name(name);
         } else if driver.get_application_name().is_none() {
@@ -113,7 +109,6 @@ impl Settings {
         driver.keepalives_idle(KEEPALIVE_IDLE);
         driver.keepalives_interval(KEEPALIVE_INTERVAL);
         driver.keepalives_retries(KEEPALIVE_RETRIES);
-        let mode = ssl_mode(config, asked, &driver)?;
         driver.ssl_mode(mode);
         let tls = if mode == SslMode::Disable {
             None
@@ -135,6 +130,32 @@ impl Settings {
     }
 }
 
+impl Config {
+    /// All settings that cannot be used.
+    pub(crate) fn faults(&self) -> Vec<Misfit> {
+        let own = address_of(self).err().map(Misfit::from);
+        own.into_iter().chain(self.tls.iter().flat_map(TlsSettings::faults)).collect()
+    }
+}
+
+/// Where to connect, with which login, and whether over TLS.
+fn address_of(config: &Config) -> Result<(tokio_postgres::Config, SslMode), Failure> {
+    let (mut driver, asked) = match &config.url {
+        Some(url) => from_url(config, url)?,
+        None => (from_parts(config)?, None),
+    };
+    if let Some(password) = &config.password {
+        if driver.get_password().is_some() {
+            return Err(fault(codes::CONFLICTING_KEYS, "the password stands in `url` and in `password`")
+                .at("password")
+                .remedy("Give it once."));
+        }
+        driver.password(password.reveal());
+    }
+    let mode = ssl_mode(config, asked, &driver)?;
+    Ok((driver, mode))
+}
+
 fn from_url(config: &Config, url: &Secret) -> Result<(tokio_postgres::Config, Option<SslMode>), Failure> {
     let parts = [
         ("host", config.host.is_some()),
@@ -144,11 +165,13 @@ fn from_url(config: &Config, url: &Secret) -> Result<(tokio_postgres::Config, Op
     ];
     if let Some((part, _)) = parts.iter().find(|(_, given)| *given) {
         return Err(fault(codes::CONFLICTING_KEYS, format!("`url` and `{part}` are both given"))
+            .at(*part)
             .remedy(format!("Put the {part} into `url`, or give no `url`.")));
     }
     let (url, mode) = take_ssl_mode(url.reveal())?;
     let invalid = || {
         fault(codes::INVALID_VALUE, "`url` is not a PostgreSQL address")
+            .at("url")
             .remedy("Write postgres://user:password@host:port/database, with @ : / ? # of the password percent-encoded.")
     };
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
@@ -172,6 +195,7 @@ fn take_ssl_mode(url: &str) -> Result<(String, Option<SslMode>), Failure> {
             Some(("sslmode", value)) => mode = Some(parse_ssl_mode(value)?),
             Some((name @ ("sslrootcert" | "sslcert" | "sslkey"), _)) => {
                 return Err(fault(codes::INVALID_VALUE, format!("`url` has `{name}`"))
+                    .at("url")
                     .remedy("Give certificates and keys under `tls`: `ca`, `cert`, `key`."));
             }
             _ => kept.push(pair),
@@ -187,6 +211,7 @@ fn parse_ssl_mode(value: &str) -> Result<SslMode, Failure> {
         "allow" | "prefer" => Ok(SslMode::Prefer),
         "require" | "verify-ca" | "verify-full" => Ok(SslMode::Require),
         other => Err(fault(codes::INVALID_VALUE, format!("`sslmode={other}` is not known"))
+            .at("url")
             .remedy("Write disable, prefer or require.")),
     }
 }
@@ -199,6 +224,7 @@ fn ssl_mode(
     match (asked, &config.tls) {
         (Some(SslMode::Disable), Some(_)) => {
             Err(fault(codes::CONFLICTING_KEYS, "`sslmode=disable` and `tls` contradict each other")
+                .at("tls")
                 .remedy("Remove one of them."))
         }
         (_, Some(_)) => Ok(SslMode::Require),

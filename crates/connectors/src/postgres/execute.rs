@@ -31,6 +31,7 @@ use super::columns::uncast;
 use super::config::{Config, Settings};
 use super::connection::Session;
 use super::fault::{self, Query};
+use crate::kit::limit::Limit;
 use crate::kit::pool::{CONNECTIONS_MAX, Place, Pool};
 use crate::kit::renew::Made;
 
@@ -90,7 +91,13 @@ async fn run(
     what: String,
     mut answer: oneshot::Sender<Result<SqlAnswer, Failure>>,
 ) {
-    let query = Query { what, sql: call.statement.clone(), chars_before: 0, rows_came: false };
+    let query = Query {
+        what,
+        sql: call.statement.clone(),
+        chars_before: 0,
+        rows_came: false,
+        limit: Some(Limit::of_step(call.timeout)),
+    };
     // The branch that is dropped is one that nobody waits for; nothing was executed yet.
     let begun = tokio::select! {
         begun = begun(&place, &settings, &call, &query) => begun,

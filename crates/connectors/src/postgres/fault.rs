@@ -8,7 +8,8 @@ use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
 use super::config::Settings;
-use crate::kit::place;
+use crate::kit::limit::Limit;
+use crate::kit::place::{self, answered, caused, quoted};
 
 /// A query under way, as far as failures are concerned.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub(super) struct Query {
     pub(super) chars_before: usize,
     /// Whether rows have come.
     pub(super) rows_came: bool,
+    /// How long it may take.
+    pub(super) limit: Option<Limit>,
 }
 
 /// A connection that could not be made.
@@ -91,14 +94,18 @@ pub(super) fn query(error: Error, lost: Option<Error>, query: &Query) -> Failure
             .remedy("Run again; if it keeps happening, the server's log and the network between tell why.")
             .because(error);
     };
-    let failure = refused(refusal, query).detail(said(refusal));
+    let failure = refused(refusal, query);
+    if failure.code == codes::QUERY_TIMEOUT && query.limit.is_some() {
+        return caused(failure, &query.sql, error);
+    }
+    let failure = failure.detail(answered(&query.sql, &said(refusal)));
     let failure = match place_of(refusal, query) {
         Some((line, column, text)) => failure
             .at(format!("line {line}, column {column} of the query"))
-            .detail(format!("{}, in `{text}`", said(refusal))),
+            .detail(answered(&query.sql, &said(refusal)) + &quoted(&text)),
         None => failure,
     };
-    failure.because(error)
+    caused(failure, &query.sql, error)
 }
 
 /// The kind, the code and the way out.
@@ -106,9 +113,7 @@ fn refused(refusal: &DbError, query: &Query) -> Failure {
     let code = if query.rows_came { codes::QUERY_INTERRUPTED } else { codes::QUERY_FAILED };
     let failure = |kind, code| Failure::new(kind, code, &query.what);
     match *refusal.code() {
-        SqlState::QUERY_CANCELED => failure(FailureKind::Timeout, codes::QUERY_TIMEOUT).remedy(
-            "Raise the model's `timeout` or the source's `statement_timeout`, or make the query faster. If neither is set, the server's own limit or an administrator ended it.",
-        ),
+        SqlState::QUERY_CANCELED => Limit::passed(query.limit, &query.what),
         SqlState::READ_ONLY_SQL_TRANSACTION => failure(FailureKind::Refused, code)
             .remedy("Warren only reads: take what writes (INSERT, UPDATE, DELETE, nextval, …) out of the query."),
         SqlState::INSUFFICIENT_PRIVILEGE => failure(FailureKind::Refused, code)

@@ -21,6 +21,7 @@ use super::connection::Session;
 use super::fault::{self, Query};
 use super::reader::{Broken, Reader};
 use crate::kit::feed::{BATCH_BYTES, Feeder, Gone, feed};
+use crate::kit::limit::Limit;
 use crate::kit::renew::Made;
 
 /// A PostgreSQL database as a source. Nothing is connected yet.
@@ -48,21 +49,21 @@ const GRACE: Duration = Duration::from_secs(5);
 #[async_trait]
 impl Source for Postgres {
     async fn describe(&self, model: &Model) -> Result<Arc<Schema>, Failure> {
-        let query = query(model, "describe");
+        let query = self.query(model, "describe");
         let limit = self.limit(model);
         let session = Session::open(&self.settings.now()).await?;
-        let columns = within(deadline(limit), &query.what, prepare(session, limit, &query)).await?;
+        let columns = within(deadline(limit), &query, prepare(session, limit, &query)).await?;
         let (session, columns) = columns;
         session.close().await;
         Ok(columns.schema)
     }
 
     async fn rows(&self, model: &Model) -> Result<Box<dyn RowStream>, Failure> {
-        let query = query(model, "run");
+        let query = self.query(model, "run");
         let limit = self.limit(model);
         let session = Session::open(&self.settings.now()).await?;
         let deadline = deadline(limit);
-        let (session, columns) = within(deadline, &query.what, prepare(session, limit, &query)).await?;
+        let (session, columns) = within(deadline, &query, prepare(session, limit, &query)).await?;
         let (feeder, feed) = feed(columns.schema.clone());
         let reading = Reading::new(session, columns, query);
         self.readers.spawn(reading.run(feeder, deadline));
@@ -74,6 +75,10 @@ impl Postgres {
     fn limit(&self, model: &Model) -> Option<Duration> {
         model.timeout.or(self.settings.last().statement_timeout)
     }
+
+    fn query(&self, model: &Model, verb: &str) -> Query {
+        Query { limit: Limit::of_model(model, self.settings.last().statement_timeout), ..query(model, verb) }
+    }
 }
 
 fn query(model: &Model, verb: &str) -> Query {
@@ -82,6 +87,7 @@ fn query(model: &Model, verb: &str) -> Query {
         sql: model.sql.clone(),
         chars_before: 0,
         rows_came: false,
+        limit: None,
     }
 }
 
@@ -111,23 +117,16 @@ fn lost(mut session: Session, error: Error, query: &Query) -> Failure {
 
 async fn within<T>(
     deadline: Option<Instant>,
-    what: &str,
+    query: &Query,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     match deadline {
         None => work.await,
         Some(deadline) => match timeout_at(deadline, work).await {
             Ok(result) => result,
-            Err(_) => Err(silent(what)),
+            Err(_) => Err(Limit::passed(query.limit, &query.what)),
         },
     }
-}
-
-/// The query is out of time and the server has not said so.
-fn silent(what: &str) -> Failure {
-    Failure::new(FailureKind::Timeout, codes::QUERY_TIMEOUT, what)
-        .detail("the time is up, and the server has not answered")
-        .remedy("Raise the model's `timeout`, or look whether the server and the network to it are well.")
 }
 
 /// A copy being read. It is begun by the reading task too: the server does not answer before the first rows, and
@@ -181,7 +180,7 @@ impl Reading {
             Err(Stop::Gone) => return session.cancel().await,
             Err(Stop::Silent) => {
                 session.cancel().await;
-                Err(silent(&query.what))
+                Err(Limit::passed(query.limit, &query.what))
             }
             Err(Stop::Lost(error)) => Err(lost(session, error, &query)),
             Err(Stop::Broken(broken)) => {

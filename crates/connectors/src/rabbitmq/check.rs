@@ -18,10 +18,17 @@ use crate::kit::users::DEFAULT_EXCHANGE;
 /// where that stands in the configuration, the caller knows.
 pub(super) async fn check(rabbit: &Rabbit, routes: &[Route]) -> Vec<Finding> {
     let subject = rabbit.name.as_str();
-    if let Err(failure) = rabbit.side().await {
-        return vec![Finding::from_failure(subject, &failure)];
+    let (amqp, management) = tokio::join!(rabbit.side(), management(rabbit));
+    if let Err(failure) = amqp {
+        let down = failure.kind == FailureKind::Disconnected || failure.kind == FailureKind::Timeout;
+        // A server that is down is one fault, although two addresses lead to it.
+        let management = management.filter(|other| !down || other.kind == FailureKind::Refused);
+        let management = management.map(|failure| Finding::from_failure(MANAGEMENT, &failure));
+        return [Finding::from_failure(subject, &failure)].into_iter().chain(management).collect();
     }
     let mut findings = Vec::new();
+    let asked = management.is_none();
+    findings.extend(management.map(|failure| Finding::from_failure(MANAGEMENT, &failure)));
     let mut exchanges = BTreeSet::new();
     let mut queues = BTreeSet::new();
     for route in routes {
@@ -42,8 +49,24 @@ pub(super) async fn check(rabbit: &Rabbit, routes: &[Route]) -> Vec<Finding> {
         let looked = rabbit.find_exchange(exchange).await;
         findings.extend(looked.err().map(|failure| found(format!("exchange `{exchange}`"), &failure)));
     }
-    findings.extend(alarms_and_rights(rabbit, !queues.is_empty(), &exchanges).await);
+    if asked {
+        findings.extend(alarms_and_rights(rabbit, !queues.is_empty(), &exchanges).await);
+    } else {
+        findings.extend(rabbit.publisher.blocked().map(|reason| blocked(rabbit, &reason)));
+    }
     findings
+}
+
+/// The subject of what is wrong with the address or login of the management API.
+const MANAGEMENT: &str = "management_url";
+
+/// Why the management API cannot be used, where one is configured: address, login, or a user without the tag `management`.
+async fn management(rabbit: &Rabbit) -> Option<Failure> {
+    rabbit.target.management.as_ref()?;
+    match Api::new(&rabbit.target, &rabbit.tls) {
+        Ok(api) => api.whoami().await.err(),
+        Err(failure) => Some(failure),
+    }
 }
 
 async fn queue_finding(rabbit: &Rabbit, queue: &str) -> Option<Finding> {

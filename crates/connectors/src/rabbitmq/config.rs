@@ -11,7 +11,7 @@ use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
 use crate::kit::renew::{Renew, Renewed};
-use crate::kit::setting::{Secret, Size, Span};
+use crate::kit::setting::{Misfit, Secret, Size, Span};
 use crate::kit::tls::TlsSettings;
 
 /// A RabbitMQ broker.
@@ -26,13 +26,17 @@ pub struct Config {
     /// `amqp` (default) or `amqps` for TLS.
     pub protocol: Option<Protocol>,
     /// The host's name or address. Default: `localhost`.
+    #[schemars(extend("x-public" = true))]
     pub host: Option<String>,
     /// The port. Default: 5672, with TLS 5671.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
     /// The vhost, written plainly. Default: `/`.
+    #[schemars(extend("x-public" = true))]
     pub vhost: Option<String>,
     /// The user. Default: `guest`, which RabbitMQ lets in from its own machine only; with a client certificate and
     /// neither `username` nor `password`, the certificate is the login (mechanism EXTERNAL).
+    #[schemars(extend("x-public" = true))]
     pub username: Option<String>,
     /// The user's password. Default: `guest`.
     pub password: Option<Secret>,
@@ -42,17 +46,21 @@ pub struct Config {
     /// How the server is recognised, and our certificate. Needs the protocol `amqps`.
     pub tls: Option<TlsSettings>,
     /// How often both sides say that they are alive. A connection that is silent for two of these is given up.
-    /// Default: 15s. Shorter finds a dead network sooner and may give up a busy one; 0 switches it off, so that a dead
-    /// connection may be noticed only after many minutes.
+    /// Default: 15s. Shorter finds a dead network sooner and may give up a busy one; `0s` switches it off, so that a dead
+    /// connection may be noticed only after many minutes. A whole number of seconds.
+    #[schemars(extend("x-least" = "0s", "x-most" = "18h", "x-step" = "1s"))]
     pub heartbeat: Option<Span>,
     /// How long connecting may take, from the name's look-up to the opened vhost, and how long the broker may take to
     /// answer a question about a queue or exchange. Default: 10s.
+    #[schemars(extend("x-least" = "1ms"))]
     pub connect_timeout: Option<Span>,
     /// How long a message waits for the broker's answer. After that its outcome is unknown and it is sent again.
     /// Default: 30s. Too short makes duplicates when the broker is slow.
+    #[schemars(extend("x-least" = "1ms"))]
     pub publish_timeout: Option<Span>,
-    /// How many channels messages are sent over, side by side, 1 to 64. Default: 4. Messages of one batch keep their
+    /// How many channels messages are sent over, side by side. Default: 4. Messages of one batch keep their
     /// order in any case; with 1 so do batches that are under way at the same time, at some cost in speed.
+    #[schemars(range(min = 1, max = 64))]
     pub channels: Option<u16>,
     /// The largest body that is sent. Default: what the broker's version takes by default (16 MiB since 4.0, 128 MiB
     /// before). Set it where the broker's own `max_message_size` is another.
@@ -146,38 +154,8 @@ impl Config {
     /// # Errors
     /// A setting that is wrong, or two that contradict each other.
     pub(crate) fn target(&self) -> Result<Target, Failure> {
-        let address = match &self.url {
-            Some(url) => self.address_of_url(url.reveal())?,
-            None => Address {
-                protocol: self.protocol.unwrap_or(Protocol::Amqp),
-                host: self.host.clone().unwrap_or_else(|| "localhost".into()),
-                port: self.port,
-                vhost: self.vhost.clone().unwrap_or_else(|| "/".into()),
-                username: self.username.clone(),
-                password: self.password.clone(),
-            },
-        };
-        let key = if self.url.is_some() { "url" } else { "host" };
-        one_host(key, &address.host)?;
-        if self.tls.is_some() && address.protocol == Protocol::Amqp {
-            return Err(conflict(
-                "`tls` is given, but the protocol is `amqp`, which is in the clear",
-                "Use `amqps`, or take `tls` away.",
-            ));
-        }
-        for (name, value) in [("vhost", Some(&address.vhost)), ("username", address.username.as_ref())] {
-            if value.is_some_and(|value| value.len() > 255) {
-                return Err(wrong(name, "it is longer than 255 bytes", "Give a name of the broker's."));
-            }
-        }
-        let certificate = self.tls.as_ref().is_some_and(|tls| tls.cert.is_some());
-        let login = match (address.username, address.password) {
-            (None, None) if certificate => Login::External,
-            (username, password) => Login::Plain {
-                username: username.unwrap_or_else(|| "guest".into()),
-                password: password.unwrap_or_else(|| Secret::new("guest")),
-            },
-        };
+        let address = self.address()?;
+        let login = self.login(&address);
         Ok(Target {
             protocol: address.protocol,
             host: address.host,
@@ -191,13 +169,81 @@ impl Config {
             heartbeat: heartbeat(self.heartbeat)?,
             connect_timeout: timeout("connect_timeout", self.connect_timeout, CONNECT_TIMEOUT)?,
             publish_timeout: timeout("publish_timeout", self.publish_timeout, PUBLISH_TIMEOUT)?,
-            channels: match self.channels.unwrap_or(CHANNELS) {
-                channels @ 1..=CHANNELS_MAX => channels,
-                _ => return Err(wrong("channels", "it is not 1 to 64", "Leave it out for 4.")),
-            },
+            channels: self.channels()?,
             body_bytes_max: self.max_message_size.map(|size| size.0.0),
             config: Arc::new(self.clone()),
         })
+    }
+
+    /// All settings that cannot be used.
+    pub(crate) fn faults(&self) -> Vec<Misfit> {
+        let address = self.address();
+        let login = match &address {
+            Ok(address) => self.login(address),
+            // A broken address says nothing of the management API's.
+            Err(_) => Login::Plain { username: String::new(), password: Secret::new("") },
+        };
+        let checks = [
+            address.map(drop),
+            self.management(&login).map(drop),
+            heartbeat(self.heartbeat).map(drop),
+            timeout("connect_timeout", self.connect_timeout, CONNECT_TIMEOUT).map(drop),
+            timeout("publish_timeout", self.publish_timeout, PUBLISH_TIMEOUT).map(drop),
+            self.channels().map(drop),
+        ];
+        let own = checks.into_iter().filter_map(Result::err).map(Misfit::from);
+        own.chain(self.tls.iter().flat_map(TlsSettings::faults)).collect()
+    }
+
+    fn channels(&self) -> Result<u16, Failure> {
+        match self.channels.unwrap_or(CHANNELS) {
+            channels @ 1..=CHANNELS_MAX => Ok(channels),
+            _ => Err(wrong("channels", "it is not 1 to 64", "Leave it out for 4.")),
+        }
+    }
+
+    fn login(&self, address: &Address) -> Login {
+        let certificate = self.tls.as_ref().is_some_and(|tls| tls.cert.is_some());
+        match (address.username.clone(), address.password.clone()) {
+            (None, None) if certificate => Login::External,
+            (username, password) => Login::Plain {
+                username: username.unwrap_or_else(|| "guest".into()),
+                password: password.unwrap_or_else(|| Secret::new("guest")),
+            },
+        }
+    }
+
+    fn address(&self) -> Result<Address, Failure> {
+        let address = match &self.url {
+            Some(url) => self.address_of_url(url.reveal())?,
+            None => Address {
+                protocol: self.protocol.unwrap_or(Protocol::Amqp),
+                host: self.host.clone().unwrap_or_else(|| "localhost".into()),
+                port: self.port,
+                vhost: self.vhost.clone().unwrap_or_else(|| "/".into()),
+                username: self.username.clone(),
+                password: self.password.clone(),
+            },
+        };
+        let place = |name| if self.url.is_some() { "url" } else { name };
+        one_host(place("host"), &address.host)?;
+        if address.port == Some(0) {
+            return Err(wrong(place("port"), "the port is 0", "Give a port from 1 to 65535."));
+        }
+        if self.tls.is_some() && address.protocol == Protocol::Amqp {
+            return Err(conflict(
+                "tls",
+                "`tls` is given, but the protocol is `amqp`, which is in the clear",
+                "Use `amqps`, or take `tls` away.",
+            ));
+        }
+        for (name, value) in [("vhost", Some(&address.vhost)), ("username", address.username.as_ref())] {
+            if value.is_some_and(|value| value.len() > 255) {
+                let detail = format!("the {name} is longer than 255 bytes");
+                return Err(wrong(place(name), &detail, "Give a name of the broker's."));
+            }
+        }
+        Ok(address)
     }
 
     fn address_of_url(&self, text: &str) -> Result<Address, Failure> {
@@ -211,6 +257,7 @@ impl Config {
         ];
         if let Some((name, _)) = parts.iter().find(|(_, given)| *given) {
             return Err(conflict(
+                name,
                 &format!("`url` and `{name}` are both given"),
                 "Give the whole address in `url`, or all of it in parts.",
             ));
@@ -351,11 +398,11 @@ fn timeout(name: &str, span: Option<Span>, default: Duration) -> Result<Duration
 }
 
 fn wrong(name: &str, detail: &str, remedy: &str) -> Failure {
-    fault(codes::INVALID_VALUE, &format!("read `{name}`"), detail, remedy)
+    fault(codes::INVALID_VALUE, &format!("read `{name}`"), detail, remedy).at(name)
 }
 
-fn conflict(detail: &str, remedy: &str) -> Failure {
-    fault(codes::CONFLICTING_KEYS, "read the broker's settings", detail, remedy)
+fn conflict(name: &str, detail: &str, remedy: &str) -> Failure {
+    fault(codes::CONFLICTING_KEYS, "read the broker's settings", detail, remedy).at(name)
 }
 
 fn fault(code: Code, what: &str, detail: &str, remedy: &str) -> Failure {

@@ -227,6 +227,19 @@ impl Api {
         Ok(queues)
     }
 
+    /// Whether the API is there and lets its user in.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn whoami(&self) -> Result<(), Failure> {
+        #[derive(Deserialize)]
+        struct Me {
+            #[expect(dead_code, reason = "an answer without a name is not this API's")]
+            name: String,
+        }
+        self.get::<Me>("/api/whoami", "log in at the management API").await.map(drop)
+    }
+
     /// What the user may do in the vhost; `None` if nothing.
     ///
     /// # Errors

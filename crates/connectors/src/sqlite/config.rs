@@ -24,5 +24,6 @@ pub struct Config {
     pub busy_timeout: Option<Span>,
     /// The longest a query may take, its reading included, unless its model says otherwise. Default: no limit.
     #[serde(default)]
+    #[schemars(extend("x-least" = "1ms"))]
     pub statement_timeout: Option<Span>,
 }

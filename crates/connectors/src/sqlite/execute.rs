@@ -27,6 +27,7 @@ use warren_engine::row::Batch;
 use super::config::Config;
 use super::fault;
 use super::source::{BUSY_TIMEOUT, STEPS_BETWEEN_LOOKS, put};
+use crate::kit::limit::Limit;
 
 /// A SQLite file to execute statements on. Nothing is opened yet.
 ///
@@ -123,7 +124,7 @@ impl Work {
         let answer = self.execute(&transaction)?;
         // Nobody may be told of what nobody waits for.
         if self.gone.load(Ordering::Relaxed) {
-            return Err(fault::timeout(&self.what));
+            return Err(Limit::passed(Some(Limit::of_step(self.call.timeout)), &self.what));
         }
         transaction.commit().map_err(|error| self.failed(error))?;
         Ok(answer)
@@ -166,7 +167,7 @@ impl Work {
 
     fn failed(&self, error: Error) -> Failure {
         if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
-            return fault::timeout(&self.what);
+            return Limit::passed(Some(Limit::of_step(self.call.timeout)), &self.what);
         }
         fault::query(error, &self.what, &self.call.statement, false)
     }

@@ -6,7 +6,7 @@ use rusqlite::{Error, ErrorCode};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
-use crate::kit::place::place;
+use crate::kit::place::{answered, caused, place, quoted};
 
 /// A file that could not be opened.
 pub(super) fn open(error: Error, path: &Path) -> Failure {
@@ -41,13 +41,13 @@ pub(super) fn query(error: Error, what: &str, sql: &str, rows_came: bool) -> Fai
         let failure =
             failure(FailureKind::Invalid).remedy("Run the query with the sqlite3 shell, and mend it there.");
         let before = usize::try_from(*offset).ok().and_then(|offset| sql.get(..offset));
-        return match before.and_then(|before| place(sql, before.chars().count() + 1)) {
+        let failure = match before.and_then(|before| place(sql, before.chars().count() + 1)) {
             Some((line, column, text)) => failure
                 .at(format!("line {line}, column {column} of the query"))
-                .detail(format!("{}, in `{text}`", said(&error))),
-            None => failure.detail(said(&error)),
-        }
-        .because(error);
+                .detail(answered(sql, &said(&error)) + &quoted(&text)),
+            None => failure.detail(answered(sql, &said(&error))),
+        };
+        return caused(failure, sql, error);
     }
     if matches!(error, Error::MultipleStatement) {
         return failure(FailureKind::Invalid)
@@ -63,7 +63,8 @@ pub(super) fn query(error: Error, what: &str, sql: &str, rows_came: bool) -> Fai
         Some(ErrorCode::ReadOnly) => failure(FailureKind::Refused).remedy(READ_ONLY),
         _ => failure(FailureKind::Invalid).remedy("Run the query with the sqlite3 shell, and mend it there."),
     };
-    failure.detail(said(&error)).because(error)
+    let failure = failure.detail(answered(sql, &said(&error)));
+    caused(failure, sql, error)
 }
 
 const READ_ONLY: &str = "Warren only reads: give a SELECT.";
@@ -73,13 +74,6 @@ pub(super) fn writes(what: &str) -> Failure {
     Failure::new(FailureKind::Refused, codes::QUERY_FAILED, what)
         .detail("the statement would write")
         .remedy(READ_ONLY)
-}
-
-/// A query that took too long.
-pub(super) fn timeout(what: &str) -> Failure {
-    Failure::new(FailureKind::Timeout, codes::QUERY_TIMEOUT, what)
-        .detail("the time is up")
-        .remedy("Raise the model's `timeout` or the source's `statement_timeout`, or make the query faster.")
 }
 
 fn said(error: &Error) -> String {

@@ -18,6 +18,7 @@ use warren_engine::row::{Batch, Cells};
 use super::config::Config;
 use super::fault;
 use crate::kit::feed::{BATCH_BYTES, Feed, Feeder, Gone, feed};
+use crate::kit::limit::Limit;
 
 /// A SQLite file as a source. Nothing is opened yet.
 ///
@@ -78,13 +79,14 @@ impl Source for Sqlite {
 
 impl Sqlite {
     fn query(&self, model: &Model, verb: &str) -> Query {
-        let limit = model.timeout.or(self.statement_timeout);
+        let limit = Limit::of_model(model, self.statement_timeout);
         Query {
             what: format!("{verb} the query of model `{}`", model.name),
             sql: model.sql.clone(),
             path: self.path.clone(),
             busy_timeout: self.busy_timeout,
-            deadline: limit.and_then(|limit| Instant::now().checked_add(limit)),
+            deadline: limit.and_then(|limit| Instant::now().checked_add(limit.after)),
+            limit,
         }
     }
 }
@@ -100,6 +102,7 @@ struct Query {
     path: PathBuf,
     busy_timeout: Duration,
     deadline: Option<Instant>,
+    limit: Option<Limit>,
 }
 
 /// Why stepping ended before the result did.
@@ -220,7 +223,7 @@ impl Query {
             if feeder.watch().is_closed() {
                 return Stop::Gone;
             }
-            return Stop::Failed(fault::timeout(&self.what));
+            return Stop::Failed(Limit::passed(self.limit, &self.what));
         }
         Stop::Failed(fault::query(error, &self.what, &self.sql, rows_came))
     }

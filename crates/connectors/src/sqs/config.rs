@@ -9,7 +9,7 @@ use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
 use crate::kit::renew::Renew;
-use crate::kit::setting::{Secret, Span};
+use crate::kit::setting::{Misfit, Secret, Span};
 
 /// Amazon SQS, in one region, or a server that speaks its JSON protocol.
 ///
@@ -19,29 +19,37 @@ use crate::kit::setting::{Secret, Span};
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The region, such as `eu-west-1`. Default: that of the environment or profile (`AWS_REGION`).
+    #[schemars(extend("x-public" = true))]
     pub region: Option<String>,
     /// A key of one's own. Default: AWS's chain, which needs no secret in the configuration.
     pub access_key: Option<AccessKey>,
     /// A role that is taken on, perhaps of another account. Its credentials are made anew before they run out.
     pub assume_role: Option<AssumeRole>,
     /// The address of SQS, for a VPC endpoint or a server of one's own: `http://localhost:4566`. Default: Amazon's for the region.
+    #[schemars(extend("x-public" = true))]
     pub endpoint_url: Option<String>,
-    /// How many requests are under way at once, 1 to 1000. Each holds up to ten messages. Default: 64. When SQS throttles, it is
+    /// How many requests are under way at once. Each holds up to ten messages. Default: 64. When SQS throttles, it is
     /// fewer for a while. More make a far region faster, and cost a connection each.
+    #[schemars(range(min = 1, max = 1000))]
     pub concurrency: Option<u16>,
     /// How long connecting may take. Default: 5s.
+    #[schemars(extend("x-least" = "1ms"))]
     pub connect_timeout: Option<Span>,
     /// How long a request waits for its answer. After that its outcome is unknown, and its messages are sent again.
     /// Default: 30s. Too short makes duplicates when SQS is slow.
+    #[schemars(extend("x-least" = "1ms"))]
     pub publish_timeout: Option<Span>,
-    /// How many messages of one FIFO group travel in one request, 1 to 10. Default: 1, which keeps the order of a group whatever
+    /// How many messages of one FIFO group travel in one request. Default: 1, which keeps the order of a group whatever
     /// fails. With more a group is faster, and **where one message of a request is refused, those behind it may overtake it**.
+    #[schemars(range(min = 1, max = 10))]
     pub group_batch: Option<u16>,
     /// For how long a received message is hidden from others before it must be extended, which happens by itself while it is worked on.
     /// Default: 60s. It is how long a message waits that was being worked on when the process was killed.
+    #[schemars(extend("x-least" = "2s", "x-most" = "12h"))]
     pub visibility_timeout: Option<Span>,
-    /// How long a question for messages waits until there is one, up to 20s. Default: 10s. Longer asks less often; it is also how long
+    /// How long a question for messages waits until there is one. Default: 10s. Longer asks less often; it is also how long
     /// stopping may take.
+    #[schemars(extend("x-least" = "0s", "x-most" = "20s"))]
     pub wait_time: Option<Span>,
     /// How the settings are read again before each login.
     #[serde(skip)]
@@ -106,6 +114,11 @@ const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
 const VISIBILITY_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
 impl Config {
+    /// The first setting that cannot be used.
+    pub(crate) fn faults(&self) -> Vec<Misfit> {
+        self.target().err().map(Misfit::from).into_iter().collect()
+    }
+
     /// What the settings come to.
     ///
     /// # Errors
@@ -186,6 +199,7 @@ fn is_amazons(url: &Url) -> bool {
 
 fn wrong(name: &str, detail: &str, remedy: &str) -> Failure {
     Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, format!("the setting `{name}`"))
+        .at(name)
         .detail(detail)
         .remedy(remedy)
 }

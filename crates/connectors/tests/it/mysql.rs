@@ -212,7 +212,32 @@ async fn a_query_that_takes_too_long_is_ended() {
         count(&mut *source.rows(&limited("SELECT sleep(60) AS id", limit)).await.unwrap()).await;
     assert_eq!(failure.unwrap().code, codes::QUERY_TIMEOUT);
     let (_, failure) = count(&mut *source.rows(&limited(ENDLESS, limit)).await.unwrap()).await;
-    assert_eq!(failure.unwrap().code, codes::QUERY_TIMEOUT);
+    let failure = failure.unwrap();
+    assert_eq!(failure.code, codes::QUERY_TIMEOUT);
+    assert!(
+        failure.to_string().ends_with("it took longer than 300ms, which the model's `timeout` allows"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn a_query_with_a_filled_value_is_not_quoted() {
+    let database = mysql::database();
+    let source = at(&database.url());
+    // Longer than what the server quotes, so that it cuts the value off.
+    let secret = "sw0rdfish".repeat(12);
+    for sql in [
+        format!("SELECT x '{secret}' FROM"),
+        format!("SELECT '{secret}' AS id FROM nope"),
+        format!("SELECT {secret} AS id"),
+    ] {
+        warren_engine::redact::hide([secret.as_str()]);
+        warren_engine::redact::hide_text(&sql);
+        let failure = read(&*source, &sql).await.unwrap_err();
+        let text = format!("{failure} {:?}", failure.remedy);
+        assert!(!text.to_lowercase().contains("sw0rd"), "{text}");
+        assert!(text.contains("SQLSTATE"), "{text}");
+    }
 }
 
 #[tokio::test]

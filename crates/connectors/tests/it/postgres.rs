@@ -245,7 +245,7 @@ async fn a_query_that_takes_too_long_is_ended() {
     let slow = "SELECT 1 AS id FROM pg_sleep(60)";
     let (_, failure) = count(&mut *source.rows(&limited(slow, limit)).await.unwrap()).await;
     assert!(told(&failure.unwrap()).starts_with(
-        "query-timeout | run the query of model `m`: canceling statement due to statement timeout"
+        "query-timeout | run the query of model `m`: it took longer than 300ms, which the model's `timeout` allows"
     ));
     let (_, failure) = count(&mut *source.rows(&limited(ENDLESS, limit)).await.unwrap()).await;
     assert_eq!(failure.unwrap().code, codes::QUERY_TIMEOUT);
@@ -256,7 +256,32 @@ async fn a_query_that_takes_too_long_is_ended() {
     };
     let limited = self::source("shop", &config).unwrap();
     let (_, failure) = count(&mut *limited.rows(&model(slow)).await.unwrap()).await;
-    assert_eq!(failure.unwrap().code, codes::QUERY_TIMEOUT);
+    let failure = failure.unwrap();
+    assert_eq!(failure.code, codes::QUERY_TIMEOUT);
+    assert!(failure.to_string().contains("the source's `statement_timeout`"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_query_with_a_filled_value_is_not_quoted() {
+    let database = pg::database();
+    let source = at(&database.url());
+    let secret = "Sw0rdfish-of-mine";
+    warren_engine::redact::hide([secret]);
+    for sql in [
+        format!("SELECT id, pgp_sym_decrypt(v, '{secret}') AS v FROM nope"),
+        format!("SELECT 1 AS id,\n '{secret}' AS v,\n \"{secret}\" AS w"),
+        format!("SELECT '{secret}'::int AS id"),
+        format!("SELECT 1 AS id WHERE {secret}"),
+    ] {
+        warren_engine::redact::hide_text(&sql);
+        let failure = match source.rows(&model(&sql)).await {
+            Ok(mut stream) => count(&mut *stream).await.1.unwrap(),
+            Err(failure) => failure,
+        };
+        let text = format!("{failure} {:?}", failure.remedy);
+        assert!(!text.to_lowercase().contains("sw0rdfish"), "{text}");
+        assert!(!text.contains("SELECT") && text.contains("SQLSTATE"), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -132,7 +132,12 @@ async fn a_query_that_takes_too_long_is_ended() {
     for sql in [SILENT, ENDLESS] {
         let mut stream = source.rows(&limited(sql, Duration::from_millis(200))).await.unwrap();
         let (_, failure) = count(&mut *stream).await;
-        assert_eq!(failure.unwrap().code, codes::QUERY_TIMEOUT, "{sql}");
+        let failure = failure.unwrap();
+        assert_eq!(failure.code, codes::QUERY_TIMEOUT, "{sql}");
+        assert!(
+            failure.to_string().ends_with("it took longer than 200ms, which the model's `timeout` allows"),
+            "{failure}"
+        );
     }
 }
 

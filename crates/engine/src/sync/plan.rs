@@ -188,7 +188,7 @@ pub struct PropertyPlan {
     pub correlation_id: Option<Dynamic>,
     /// The queue for an answer.
     pub reply_to: Option<Dynamic>,
-    /// A span of time, or milliseconds.
+    /// A duration with its unit, such as `30s`.
     pub expiration: Option<Dynamic>,
     /// Default: the change id.
     pub message_id: Option<Dynamic>,

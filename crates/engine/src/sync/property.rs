@@ -115,8 +115,8 @@ impl Texts<'_> {
 
     fn expiration(&self, dynamic: Option<&Dynamic>) -> Result<Option<String>, Failure> {
         let Some(text) = self.optional("expiration", dynamic)? else { return Ok(None) };
-        let span =
-            parse_span(&text).map_err(|_| invalid("expiration", &text, "a span of time such as 30s"))?;
+        let span = parse_span(&text)
+            .map_err(|_| invalid("expiration", &text, "a number with its unit, such as 30s"))?;
         // RabbitMQ closes the channel over a TTL of 2³² ms and more.
         match u32::try_from(span.as_millis()) {
             Ok(milliseconds) => Ok(Some(milliseconds.to_string())),

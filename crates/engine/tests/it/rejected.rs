@@ -120,6 +120,26 @@ async fn a_property_that_is_not_what_it_must_be_is_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_expiration_without_a_unit_rejects_its_row_and_no_other() {
+    for (good, bad) in [("60s", "60"), ("60s", "1.5"), ("60s", "0"), ("60s", "-1s"), ("60s", "1e3")] {
+        let mut world = World::new();
+        let mut trigger = says("{{ key }}");
+        let text = format!("{{% if row.id == 2 %}}{bad}{{% else %}}{good}{{% endif %}}");
+        trigger.properties.expiration = Some(dynamic(&text));
+        world.on_all(trigger);
+        world.many(3);
+        second_is_rejected(&world, "invalid-property").await;
+    }
+    // A column of numbers has no unit in any row.
+    let mut world = World::new();
+    let mut trigger = says("{{ key }}");
+    trigger.properties.expiration = Some(column("id"));
+    world.on_all(trigger);
+    world.many(1);
+    assert_eq!(world.refusals(&world.run().await), [("1".to_owned(), "invalid-property")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_template_that_fails_is_rejected() {
     let mut world = World::new();
     world.on_all(says("{{ 10 | divided_by: row.id }}"));

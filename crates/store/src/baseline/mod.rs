@@ -98,7 +98,7 @@ impl Default for Sizes {
 }
 
 /// What a baseline is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaselineInfo {
     /// Keys it has.
     pub rows: u64,
@@ -106,6 +106,8 @@ pub struct BaselineInfo {
     pub bytes: u64,
     /// How often its key file was replaced.
     pub generation: u64,
+    /// The names of the key's columns, in their order; none before the first run came to anything.
+    pub key: Vec<String>,
 }
 
 /// The baseline of one sync, in a folder of its own.
@@ -134,7 +136,8 @@ impl FileBaseline {
             for name in folder.names()? {
                 bytes += folder.open_if_there(&name)?.map_or(0, |file| file.length());
             }
-            Ok(Some(BaselineInfo { rows: manifest.rows, bytes, generation: manifest.generation }))
+            let key = manifest.key.into_iter().map(|column| column.name).collect();
+            Ok(Some(BaselineInfo { rows: manifest.rows, bytes, generation: manifest.generation, key }))
         })
         .await
     }

@@ -10,8 +10,8 @@ use warren_connectors::kit::setting::{Size, Span};
 
 use super::expression::{Expression, PipelineRef};
 
-/// A queue that is consumed by `warren serve`, and the pipeline that each message goes through. Spans may be bare numbers of
-/// milliseconds. A trigger declares nothing but delay queues and its dead-letter queue, and these only where it may.
+/// A queue that is consumed by `warren serve`, and the pipeline that each message goes through.
+/// A trigger declares nothing but delay queues and its dead-letter queue, and these only where it may.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(rename = "ConsumeTrigger")]
 pub struct RawConsume {
@@ -34,7 +34,7 @@ pub struct RawConsume {
     /// into it, and it into the time the broker waits for an acknowledgement (RabbitMQ: 30 minutes).
     pub max_timeout: Option<Span>,
     /// The longest a received message may wait to be started; one that waited longer is dead-lettered as `expired`. Default: `600s`;
-    /// 0 for no limit. Messages wait only behind others of their key; time in which the destination is down does not count.
+    /// `0s` for no limit. Messages wait only behind others of their key; time in which the destination is down does not count.
     pub expiration: Option<Span>,
     /// Whether a message may run again after an error, a crash or an unknown outcome. Default: true. With false it goes to
     /// `dead_letter` instead, and the reason says which of them it was.

@@ -233,7 +233,9 @@ impl JsonSchema for Expression {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        scalar()
+        let mut schema = scalar();
+        schema.insert("format".to_owned(), "jq".into());
+        schema
     }
 }
 

@@ -28,6 +28,7 @@ pub struct RawHub {
     pub compat: Option<RawCompat>,
     /// Where the hub is reached from outside, such as `https://hub.example`. Default: what each request's `Host` says. Subscribers are
     /// told by it, so set it where a proxy stands in front.
+    #[schemars(extend("x-public" = true))]
     pub public_url: Option<String>,
     /// The hub's users. Needed with the embedded broker, which has none. Default: the users of RabbitMQ, for which the broker needs a
     /// `management_url` with the login of an administrator.
@@ -159,6 +160,7 @@ pub enum RawCompat {
 #[schemars(rename = "HubListener")]
 pub struct RawHubListener {
     /// The address. Default: `0.0.0.0`, all of this machine, as RabbitHub had it.
+    #[schemars(extend("x-public" = true))]
     pub ip: Option<String>,
     /// The port. Default: 15670.
     pub port: Option<u16>,

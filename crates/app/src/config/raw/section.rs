@@ -57,6 +57,7 @@ pub struct RawState {
 pub struct RawListener {
     /// The address and port of the hub, its API, and of `/metrics`, `/healthz` and `/readyz`, which ask for no login. Default:
     /// `127.0.0.1:15670`, reached from this machine only.
+    #[schemars(extend("x-public" = true))]
     pub listen: Option<String>,
     /// HTTPS instead of HTTP. Default: HTTP, for this machine or a proxy in front; logins go over it.
     pub tls: Option<RawServerTls>,

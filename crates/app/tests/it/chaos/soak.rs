@@ -27,7 +27,7 @@ const CONCURRENCY: u64 = 32;
 /// Tries within one attempt: the first, and those in place.
 const TRIES: u64 = 2;
 /// The pauses between attempts.
-const DELAYS_MS: [u64; 7] = [100, 200, 500, 500, 1000, 1000, 1000];
+const DELAYS: &str = "[100ms, 200ms, 500ms, 500ms, 1s, 1s, 1s]";
 /// Each fiftieth message is refused for good.
 const REFUSED: usize = 50;
 
@@ -73,7 +73,7 @@ fn program(folder: &TempDir, vhost: &Vhost, receiver: &Receiver) -> Program {
          http: {{listen: \"127.0.0.1:0\"}}\n\
          state: {{folder: state, shutdown_grace: 10s, record: {{bodies: false, size: 10GiB}}}}\n\
          triggers:\n  orders:\n    from: mq\n    queue: in\n    dead_letter: {{queue: dead}}\n    concurrency: {CONCURRENCY}\n\
-         \x20   max_timeout: 5s\n    retry: {{in_place: [20ms], delays: {DELAYS_MS:?}}}\n\
+         \x20   max_timeout: 5s\n    retry: {{in_place: [20ms], delays: {DELAYS}}}\n\
          \x20   pipeline:\n      - http:\n          url: \"{receiver}/take\"\n          timeout: 1s\n\
          \x20         body: '{{id: .properties.messageId, attempt: .envelope.attempt}}'\n"
     );

@@ -26,8 +26,12 @@ fn every_config_example_in_the_docs_loads() {
         "RABBIT_PASSWORD",
         "WARREN_EXTERNAL_ID",
     ];
-    let environment: Environment =
-        variables.iter().map(|name| (*name, "postgres://localhost/shop")).collect();
+    let value = |name: &str| match name {
+        "RABBIT_URL" => "amqp://localhost",
+        "RABBIT_MANAGEMENT_URL" => "http://localhost:15672",
+        _ => "postgres://localhost/shop",
+    };
+    let environment: Environment = variables.iter().map(|name| (*name, value(name))).collect();
     let mut wrong = Vec::new();
     for example in found {
         let folder = tempfile::tempdir().unwrap();
@@ -40,7 +44,10 @@ fn every_config_example_in_the_docs_loads() {
             if let Err(faults) = tree::parse(&files, file) {
                 wrong.push(format!("{place}: {faults:?}"));
             }
-        } else if let Err(faults) = load_with(&path, &environment) {
+        } else if let Err(faults) = load_with(&path, &environment)
+            // The certificates that an example names are not on this machine.
+            && !faults.iter().all(|fault| fault.code == warren_engine::codes::TLS_FAILED)
+        {
             wrong.push(format!("{place}:\n{}", faults.render(Colours::Off)));
         }
     }

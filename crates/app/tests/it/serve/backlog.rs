@@ -64,8 +64,8 @@ fn a_key_that_fails_parks_so_many_and_all_go_through_in_order_when_it_works() {
     let (url, management) = (vhost.url(), vhost.management().url());
     let broker = format!("{{type: rabbitmq, url: \"{url}\", management_url: \"{management}\"}}");
     let keys = format!(
-        "ordering: {{key: '.body | split(\"-\")[0]'}}\nconcurrency: 8\nmax_timeout: 40s\nexpiration: 0\nretry: {{delays: {:?}}}",
-        [5000; 30]
+        "ordering: {{key: '.body | split(\"-\")[0]'}}\nconcurrency: 8\nmax_timeout: 40s\nexpiration: 0s\nretry: {{delays: [{}]}}",
+        ["5s"; 30].join(", ")
     );
     let served = Served::with_pipeline(&broker, &keys, &pipeline).on_a_known_port();
     let serving = served.consume();

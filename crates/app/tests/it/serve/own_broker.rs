@@ -68,7 +68,7 @@ fn a_database_that_was_restarted_meanwhile_costs_no_attempt() {
 fn a_database_that_restarts_under_load_loses_nothing() {
     const COUNT: usize = 4000;
     let (vhost, server) = (rabbit::vhost(), Server::start());
-    let served = served(&vhost, &server, &format!("retry: {{delays: {:?}}}", [500; 20]));
+    let served = served(&vhost, &server, &format!("retry: {{delays: [{}]}}", ["500ms"; 20].join(", ")));
     let serving = served.consume();
     publish(&vhost, (0..COUNT).map(|at| at.to_string()));
     for (round, end) in [Server::stop, Server::kill].into_iter().enumerate() {

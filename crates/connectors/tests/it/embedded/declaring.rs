@@ -50,7 +50,7 @@ async fn a_declaration_that_cannot_be_obeyed_is_refused_and_leaves_nothing() {
         (json!({"queues": {"a": {}, "q": {"arguments": {"x-message-ttl": "5s"}}}}), codes::INVALID_VALUE),
         (json!({"queues": {"a": {}, "q": {"arguments": {"x-message-ttl": -1}}}}), codes::INVALID_VALUE),
         (
-            json!({"queues": {"a": {}, "q": {"ttl": 1, "arguments": {"x-message-ttl": 1}}}}),
+            json!({"queues": {"a": {}, "q": {"ttl": "1ms", "arguments": {"x-message-ttl": 1}}}}),
             codes::CONFLICTING_KEYS,
         ),
         (json!({"queues": {"a": {}, "q": {"ttl": "50d"}}}), codes::INVALID_VALUE),
