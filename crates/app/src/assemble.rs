@@ -30,6 +30,7 @@ use warren_store::messages::FileMessages;
 use warren_store::parking::FileParking;
 use warren_store::state::{Retention, SqliteState, State, SystemClock};
 use warren_store::subscriptions::FileSubscriptions;
+use warren_store::webhook_ids::FileWebhookIds;
 
 use crate::config::Project;
 use crate::config::consume::ProjectTrigger;
@@ -360,6 +361,7 @@ pub async fn hub(project: &Project, consuming: &Consuming) -> Result<HubParts, F
             parking: consuming.parking.clone(),
             // `folder_name` gives no trigger this name.
             in_flight: Arc::new(FileInFlight::open(&folder.join("inflight"), "%hub")?),
+            ids: Arc::new(FileWebhookIds::open(&folder.join("inflight"))?),
             dice: Arc::new(fastrand::f64),
         },
     })

@@ -64,6 +64,10 @@ codes! {
     NOT_VALID = "not-valid";
     /// The HTTP server cannot be reached, or broke off.
     HTTP_FAILED = "http-failed";
+    /// Nothing listens on the port of an HTTP server.
+    CONNECTION_REFUSED = "connection-refused";
+    /// The host name of an HTTP server has no address.
+    NAME_NOT_RESOLVED = "name-not-resolved";
     /// The HTTP server answered with a status that was not expected.
     HTTP_STATUS = "http-status";
     /// A URL that was made from message data leads to an address that is not allowed.
@@ -94,6 +98,8 @@ codes! {
     QUERY_INTERRUPTED = "query-interrupted";
     /// The query took longer than it may.
     QUERY_TIMEOUT = "query-timeout";
+    /// A parameter has a value that the statement does not take.
+    INVALID_PARAMETER = "invalid-parameter";
     /// A column of a type that cannot be read.
     UNSUPPORTED_TYPE = "unsupported-type";
     /// The query yields two columns of one name.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::codes::{self, Code};
 use crate::redact::scrub;
 
@@ -15,6 +17,8 @@ pub enum FailureKind {
     Disconnected,
     /// No answer in time.
     Timeout,
+    /// The other side answered that it cannot serve this now, such as HTTP 503.
+    Unavailable,
     /// Too much at once, or blocked; later it will do.
     Throttled,
     /// The other side understood and will not: rights, login, policy.
@@ -42,12 +46,90 @@ impl FailureKind {
     /// The one table from kind to what is done about a message.
     pub fn for_message(self) -> Remedy {
         match self {
-            FailureKind::Disconnected | FailureKind::Timeout | FailureKind::Throttled => Remedy::Retry,
+            FailureKind::Disconnected
+            | FailureKind::Timeout
+            | FailureKind::Unavailable
+            | FailureKind::Throttled => Remedy::Retry,
             FailureKind::Refused
             | FailureKind::NotFound
             | FailureKind::Unroutable
             | FailureKind::Invalid
             | FailureKind::Internal => Remedy::Reject,
+        }
+    }
+}
+
+/// The name of a failure in `on_error`, records, the API and metrics. It is finer than [`FailureKind`], which decides what is done.
+/// Records store its position in [`FailureName::ALL`]: add new names at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureName {
+    /// The connection is not there, was reset, or was lost.
+    Disconnected,
+    /// Nothing listens on the port.
+    ConnectionRefused,
+    /// The host name has no address.
+    NameNotResolved,
+    /// The certificate was refused, or TLS could not be agreed on.
+    TlsFailed,
+    /// No answer in time.
+    Timeout,
+    /// The HTTP status 408.
+    RequestTimeout,
+    /// The HTTP status 425.
+    TooEarly,
+    /// Too much at once, such as the HTTP status 429.
+    Throttled,
+    /// An HTTP status from 500 to 599, or what means the same elsewhere.
+    Unavailable,
+    /// The other side understood and refused.
+    Refused,
+    /// What was named does not exist.
+    NotFound,
+    /// No queue takes the message.
+    Unroutable,
+    /// The input is wrong.
+    Invalid,
+    /// An internal error.
+    Internal,
+}
+
+impl FailureName {
+    /// All of them.
+    pub const ALL: [FailureName; 14] = [
+        FailureName::Disconnected,
+        FailureName::ConnectionRefused,
+        FailureName::NameNotResolved,
+        FailureName::TlsFailed,
+        FailureName::Timeout,
+        FailureName::RequestTimeout,
+        FailureName::TooEarly,
+        FailureName::Throttled,
+        FailureName::Unavailable,
+        FailureName::Refused,
+        FailureName::NotFound,
+        FailureName::Unroutable,
+        FailureName::Invalid,
+        FailureName::Internal,
+    ];
+
+    /// The name as text. Pipelines and dashboards compare it; it is never changed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureName::Disconnected => "disconnected",
+            FailureName::ConnectionRefused => "connection_refused",
+            FailureName::NameNotResolved => "name_not_resolved",
+            FailureName::TlsFailed => "tls_failed",
+            FailureName::Timeout => "timeout",
+            FailureName::RequestTimeout => "request_timeout",
+            FailureName::TooEarly => "too_early",
+            FailureName::Throttled => "throttled",
+            FailureName::Unavailable => "unavailable",
+            FailureName::Refused => "refused",
+            FailureName::NotFound => "not_found",
+            FailureName::Unroutable => "unroutable",
+            FailureName::Invalid => "invalid",
+            FailureName::Internal => "internal",
         }
     }
 }
@@ -131,6 +213,31 @@ impl Failure {
         Failure::new(FailureKind::Internal, codes::INTERNAL, what)
     }
 
+    /// The name of the failure, from its kind, its code and the HTTP status.
+    pub fn name(&self) -> FailureName {
+        let status = self.said.as_ref().and_then(|said| said.status);
+        match self.kind {
+            FailureKind::Disconnected if self.code == codes::CONNECTION_REFUSED => {
+                FailureName::ConnectionRefused
+            }
+            FailureKind::Disconnected if self.code == codes::NAME_NOT_RESOLVED => {
+                FailureName::NameNotResolved
+            }
+            FailureKind::Disconnected => FailureName::Disconnected,
+            FailureKind::Timeout => FailureName::Timeout,
+            FailureKind::Unavailable if status == Some(408) => FailureName::RequestTimeout,
+            FailureKind::Unavailable if status == Some(425) => FailureName::TooEarly,
+            FailureKind::Unavailable => FailureName::Unavailable,
+            FailureKind::Throttled => FailureName::Throttled,
+            FailureKind::Refused if self.code == codes::TLS_FAILED => FailureName::TlsFailed,
+            FailureKind::Refused => FailureName::Refused,
+            FailureKind::NotFound => FailureName::NotFound,
+            FailureKind::Unroutable => FailureName::Unroutable,
+            FailureKind::Invalid => FailureName::Invalid,
+            FailureKind::Internal => FailureName::Internal,
+        }
+    }
+
     /// The failure in one line, with the way out.
     pub fn line(&self) -> String {
         match &self.remedy {
@@ -192,5 +299,42 @@ impl fmt::Display for Failure {
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_numbered_and_serialized_as_they_are_listed() {
+        for (at, name) in FailureName::ALL.into_iter().enumerate() {
+            assert_eq!(name as usize, at);
+            assert_eq!(serde_json::to_value(name).unwrap(), name.as_str());
+        }
+    }
+
+    #[test]
+    fn each_reason_for_a_failed_call_has_a_name_of_its_own() {
+        let failed = |kind, code| Failure::new(kind, code, "call");
+        let answered = |kind, status| {
+            failed(kind, codes::HTTP_STATUS).said(Said { status: Some(status), ..Said::default() })
+        };
+        let named = [
+            (answered(FailureKind::Unavailable, 408), "request_timeout"),
+            (answered(FailureKind::Unavailable, 425), "too_early"),
+            (answered(FailureKind::Throttled, 429), "throttled"),
+            (answered(FailureKind::Unavailable, 500), "unavailable"),
+            (answered(FailureKind::Unavailable, 503), "unavailable"),
+            (failed(FailureKind::Disconnected, codes::CONNECTION_REFUSED), "connection_refused"),
+            (failed(FailureKind::Disconnected, codes::HTTP_FAILED), "disconnected"),
+            (failed(FailureKind::Timeout, codes::HTTP_FAILED), "timeout"),
+            (failed(FailureKind::Refused, codes::TLS_FAILED), "tls_failed"),
+            (failed(FailureKind::Disconnected, codes::NAME_NOT_RESOLVED), "name_not_resolved"),
+            (answered(FailureKind::Refused, 403), "refused"),
+        ];
+        for (failure, name) in named {
+            assert_eq!(failure.name().as_str(), name, "{failure:?}");
+        }
     }
 }

@@ -15,6 +15,7 @@
 //! | outcome of a handler, attempt, its steps | [`outcome`] |
 //! | failure and its kind, codes | [`failure`], [`codes`] |
 //! | finding (what a check reports) | [`finding`] |
+//! | sets of HTTP statuses | [`statuses`] |
 //! | the ports to the world | [`ports`] |
 //! | a run and its record | [`run`](mod@run) |
 //! | pipeline: a message through steps | [`pipeline`] |

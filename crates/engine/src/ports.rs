@@ -216,6 +216,11 @@ pub trait Consumer: Send {
 pub trait Handler: Send + Sync {
     /// Handles one message.
     async fn handle(&self, job: &Job, attempt: &Attempt) -> Outcome;
+
+    /// A message whose outcome was [`Outcome::Ok`] was acknowledged: no attempt at it follows.
+    fn acknowledged(&self, job: &Job) {
+        let _ = job;
+    }
 }
 
 /// The record of what became of messages.

@@ -238,7 +238,23 @@ impl Number {
                     Decimal { mantissa, scale: QUOTIENT_SCALE + 1, exact }.rounded(QUOTIENT_SCALE as i32)?;
                 Some(Self::Decimal(trimmed(rounded)))
             });
-        Ok(quotient.unwrap_or_else(|| Self::Float(self.to_float() / other.to_float())))
+        Ok(quotient
+            .or_else(|| self.float_quotient(other))
+            .unwrap_or_else(|| Self::Float(self.to_float() / other.to_float())))
+    }
+
+    /// The float that is nearest to the quotient of two decimals, so that `1.005 | divided_by: 2.5` is `0.402`.
+    fn float_quotient(self, other: Self) -> Option<Self> {
+        let (left, right, ..) = self.aligned(other)?;
+        let scale = 37_u32.saturating_sub(left.unsigned_abs().checked_ilog10().unwrap_or(0) + 1);
+        let quotient = left.checked_mul(10_i128.checked_pow(scale)?)?.checked_div(right)?;
+        // As many digits as a float can need, or it is left to floats.
+        if quotient.unsigned_abs() < 10_u128.pow(19)
+            && quotient.checked_mul(right)? != left.checked_mul(10_i128.checked_pow(scale)?)?
+        {
+            return None;
+        }
+        format!("{quotient}e-{scale}").parse().ok().map(Self::Float)
     }
 
     pub fn modulo(self, other: Self) -> Result<Self, Message> {

@@ -24,6 +24,10 @@ pub struct Reads {
     pub changed: bool,
     /// The names that stand first, such as `row` and `op`.
     pub globals: BTreeSet<String>,
+    /// The global names with their first key where that is known, such as `message.body`. A name alone: more of it may be read. `*`: any.
+    pub paths: BTreeSet<String>,
+    /// Whether the current time may be read, by the filter `date`.
+    pub clock: bool,
     /// Whether rendering can fail for some row, values without a JSON form and the limits on steps
     /// and size aside.
     pub can_fail: bool,
@@ -36,6 +40,8 @@ impl Reads {
             previous: false,
             changed: false,
             globals: BTreeSet::new(),
+            paths: BTreeSet::new(),
+            clock: false,
             can_fail: false,
         }
     }
@@ -84,6 +90,10 @@ impl Mentions {
             _ => None,
         };
         self.reads.globals.insert(name.to_owned());
+        self.reads.paths.insert(match &member {
+            Some((member, ..)) => format!("{name}.{member}"),
+            None => name.to_owned(),
+        });
         match name {
             "row" | "previous" => {
                 self.reads.previous |= name == "previous";
@@ -109,6 +119,7 @@ impl Mentions {
         self.reads.columns = Columns::All;
         self.reads.previous = true;
         self.reads.changed = true;
+        self.reads.paths.insert("*".to_owned());
     }
 
     pub fn check(&self, names: &Names<'_>, sources: &Sources) -> Vec<Error> {

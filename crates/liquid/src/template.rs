@@ -75,17 +75,33 @@ impl Template {
 
     /// Renders for one row, behind what `out` holds already. After an error `out` is as it was.
     pub fn render(&self, globals: &dyn Globals, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.render_within(globals, out, self.0.program.limits.output_bytes_max)
+    }
+
+    /// As [`render`](Self::render), with another bound for the bytes of the result and of any text made on the way.
+    pub fn render_within(
+        &self,
+        globals: &dyn Globals,
+        out: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<(), Error> {
         let start = out.len();
-        let result = self.render_from(globals, out, start);
+        let result = self.render_from(globals, out, start, bytes_max);
         if result.is_err() {
             out.truncate(start);
         }
         result
     }
 
-    fn render_from(&self, globals: &dyn Globals, out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
+    fn render_from(
+        &self,
+        globals: &dyn Globals,
+        out: &mut Vec<u8>,
+        start: usize,
+        bytes_max: usize,
+    ) -> Result<(), Error> {
         let program = &self.0.program;
-        Machine::new(program, globals, start).run(out, None).map_err(|error| *error)?;
+        Machine::new(program, globals, start, bytes_max).run(out, None).map_err(|error| *error)?;
         if !program.checked {
             return Ok(());
         }
@@ -109,7 +125,8 @@ impl Template {
     ) -> Error {
         let program = &self.0.program;
         let mut trace = Vec::new();
-        if let Err(error) = Machine::new(program, globals, start).run(out, Some(&mut trace)) {
+        let bytes_max = usize::MAX; // it was rendered within the bound a moment ago
+        if let Err(error) = Machine::new(program, globals, start, bytes_max).run(out, Some(&mut trace)) {
             return *error;
         }
         // The last operation that began at or before the byte wrote it, or the end is what is missing.
@@ -164,7 +181,8 @@ impl Condition {
 
     /// Whether the condition holds for a row.
     pub fn test(&self, globals: &dyn Globals) -> Result<bool, Error> {
-        Machine::new(&self.0.program, globals, 0).test_only().map_err(|error| *error)
+        let bytes_max = self.0.program.limits.output_bytes_max;
+        Machine::new(&self.0.program, globals, 0, bytes_max).test_only().map_err(|error| *error)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod messages;
 pub mod parking;
 pub mod state;
 pub mod subscriptions;
+pub mod webhook_ids;
 
 mod database;
 mod mapped;

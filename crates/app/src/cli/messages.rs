@@ -153,7 +153,11 @@ fn tell(found: &RecordedMessage) {
         line(&format!("  {word:<10} {} ({took:?}){}", step.path, said.unwrap_or_default()));
     }
     if let Some(error) = &found.error {
-        let code = if error.code.is_empty() { String::new() } else { format!(" [{}]", error.code) };
+        let code = match (error.kind, error.code.as_str()) {
+            (_, "") => String::new(),
+            (Some(kind), code) => format!(" [{code}, {}]", kind.as_str()),
+            (None, code) => format!(" [{code}]"),
+        };
         line(&format!("  error      {}{code}", error.message));
         if let Some(answer) = &error.answer {
             line(&format!("  answer     {}", cut(answer, 300)));

@@ -16,6 +16,7 @@ mod runs;
 mod schema;
 mod serve;
 pub mod sync;
+mod typed_row;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -347,7 +348,7 @@ pub fn failure_text(failure: &Failure) -> String {
 /// A failure for a program.
 pub fn failure_json(failure: &Failure) -> serde_json::Value {
     serde_json::json!({
-        "code": failure.code.as_str(), "message": failure.what, "detail": failure.detail,
+        "kind": failure.name().as_str(), "code": failure.code.as_str(), "message": failure.what, "detail": failure.detail,
         "place": failure.place, "remedy": failure.remedy,
     })
 }

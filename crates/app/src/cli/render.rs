@@ -10,6 +10,7 @@ use warren_engine::sync::preview;
 use warren_liquid::{Columns, Format, Options, Template, Val};
 
 use crate::assemble::Assembly;
+use crate::cli::typed_row::{Cell, Columns as RowColumns};
 use crate::cli::{Context, Stop, failure_json, failure_text};
 use crate::config::model::Partials;
 use crate::config::text::{Files, Span};
@@ -32,7 +33,8 @@ pub struct Args {
     /// A template's file.
     #[arg(long, value_name = "FILE", requires = "row")]
     template: Option<PathBuf>,
-    /// A file with the row as a JSON object; what the template sees as `row`. With a member `row` that is an object,
+    /// A file with the row as a JSON object; what the template sees as `row`. Values that JSON lacks have typed forms, such as
+    /// `{"$decimal": "12.50"}`; the documentation of templates lists them. With a member `row` that is an object,
     /// its other members (`previous`, `changed`, `op`, …) are seen under their own names.
     #[arg(long, value_name = "FILE")]
     row: Option<PathBuf>,
@@ -106,10 +108,12 @@ fn template_with_row(context: &Context, args: &Args, template: &Path, row: &Path
         return Err(invalid("the row is not a JSON object".into()).at(args_place(args.row.as_ref())));
     };
     let whole = matches!(object.get("row"), Some(Value::Object(_)));
-    let seen: Vec<(String, String)> = if whole {
-        object.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
+    let wrong = |why: String| invalid(format!("read the row: {why}")).at(args_place(args.row.as_ref()));
+    let seen: Vec<(String, Cell)> = if whole {
+        let seen = object.iter().map(|(name, value)| Ok((name.clone(), global(name, value)?)));
+        seen.collect::<Result<_, _>>().map_err(wrong)?
     } else {
-        vec![("row".to_owned(), row.clone())]
+        vec![("row".to_owned(), Cell::Row(RowColumns::read(object).map_err(wrong)?))]
     };
     let columns: Vec<&str> = match object.get("row") {
         Some(Value::Object(row)) => row.keys().map(String::as_str).collect(),
@@ -128,9 +132,9 @@ fn template_with_row(context: &Context, args: &Args, template: &Path, row: &Path
         return Err(fault(error, codes::UNKNOWN_COLUMN));
     }
     let mut globals: Vec<(&str, Val<'_>)> = tops.iter().map(|top| (*top, Val::Nil)).collect();
-    for (name, text) in &seen {
+    for (name, cell) in &seen {
         globals.retain(|(other, _)| other != name);
-        globals.push((name, Val::Json(text)));
+        globals.push((name, cell.val()));
     }
     let mut out = Vec::new();
     compiled.render(&globals, &mut out).map_err(|error| fault(&error, codes::TEMPLATE_FAILED))?;
@@ -151,6 +155,20 @@ fn template_with_row(context: &Context, args: &Args, template: &Path, row: &Path
         }
     }
     Ok(if valid.is_ok() { Exit::Done } else { Exit::Rejected })
+}
+
+/// A global name: a row, a key of several columns, or a value.
+fn global(name: &str, value: &Value) -> Result<Cell, String> {
+    match (name, value) {
+        ("row" | "previous" | "key", Value::Object(columns)) if !is_typed(columns) => {
+            RowColumns::read(columns).map(Cell::Row)
+        }
+        _ => Cell::read(value),
+    }
+}
+
+fn is_typed(map: &serde_json::Map<String, Value>) -> bool {
+    map.len() == 1 && map.keys().all(|name| name.starts_with('$'))
 }
 
 /// The partials in the folder `templates` beside a template, as a configuration beside it would have them.

@@ -57,7 +57,10 @@ pub(super) fn problem_with(
 /// The problem document of a failure: what was tried and the code; what others said stays in the log.
 pub(super) fn problem_of(failure: &Failure) -> Response {
     let status = status_of(failure);
-    let more = [("code".to_owned(), Value::from(failure.code.as_str()))].into_iter().collect();
+    let more = [("kind", failure.name().as_str()), ("code", failure.code.as_str())]
+        .map(|(name, value)| (name.to_owned(), Value::from(value)))
+        .into_iter()
+        .collect();
     with_retry(problem_with(status, public_detail(failure), more), status, failure)
 }
 
@@ -75,6 +78,7 @@ fn public_detail(failure: &Failure) -> String {
         FailureKind::Invalid => failure.to_string(),
         FailureKind::Disconnected
         | FailureKind::Timeout
+        | FailureKind::Unavailable
         | FailureKind::Throttled
         | FailureKind::Refused
         | FailureKind::NotFound
@@ -89,9 +93,10 @@ pub(super) fn status_of(failure: &Failure) -> StatusCode {
         FailureKind::Throttled if failure.code == codes::TOO_MANY_VERIFICATIONS => {
             StatusCode::TOO_MANY_REQUESTS
         }
-        FailureKind::Disconnected | FailureKind::Timeout | FailureKind::Throttled => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        FailureKind::Disconnected
+        | FailureKind::Timeout
+        | FailureKind::Unavailable
+        | FailureKind::Throttled => StatusCode::SERVICE_UNAVAILABLE,
         FailureKind::Refused => StatusCode::FORBIDDEN,
         FailureKind::NotFound => StatusCode::NOT_FOUND,
         FailureKind::Unroutable => StatusCode::UNPROCESSABLE_ENTITY,
@@ -118,7 +123,10 @@ pub(super) fn unavailable(mut answer: Response) -> Response {
 /// A failure that may be over later, as a problem document that says when to come again.
 pub(super) fn unavailable_problem(failure: &Failure) -> Response {
     let asked = failure.retry_after.map_or(RETRY_AFTER_SECONDS, |after| after.as_secs().max(1));
-    let more = [("code".to_owned(), Value::from(failure.code.as_str()))].into_iter().collect();
+    let more = [("kind", failure.name().as_str()), ("code", failure.code.as_str())]
+        .map(|(name, value)| (name.to_owned(), Value::from(value)))
+        .into_iter()
+        .collect();
     let status = StatusCode::SERVICE_UNAVAILABLE;
     let mut answer = problem_with(status, public_detail(failure), more);
     answer.headers_mut().insert(RETRY_AFTER, asked.into());

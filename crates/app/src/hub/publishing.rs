@@ -89,6 +89,7 @@ async fn told(web: &Web, vhost: &str, outbound: Outbound) -> Result<Published, F
             FailureKind::Invalid => Published::Unfit(failure),
             FailureKind::Disconnected
             | FailureKind::Timeout
+            | FailureKind::Unavailable
             | FailureKind::Throttled
             | FailureKind::Refused
             | FailureKind::Internal => Published::Later(failure),

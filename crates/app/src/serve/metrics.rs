@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::consume::status::{BOUNDS_MS, Status};
+use warren_engine::failure::FailureName;
 
 use super::Statuses;
 use super::hub::Open;
@@ -111,6 +112,12 @@ fn write_hub(out: &mut String, open: &Open) -> std::fmt::Result {
         let sum: f64 = statuses.iter().map(|(_, status)| read(status)).sum();
         writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {sum}")?;
     }
+    let name = "warren_hub_failures_total";
+    writeln!(out, "# HELP {name} Deliveries that failed, by kind of failure.\n# TYPE {name} counter")?;
+    for kind in FailureName::ALL {
+        let count = open.delivering.failures().of(kind);
+        writeln!(out, "{name}{{kind=\"{}\"}} {count}", kind.as_str())?;
+    }
     Ok(())
 }
 
@@ -130,6 +137,14 @@ fn write_all(out: &mut String, statuses: &Statuses) -> std::fmt::Result {
         for ended in MessageStatus::ALL {
             let (word, count) = (ended.as_str(), status.ended(ended));
             writeln!(out, "{name}{{trigger=\"{trigger}\",status=\"{word}\"}} {count}")?;
+        }
+    }
+    let name = "warren_failures_total";
+    writeln!(out, "# HELP {name} Attempts that failed, by kind of failure.\n# TYPE {name} counter")?;
+    for (trigger, status) in statuses.iter() {
+        for kind in FailureName::ALL {
+            let count = status.failures().of(kind);
+            writeln!(out, "{name}{{trigger=\"{trigger}\",kind=\"{}\"}} {count}", kind.as_str())?;
         }
     }
     let name = "warren_trigger_state";

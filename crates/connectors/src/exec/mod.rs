@@ -76,6 +76,12 @@ impl CommandRunner for Runner {
 }
 
 fn not_started(error: io::Error, what: &str) -> Failure {
+    if error.kind() == io::ErrorKind::ArgumentListTooLong {
+        return Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what)
+            .detail("the arguments are longer than the system passes to a command")
+            .remedy("pass long values by `stdin`")
+            .because(error);
+    }
     let (kind, remedy) = match error.kind() {
         io::ErrorKind::NotFound => (FailureKind::NotFound, "check the path, or that it is in `PATH`"),
         io::ErrorKind::PermissionDenied => (FailureKind::Refused, "let Warren's user execute it"),

@@ -33,6 +33,15 @@ pub(super) struct Connector {
 #[error("{0}")]
 pub(super) struct NotAllowed(pub(super) IpAddr);
 
+/// A host name without an address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot resolve the host name `{host}`")]
+pub(super) struct NotResolved {
+    host: String,
+    #[source]
+    cause: io::Error,
+}
+
 /// Where a connection leads.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Place {
@@ -62,7 +71,7 @@ impl Connector {
             return if *https { self.secure(stream, host).await } else { Ok(Line::new(stream, false)) };
         };
         self.check_behind_proxy(host, *port).await?;
-        let addresses: Vec<SocketAddr> = lookup_host((proxy.host.as_str(), proxy.port)).await?.collect();
+        let addresses = resolve(&proxy.host, proxy.port).await?;
         let mut stream = reach(addresses, deadline).await?;
         if !https {
             return Ok(Line::new(stream, true));
@@ -73,7 +82,7 @@ impl Connector {
 
     /// Where a host is. What this yields is what is connected to; nothing is looked up again.
     async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+        let addresses = resolve(host, port).await?;
         let guarded = self.allowed.as_ref().filter(|allowed| !allowed.host(host));
         // One bad address is enough: a name that leads here and there is not to be trusted.
         match guarded.and_then(|allowed| addresses.iter().find(|address| !allowed.address(address.ip()))) {
@@ -96,6 +105,19 @@ impl Connector {
         let stream = TlsConnector::from(self.tls.now()).connect(name, stream).await?;
         Ok(Line::new(stream, false))
     }
+}
+
+/// The addresses of a host, one at least.
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let failed = |cause: io::Error| {
+        let kind = cause.kind();
+        io::Error::new(kind, NotResolved { host: host.to_owned(), cause })
+    };
+    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(failed)?.collect();
+    if addresses.is_empty() {
+        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the host has no address")));
+    }
+    Ok(addresses)
 }
 
 /// Connects to the first address that answers; each gets its share of the time.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
-use super::connect::NotAllowed;
+use super::coding::Undecodable;
+use super::connect::{NotAllowed, NotResolved};
 
 /// A URL that cannot be called.
 pub(super) fn url(what: &str, why: &str) -> Failure {
@@ -36,10 +37,19 @@ pub(super) fn connecting(error: io::Error, what: &str) -> Failure {
     if let Some(tls) = causes().find_map(tls) {
         return untrusted(tls, what).because(error);
     }
-    let timed_out = error.kind() == io::ErrorKind::TimedOut;
-    let kind = if timed_out { FailureKind::Timeout } else { FailureKind::Disconnected };
     let innermost = causes().last().map(ToString::to_string).unwrap_or_default();
-    Failure::new(kind, codes::HTTP_FAILED, what)
+    if let Some(unresolved) = causes().find_map(within::<NotResolved>) {
+        return Failure::new(FailureKind::Disconnected, codes::NAME_NOT_RESOLVED, what)
+            .detail(format!("{unresolved}: {innermost}"))
+            .remedy("check the host name, and the name server this machine asks")
+            .because(error);
+    }
+    let (kind, code) = match error.kind() {
+        io::ErrorKind::TimedOut => (FailureKind::Timeout, codes::HTTP_FAILED),
+        io::ErrorKind::ConnectionRefused => (FailureKind::Disconnected, codes::CONNECTION_REFUSED),
+        _ => (FailureKind::Disconnected, codes::HTTP_FAILED),
+    };
+    Failure::new(kind, code, what)
         .detail(format!("cannot connect: {innermost}"))
         .remedy("check host and port, that the server runs, and the firewalls between")
         .because(error)
@@ -78,6 +88,25 @@ pub(super) fn broken(error: hyper::Error, what: &str) -> Failure {
         .detail("the answer broke off")
         .remedy("it is tried again; the server may have done what it was asked")
         .because(error)
+}
+
+/// An answer that is larger than may be read.
+pub(super) fn too_large(what: &str, detail: String) -> Failure {
+    Failure::new(FailureKind::Invalid, codes::ANSWER_TOO_LARGE, what)
+        .detail(detail)
+        .remedy("raise `max_answer`, or ask for less")
+}
+
+/// An answer whose content coding cannot be decoded.
+pub(super) fn undecodable(error: Undecodable, what: &str) -> Failure {
+    let detail = error.to_string();
+    match error {
+        Undecodable::TooLarge(_) => too_large(what, detail),
+        Undecodable::Broken { .. } => Failure::new(FailureKind::Disconnected, codes::HTTP_FAILED, what)
+            .detail(detail)
+            .remedy("check that the server's `Content-Encoding` is what it sends")
+            .because(error),
+    }
 }
 
 /// An error with all its causes.

@@ -12,11 +12,13 @@
 //! | from a URL to a connection | `target`, `connect`, `proxy` |
 //! | looking before doing | `check` |
 //! | what happened on a connection | `line` |
+//! | compressed answers | `coding` |
 //! | what went wrong | `fault` |
 
 pub mod config;
 
 mod check;
+mod coding;
 mod connect;
 mod fault;
 mod line;
@@ -44,6 +46,7 @@ use warren_engine::pipeline::outside::{AddressGuard, HttpAnswer, HttpRequest};
 use warren_engine::ports::HttpCaller;
 
 pub use self::check::check_proxies;
+use self::coding::Excess;
 use self::config::{ClientConfig, ClientFor};
 use self::connect::{Connector, Place};
 use self::pool::{Open, Pool};
@@ -325,7 +328,8 @@ async fn answer(
     let request = call.request;
     let bytes_max = request.answer_bytes_max;
     let cut = request.options.cut_answer;
-    let (head, mut stream) = response.into_parts();
+    let (mut head, mut stream) = response.into_parts();
+    let excess = if head.status.is_success() && !cut { Excess::Refuse } else { Excess::Cut };
     let mut body = BytesMut::new();
     loop {
         let frame = match timeout_at(deadline, open.frame(&mut stream)).await {
@@ -341,10 +345,11 @@ async fn answer(
         };
         let Ok(data) = frame.into_data() else { continue };
         if body.len() + data.len() > bytes_max {
-            if head.status.is_success() && !cut {
-                return Err(Failure::new(FailureKind::Invalid, codes::ANSWER_TOO_LARGE, call.what())
-                    .detail(format!("the answer has more than {bytes_max} bytes"))
-                    .remedy("raise `max_answer`, or ask for less"));
+            if excess == Excess::Refuse {
+                return Err(fault::too_large(
+                    &call.what(),
+                    format!("the answer has more than {bytes_max} bytes"),
+                ));
             }
             let room = bytes_max - body.len();
             body.extend_from_slice(&data[..room]);
@@ -352,10 +357,13 @@ async fn answer(
         }
         body.extend_from_slice(&data);
     }
+    let body = coding::decode(&mut head.headers, body.freeze(), bytes_max, excess)
+        .await
+        .map_err(|error| fault::undecodable(error, &call.what()))?;
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     Ok(HttpAnswer {
         status: head.status.as_u16(),
         headers: head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
-        body: body.freeze(),
+        body,
     })
 }

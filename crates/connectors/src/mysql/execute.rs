@@ -120,13 +120,35 @@ async fn run(
         }
         Some(Err(Stop::Lost(error))) => {
             let refused = matches!(error, Error::Server(_));
-            drop(answer.send(Err(fault::query(error, &query))));
+            let of_parameter = call.parameters.iter().any(|set| !set.is_empty()) && is_data_exception(&error);
+            let mut failure = fault::query(error, &query);
+            if of_parameter {
+                failure.code = codes::INVALID_PARAMETER;
+                failure.remedy = Some(PARAMETER_REMEDY.to_owned());
+            }
+            drop(answer.send(Err(failure)));
             if refused {
                 clean(place, connection).await;
             } else {
                 connection::close(connection).await;
             }
         }
+    }
+}
+
+const PARAMETER_REMEDY: &str =
+    "give a value of the type that the statement wants there, or cast it in the statement";
+
+/// Whether a value is not one of its type, is out of its range, or too long: class 22, and what MySQL and MariaDB put elsewhere
+/// (`ER_WARN_DATA_TRUNCATED`, `ER_TRUNCATED_WRONG_VALUE_FOR_FIELD`, `ER_INVALID_JSON_TEXT`, `ER_CONSTRAINT_FAILED` of a JSON column excepted).
+/// A division by zero (`ER_DIVISION_BY_ZERO`) may come from stored rows.
+fn is_data_exception(error: &Error) -> bool {
+    match error {
+        Error::Server(refusal) => {
+            refusal.code != 1365
+                && (refusal.state.starts_with("22") || matches!(refusal.code, 1265 | 1366 | 3140))
+        }
+        _ => false,
     }
 }
 
@@ -173,7 +195,8 @@ async fn work(connection: &mut Conn, call: &SqlCall, what: &str) -> Result<SqlAn
     for set in &call.parameters {
         if set.len() != wanted {
             let detail = format!("the statement has {wanted} parameters, and {} are given", set.len());
-            return Err(Stop::Failed(wrong(what, detail, "give one under `params` for each `?`")));
+            let failure = wrong(what, detail, "give one under `params` for each `?`");
+            return Err(Stop::Failed(Failure { code: codes::INVALID_PARAMETER, ..failure }));
         }
         let parameters = if set.is_empty() {
             Params::Empty

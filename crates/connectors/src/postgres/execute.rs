@@ -17,6 +17,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Statement};
 use tokio_util::task::TaskTracker;
@@ -126,10 +127,24 @@ async fn run(
         }
         Err(Stop::Lost(error)) => {
             let lost = session.why_closed();
-            drop(answer.send(Err(fault::query(error, lost, &query))));
+            let of_parameter = call.parameters.iter().any(|set| !set.is_empty()) && is_data_exception(&error);
+            let mut failure = fault::query(error, lost, &query);
+            if of_parameter {
+                failure.code = codes::INVALID_PARAMETER;
+                failure.remedy = Some(PARAMETER_REMEDY.to_owned());
+            }
+            drop(answer.send(Err(failure)));
             clean(place, session, false).await;
         }
     }
+}
+
+const PARAMETER_REMEDY: &str =
+    "give a value of the type that the statement wants there, or cast it in the statement";
+
+/// Whether a value is not one of its type, is out of its range, or too long: class 22. A division by zero may come from stored rows.
+fn is_data_exception(error: &Error) -> bool {
+    error.code().is_some_and(|state| state.code().starts_with("22") && *state != SqlState::DIVISION_BY_ZERO)
 }
 
 /// A connection with an open transaction: one that was used before, or where none of these works, another.
@@ -179,11 +194,11 @@ async fn work(client: &Client, call: &SqlCall, what: &str) -> Result<SqlAnswer, 
         let wanted = statement.params().len();
         if set.len() != wanted {
             let detail = format!("the statement has {wanted} parameters, and {} are given", set.len());
-            return Err(Stop::Failed(wrong(
-                what,
-                detail,
-                "give one under `params` for each of `$1`, `$2`, …",
-            )));
+            let remedy = "give one under `params` for each of `$1`, `$2`, …";
+            return Err(Stop::Failed(Failure {
+                code: codes::INVALID_PARAMETER,
+                ..wrong(what, detail, remedy)
+            }));
         }
         let parameters: Vec<Parameter> =
             set.iter().zip(statement.params()).map(|(value, kind)| Parameter::of(value, kind)).collect();

@@ -96,6 +96,7 @@ fn found(subject: String, failure: &Failure) -> Finding {
         FailureKind::Refused => Finding { severity: warren_engine::finding::Severity::Warning, ..finding },
         FailureKind::Disconnected
         | FailureKind::Timeout
+        | FailureKind::Unavailable
         | FailureKind::Throttled
         | FailureKind::NotFound
         | FailureKind::Unroutable

@@ -414,7 +414,7 @@ impl Api {
             StatusCode::NOT_FOUND => Err(failed(FailureKind::NotFound)
                 .detail(format!("it does not know {path}: {}", said(status, &body)))
                 .remedy("Check `management_url` and the vhost.")),
-            status => Err(failed(FailureKind::Disconnected).detail(said(status, &body))),
+            status => Err(failed(FailureKind::Unavailable).detail(said(status, &body))),
         }
     }
 

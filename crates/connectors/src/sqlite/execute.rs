@@ -139,7 +139,8 @@ impl Work {
         for set in &self.call.parameters {
             if set.len() != wanted {
                 let detail = format!("the statement has {wanted} parameters, and {} are given", set.len());
-                return Err(self.wrong(detail, "give one under `params` for each `?`"));
+                let failure = self.wrong(detail, "give one under `params` for each `?`");
+                return Err(Failure { code: codes::INVALID_PARAMETER, ..failure });
             }
             let mut batch = Batch::with_capacity(0);
             let mut rows = statement
@@ -169,7 +170,17 @@ impl Work {
         if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
             return Limit::passed(Some(Limit::of_step(self.call.timeout)), &self.what);
         }
-        fault::query(error, &self.what, &self.call.statement, false)
+        // SQLITE_MISMATCH, SQLITE_TOOBIG, and SQLITE_CONSTRAINT_DATATYPE of a strict table.
+        let of_parameter = self.call.parameters.iter().any(|set| !set.is_empty())
+            && (matches!(error.sqlite_error_code(), Some(ErrorCode::TypeMismatch | ErrorCode::TooBig))
+                || error.sqlite_error().is_some_and(|error| error.extended_code == 3091));
+        let failure = fault::query(error, &self.what, &self.call.statement, false);
+        if of_parameter {
+            return Failure { code: codes::INVALID_PARAMETER, ..failure }.remedy(
+                "give a value of the type that the statement wants there, or cast it in the statement",
+            );
+        }
+        failure
     }
 
     fn wrong(&self, detail: String, remedy: &str) -> Failure {

@@ -134,7 +134,7 @@ pub(crate) fn meaning(name: &str, status: u16) -> (FailureKind, Code) {
         _ => match status {
             429 | 503 => (FailureKind::Throttled, codes::BROKER_THROTTLED),
             403 => (FailureKind::Refused, codes::ACCESS_REFUSED),
-            500.. => (FailureKind::Disconnected, codes::PROTOCOL_ERROR),
+            500.. => (FailureKind::Unavailable, codes::PROTOCOL_ERROR),
             _ => (FailureKind::Invalid, codes::BROKER_REFUSED_MESSAGE),
         },
     }
@@ -198,7 +198,7 @@ mod tests {
             ("RequestThrottled", 400, FailureKind::Throttled, codes::BROKER_THROTTLED),
             ("AccessDeniedException", 403, FailureKind::Refused, codes::ACCESS_REFUSED),
             ("InvalidClientTokenId", 403, FailureKind::Refused, codes::BROKER_REFUSED_LOGIN),
-            ("InternalFailure", 500, FailureKind::Disconnected, codes::PROTOCOL_ERROR),
+            ("InternalFailure", 500, FailureKind::Unavailable, codes::PROTOCOL_ERROR),
             ("", 503, FailureKind::Throttled, codes::BROKER_THROTTLED),
             ("InvalidParameterValue", 400, FailureKind::Invalid, codes::BROKER_REFUSED_MESSAGE),
         ] {

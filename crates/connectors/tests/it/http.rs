@@ -187,14 +187,47 @@ async fn an_answer_that_is_too_large_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_compressed_answer_is_decoded_within_the_bound() {
+    let gzip = |plain: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let bomb = gzip(&vec![0; 10 << 20]);
+    assert!(bomb.len() < 100_000);
+    let receiver = receiver(move |head| {
+        let (status, body) = match head {
+            head if head.contains("/bomb") => ("200 OK", bomb.clone()),
+            head if head.contains("/broken") => ("200 OK", b"no gzip".to_vec()),
+            head if head.contains("/error") => ("500 No", bomb.clone()),
+            _ => ("200 OK", gzip(b"{\"a\":1}")),
+        };
+        let head =
+            format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-encoding: gzip\r\n\r\n", body.len());
+        Some([head.as_bytes(), &body].concat())
+    })
+    .await;
+    let asked = |path: &str| {
+        let url = format!("http://{}{path}", receiver.address);
+        HttpRequest { answer_bytes_max: 100_000, ..request(&url) }
+    };
+    let answer = call(&asked("/")).await.unwrap();
+    assert_eq!((&answer.body[..], answer.header("content-encoding")), (&b"{\"a\":1}"[..], None));
+    assert_eq!(call(&asked("/bomb")).await.unwrap_err().code, codes::ANSWER_TOO_LARGE);
+    assert_eq!(call(&asked("/broken")).await.unwrap_err().code, codes::HTTP_FAILED);
+    let answer = call(&asked("/error")).await.unwrap();
+    assert_eq!((answer.status, answer.body.len()), (500, 100_000));
+}
+
+#[tokio::test]
 async fn a_receiver_that_is_not_there_breaks_off_or_speaks_something_else_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = listener.local_addr().unwrap();
     drop(listener);
     let failure = call(&request(&format!("http://{gone}/"))).await.unwrap_err();
-    assert_eq!((failure.kind, failure.code), (FailureKind::Disconnected, codes::HTTP_FAILED));
+    assert_eq!((failure.kind, failure.code), (FailureKind::Disconnected, codes::CONNECTION_REFUSED));
     let failure = call(&request("http://nowhere.invalid/")).await.unwrap_err();
-    assert_eq!((failure.kind, failure.code), (FailureKind::Disconnected, codes::HTTP_FAILED));
+    assert_eq!((failure.kind, failure.code), (FailureKind::Disconnected, codes::NAME_NOT_RESOLVED));
     let broken = receiver(|head| {
         let answer = if head.contains("/half") {
             "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"

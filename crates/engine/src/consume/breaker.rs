@@ -44,6 +44,7 @@ impl Sign {
             Outcome::Retry(failure) => match failure.kind {
                 FailureKind::Disconnected
                 | FailureKind::Timeout
+                | FailureKind::Unavailable
                 | FailureKind::Throttled
                 | FailureKind::Refused
                 | FailureKind::NotFound

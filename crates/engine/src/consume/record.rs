@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::Decision;
 use crate::delivery::Job;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureName};
 use crate::outcome::StepTrace;
 use crate::run::RunError;
 
@@ -130,6 +130,9 @@ pub struct MessageRun {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MessageError {
+    /// The name of the kind of failure. `None` on records of versions before 4, and where nothing failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<FailureName>,
     /// The code's name; empty where there is none.
     pub code: String,
     /// The sentence.
@@ -154,7 +157,7 @@ impl MessageError {
         let RunError { code, message, remedy } = RunError::from(failure);
         let said = failure.said.as_deref().cloned().unwrap_or_default();
         let crate::failure::Said { status, exit_code, answer } = said;
-        MessageError { code, message, remedy, status, exit_code, answer }
+        MessageError { kind: Some(failure.name()), code, message, remedy, status, exit_code, answer }
     }
 
     /// What a decision says went wrong.

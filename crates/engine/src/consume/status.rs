@@ -1,7 +1,7 @@
 //! What can be seen of a consumer from outside: its state, its counts and its times.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use super::record::MessageStatus;
 use super::worker::LANE_PARKED_MAX;
 use crate::codes;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, FailureName};
+use crate::outcome::Outcome;
 
 /// Where a consumer stands.
 #[derive(Debug, Clone)]
@@ -54,6 +55,8 @@ pub struct Status {
     pub received: AtomicU64,
     /// Attempts that ended, by [`MessageStatus`].
     ended: [AtomicU64; MessageStatus::ALL.len()],
+    /// Attempts that failed, by kind.
+    failures: Arc<FailureCounts>,
     /// Tries in place.
     pub in_place: AtomicU64,
     /// Messages being handled.
@@ -78,6 +81,7 @@ impl Default for Status {
             mechanism: Mutex::default(),
             received: AtomicU64::default(),
             ended: std::array::from_fn(|_| AtomicU64::default()),
+            failures: Arc::default(),
             in_place: AtomicU64::default(),
             in_flight: AtomicI64::default(),
             waiting: AtomicI64::default(),
@@ -90,6 +94,17 @@ impl Default for Status {
 }
 
 impl Status {
+    /// With a count of failures that outlives it.
+    #[must_use]
+    pub fn counting_failures_in(self, failures: Arc<FailureCounts>) -> Status {
+        Status { failures, ..self }
+    }
+
+    /// Attempts that failed, by kind.
+    pub fn failures(&self) -> &FailureCounts {
+        &self.failures
+    }
+
     /// Where it stands.
     pub fn state(&self) -> State {
         self.state.borrow().clone()
@@ -149,6 +164,27 @@ impl Status {
 
     pub(super) fn count(&self, status: MessageStatus) {
         self.ended[status as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Attempts that failed, by kind.
+#[derive(Debug, Default)]
+pub struct FailureCounts([AtomicU64; FailureName::ALL.len()]);
+
+impl FailureCounts {
+    /// How many attempts failed with this kind.
+    pub fn of(&self, name: FailureName) -> u64 {
+        self.0[name as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts an attempt by its outcome; one that did not fail is not counted.
+    pub(super) fn note(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Ok | Outcome::Drop | Outcome::HandBack => {}
+            Outcome::Retry(failure) | Outcome::Reject(failure) => {
+                self.0[failure.name() as usize].fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 }
 

@@ -111,6 +111,7 @@ pub(super) async fn work(shared: Arc<Shared>, mut item: Box<Item>) -> Finished {
             return end(End::Done);
         };
         item.handled = true;
+        shared.status.failures().note(&outcome);
         let hold = shared.breaker().note(Sign::of(&outcome));
         let number = item.attempts();
         let plan = &shared.plan;
@@ -166,6 +167,9 @@ async fn conclude(
     };
     if ended == MessageStatus::Late && !late {
         note_late(shared, id).await;
+    }
+    if ended == MessageStatus::Ok {
+        shared.ports.handler.acknowledged(&run.job);
     }
     shared.status.count(ended);
     tell(&run, ended);

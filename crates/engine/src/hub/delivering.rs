@@ -16,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::prepared::Prepared;
 use super::push::Push;
+use super::push::ids::{IdSlots, WebhookIds};
 use super::registry::Hub;
 use super::settings::HubSettings;
 use super::subscription::{Protocol, Subscription, SubscriptionId};
 use crate::consume::lot;
 use crate::consume::plan::{ConsumePlan, DeadLetter, Ordering, Retry};
-use crate::consume::status::Status;
+use crate::consume::status::{FailureCounts, Status};
 use crate::consume::worker::{ConsumePorts, Worker};
 use crate::failure::Failure;
 use crate::ports::{Dice, InFlight, MessageRecords, Parking};
@@ -42,6 +43,8 @@ pub struct DeliveringPorts {
     pub parking: Arc<dyn Parking>,
     /// What is being handled, for after a crash; one for all subscriptions.
     pub in_flight: Arc<dyn InFlight>,
+    /// The ids of deliveries that are not acknowledged.
+    pub ids: Arc<dyn IdSlots>,
     /// Spreads retries.
     pub dice: Arc<Dice>,
 }
@@ -53,6 +56,9 @@ pub struct Delivering {
     /// How long what runs may take to end.
     grace: Duration,
     record_bodies: bool,
+    /// Failed deliveries of all subscriptions, also of those that are over.
+    failures: Arc<FailureCounts>,
+    ids: Arc<WebhookIds>,
 }
 
 /// A consumer that runs.
@@ -77,7 +83,14 @@ impl Delivering {
         grace: Duration,
         record_bodies: bool,
     ) -> Arc<Delivering> {
-        Arc::new(Delivering { hub, ports, grace, record_bodies })
+        let (clock, random) = (hub.ports().clock.clone(), hub.ports().random.clone());
+        let ids = Arc::new(WebhookIds::new(ports.ids.clone(), clock, random));
+        Arc::new(Delivering { hub, ports, grace, record_bodies, failures: Arc::default(), ids })
+    }
+
+    /// Failed deliveries of all subscriptions, by kind.
+    pub fn failures(&self) -> &FailureCounts {
+        &self.failures
     }
 
     /// Keeps a consumer running for each active subscription until it is told to stop; then lets them end in good order.
@@ -129,7 +142,8 @@ impl Delivering {
             (Some(one), wanted) if wanted.as_ref() != Some(&one.plan) => one.stop.cancel(),
             (Some(_), _) | (None, None) => {}
             (None, Some(plan)) => {
-                let (stop, status) = (CancellationToken::new(), Arc::<Status>::default());
+                let status = Status::default().counting_failures_in(self.failures.clone());
+                let (stop, status) = (CancellationToken::new(), Arc::new(status));
                 self.hub.set_consumer(id, Some(status.clone()));
                 running.insert(id, Running { plan: plan.clone(), stop: stop.clone() });
                 let kept = self.clone().keep(id, plan, status, stop);
@@ -187,10 +201,10 @@ impl Delivering {
 
     async fn consume_ports(&self, id: SubscriptionId, wanted: &Wanted) -> Result<ConsumePorts, Failure> {
         let broker = self.hub.estate().broker(&wanted.vhost).await?;
-        let DeliveringPorts { records, parking, in_flight, dice } = self.ports.clone();
+        let DeliveringPorts { records, parking, in_flight, ids: _, dice } = self.ports.clone();
         Ok(ConsumePorts {
             broker: Arc::new(Prepared::new(broker, self.hub.clone(), id)),
-            handler: Arc::new(Push::new(self.hub.clone(), id)),
+            handler: Arc::new(Push::new(self.hub.clone(), id, self.ids.clone())),
             records,
             parking,
             in_flight,

@@ -4,20 +4,20 @@
 //! holds a message that stays in its queue and posts it again itself, as RabbitHub's consumers did; by default what failed is left to
 //! [`consume`](crate::consume).
 
+pub mod ids;
 pub mod request;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::time::Instant;
 
+use self::ids::WebhookIds;
 use super::callback;
 use super::registry::Hub;
 use super::settings::LOG_TARGET;
-use super::subscription::{Protocol, Subscription, SubscriptionId, WhyInactive};
+use super::subscription::{Protocol, Signing, Subscription, SubscriptionId, WhyInactive};
 use super::trouble::{self, Fate, Kind, Rules};
 use crate::codes;
 use crate::delivery::Job;
@@ -43,6 +43,7 @@ const DAY_MS: i64 = 86_400_000;
 pub struct Push {
     hub: Arc<Hub>,
     id: SubscriptionId,
+    ids: Arc<WebhookIds>,
     pace: Pace,
 }
 
@@ -59,8 +60,8 @@ enum Posted {
 
 impl Push {
     /// The handler of a subscription of a hub.
-    pub fn new(hub: Arc<Hub>, id: SubscriptionId) -> Push {
-        Push { hub, id, pace: Pace::default() }
+    pub fn new(hub: Arc<Hub>, id: SubscriptionId, ids: Arc<WebhookIds>) -> Push {
+        Push { hub, id, ids, pace: Pace::default() }
     }
 }
 
@@ -84,7 +85,7 @@ impl Handler for Push {
                     (Kind::Status, answered.into_failure())
                 }
                 Posted::Failed(failure) if !compat => {
-                    self.hub.note_error(self.id, &failure.to_string());
+                    self.hub.note_error(self.id, failure.name(), &failure.to_string());
                     return Outcome::Retry(trouble::not_posted(failure));
                 }
                 Posted::Failed(failure) => (Kind::Transport, failure),
@@ -101,6 +102,12 @@ impl Handler for Push {
             if self.pauses(this).await {
                 return Outcome::HandBack;
             }
+        }
+    }
+
+    fn acknowledged(&self, job: &Job) {
+        if job.message.properties.message_id.is_none() {
+            self.ids.acknowledged(self.id, job);
         }
     }
 }
@@ -158,15 +165,15 @@ impl Push {
     async fn by_default(&self, answered: trouble::Answered) -> Outcome {
         match answered {
             trouble::Answered::Again(failure) => {
-                self.hub.note_error(self.id, &said(&failure));
+                self.hub.note_error(self.id, failure.name(), &said(&failure));
                 Outcome::Retry(failure)
             }
             trouble::Answered::Final(failure) => {
-                self.hub.note_error(self.id, &said(&failure));
+                self.hub.note_error(self.id, failure.name(), &said(&failure));
                 Outcome::Reject(failure)
             }
             trouble::Answered::Gone(failure) => {
-                self.hub.note_error(self.id, &said(&failure));
+                self.hub.note_error(self.id, failure.name(), &said(&failure));
                 self.ends(WhyInactive::Gone).await;
                 Outcome::Reject(failure)
             }
@@ -175,7 +182,7 @@ impl Push {
 
     /// `None`: the message stays, and the subscription as well.
     async fn as_rabbithub(&self, kind: Kind, failure: &Failure) -> Option<Outcome> {
-        let noted = self.hub.note_error(self.id, &said(failure));
+        let noted = self.hub.note_error(self.id, failure.name(), &said(failure));
         let count = noted.map_or(1, |subscription| subscription.errors.count);
         let verdict = Rules::of(self.hub.settings()).judge(kind, count);
         let ended = verdict.ends && self.ends(WhyInactive::Failed).await;
@@ -202,15 +209,17 @@ impl Push {
         let ports = self.hub.ports();
         let now_ms = ports.clock.now_ms();
         self.warn_of_end(subscription, now_ms);
-        let mut bytes = [0; 16];
-        (ports.random)(&mut bytes);
+        let signs_id = subscription.secret.is_some() && subscription.signing == Signing::Standard;
+        let needs_id = signs_id && job.message.properties.message_id.is_none();
+        let ticket = needs_id.then(|| self.ids.begin(self.id, job, attempt.number > 1));
+        let id = ticket.as_ref().map(ids::Ticket::text).unwrap_or_default();
         let told = request::Told {
             settings,
             subscription,
             job,
             again: attempt.number > 1,
             now_s: now_ms.div_euclid(1000),
-            fresh_id: &format!("msg_{}", URL_SAFE_NO_PAD.encode(bytes)),
+            fresh_id: &id,
         };
         let request = request::made(&told);
         if settings.log_http_post_request {
@@ -227,6 +236,9 @@ impl Push {
                     .detail(format!("no answer within {:?}", settings.request_timeout)),
             ),
         };
+        if let (Some(ticket), Posted::Taken) = (ticket, &posted) {
+            ticket.taken();
+        }
         let (note, failure) = match &posted {
             Posted::Taken => ("taken".to_owned(), None),
             Posted::Refused(answer) => (answer.status.to_string(), None),

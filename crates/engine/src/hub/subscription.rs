@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::resource::Resource;
+use crate::failure::FailureName;
 use crate::message::Headers;
 use crate::pipeline::outside::Hidden;
 use crate::statuses::Statuses;
@@ -174,6 +175,9 @@ pub struct DeliveryErrors {
     pub first_at_ms: i64,
     /// When the last one was, in milliseconds since the epoch.
     pub last_at_ms: i64,
+    /// The kind of the last failure. `None` where an older version stored it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_kind: Option<FailureName>,
     /// What it was.
     pub last_message: String,
 }

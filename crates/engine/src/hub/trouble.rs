@@ -7,9 +7,8 @@
 use std::time::Duration;
 
 use super::settings::HubSettings;
-use crate::codes;
-use crate::failure::{Failure, FailureKind, Said};
-use crate::pipeline::http::retry_after;
+use crate::failure::{Failure, FailureKind};
+use crate::pipeline::http::{of_status, retry_after};
 use crate::pipeline::outside::HttpAnswer;
 use crate::statuses::Statuses;
 
@@ -102,11 +101,7 @@ impl Answered {
 /// a receiver being deployed, a proxy without its certificate or a login that is being replaced, so the message is retried.
 pub fn answered(what: &str, answer: &HttpAnswer, final_statuses: &Statuses) -> Answered {
     let status = answer.status;
-    let body = (!answer.body.is_empty()).then(|| Said::beginning(&answer.body));
-    let said = Said { status: Some(status), exit_code: None, answer: body };
-    let failure = Failure::new(kind(status), codes::HTTP_STATUS, what)
-        .detail(format!("the answer was {status}"))
-        .said(said);
+    let failure = of_status(what, answer);
     let failure = match status {
         300..=399 => {
             failure.remedy("redirects are not followed: subscribe with the URL that it redirects to")
@@ -128,16 +123,6 @@ pub fn not_posted(failure: Failure) -> Failure {
         other => other,
     };
     Failure { kind, ..failure }
-}
-
-/// The kind of failure that a status is. Each of them counts for the breaker.
-fn kind(status: u16) -> FailureKind {
-    match status {
-        404 | 410 => FailureKind::NotFound,
-        429 => FailureKind::Throttled,
-        408 | 425 | 500..=599 => FailureKind::Disconnected,
-        _ => FailureKind::Refused,
-    }
 }
 
 #[cfg(test)]

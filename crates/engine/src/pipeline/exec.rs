@@ -27,7 +27,8 @@ impl Runner<'_> {
             let argument = scope.text(text)?;
             if argument.contains('\0') {
                 let what = format!("an argument of `{}` holds a zero byte", step.command);
-                return Err(Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what).into());
+                let failure = Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what);
+                return Err(Trouble::of_input(failure, scope.repeats_text(text)));
             }
             arguments.push(argument);
         }
@@ -38,7 +39,14 @@ impl Runner<'_> {
             stdin: stdin.into(),
             output_bytes_max: step.output_bytes_max,
         };
-        let end = self.outside.commands.run(&command).await?;
+        let end = self.outside.commands.run(&command).await.map_err(|failure| {
+            // The arguments are more than the system passes on.
+            if failure.code == codes::INVALID_VALUE {
+                let repeats = step.args.iter().all(|text| scope.repeats_text(text));
+                return Trouble::of_input(failure, repeats);
+            }
+            failure.into()
+        })?;
         let note = format!("{}: exit code {}", step.command, end.code);
         if end.code == 0 {
             return Ok(Done::value(value(&end.stdout)).note(note));

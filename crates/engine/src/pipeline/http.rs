@@ -1,11 +1,12 @@
-//! `http`: one call. Statuses that were not expected are errors: 408, 425, 429 and 5xx of the kind that is tried again, all
-//! others, redirects included, of the kind that is not.
+//! `http`: one call. A status that is not expected is an error. `final_statuses` rejects the message, any other status is retried.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use encoding_rs::{Encoding, UTF_8};
 use jiff::fmt::rfc2822;
 use serde_json::{Map, Value, json};
 
@@ -19,8 +20,6 @@ use crate::failure::{Failure, FailureKind, Said};
 
 /// The longest pause that an answer may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// As much of an answer as is kept of one that was an error.
-const TOLD_BYTES_MAX: usize = 2 << 10;
 
 impl Runner<'_> {
     /// Calls, and makes the answer the value.
@@ -28,11 +27,18 @@ impl Runner<'_> {
         let request = request(step, scope).await?;
         let what = format!("{} {}", request.method, shown(&request.url));
         let answer = self.outside.http.call(&request).await.map_err(|failure| {
-            if failure.code == codes::ADDRESS_REFUSED { Trouble::reject(failure) } else { failure.into() }
+            if failure.code == codes::ADDRESS_REFUSED {
+                Trouble::reject(failure)
+            } else if failure.code == codes::INVALID_VALUE {
+                // The URL or a header cannot be sent.
+                let headers = || step.headers.iter().all(|(_, value)| scope.repeats_text(value));
+                Trouble::of_input(failure, scope.repeats_text(&step.url) && headers())
+            } else {
+                failure.into()
+            }
         })?;
-        let expected = step.expect.iter().any(|range| (range.first..=range.last).contains(&answer.status));
-        if !expected {
-            return Err(refused(&what, &answer));
+        if !step.expect.contains(answer.status) {
+            return Err(refused(step, &what, &answer));
         }
         let note = format!("{what}: {}", answer.status);
         Ok(Done::value(value(&answer)).note(note))
@@ -47,11 +53,12 @@ async fn request(step: &HttpStep, scope: &Scope<'_>) -> Result<HttpRequest, Trou
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
     });
     let mut headers = Vec::new();
-    for (name, value) in &step.headers {
-        let value = scope.text(value)?;
+    for (name, text) in &step.headers {
+        let value = scope.text(text)?;
         if value.contains(['\r', '\n', '\0']) {
             let what = format!("the header `{name}` holds a line break");
-            return Err(Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what).into());
+            let failure = Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, what);
+            return Err(Trouble::of_input(failure, scope.repeats_text(text)));
         }
         headers.push((name.clone(), value));
     }
@@ -82,7 +89,7 @@ pub async fn bytes_of(body: &Body, scope: &Scope<'_>) -> Result<(Bytes, Option<&
     let value = scope.one(&body.expression).await?;
     let wrong = |detail: String| {
         let failure = Failure::new(FailureKind::Invalid, codes::INVALID_VALUE, "decode the body from base64");
-        Trouble::from(failure.detail(detail))
+        Trouble::of_input(failure.detail(detail), scope.repeats(&body.expression))
     };
     match value {
         Value::String(text) if body.binary => match STANDARD.decode(text.trim()) {
@@ -117,45 +124,73 @@ fn body(answer: &HttpAnswer) -> Value {
     if answer.body.is_empty() {
         return Value::Null;
     }
+    let Some(text) = text(answer) else { return STANDARD.encode(&answer.body).into() };
     let media_type = answer
         .header("content-type")
         .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     let json = media_type.as_deref().is_none_or(|kind| kind.ends_with("/json") || kind.ends_with("+json"));
-    if json && let Ok(value) = serde_json::from_slice(&answer.body) {
+    if json && let Ok(value) = serde_json::from_str(&text) {
         return value;
     }
-    match std::str::from_utf8(&answer.body) {
-        Ok(text) => text.into(),
-        Err(_) => STANDARD.encode(&answer.body).into(),
+    text.into_owned().into()
+}
+
+/// The body as text: by its byte order mark, otherwise by the charset that its media type names, otherwise as UTF-8. `None`: it is not text
+/// of that charset, or has a coding that was not decoded.
+fn text(answer: &HttpAnswer) -> Option<Cow<'_, str>> {
+    if answer.header("content-encoding").is_some() {
+        return None;
     }
+    let named = || Encoding::for_label(charset(answer.header("content-type")?)?.as_bytes());
+    let (encoding, mark) = match Encoding::for_bom(&answer.body) {
+        Some((encoding, bytes)) => (encoding, bytes),
+        None => (named().unwrap_or(UTF_8), 0),
+    };
+    encoding.decode_without_bom_handling_and_without_replacement(&answer.body[mark..])
+}
+
+/// The charset that a media type names.
+fn charset(content_type: &str) -> Option<&str> {
+    content_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches(['"', '\'']))
+    })
 }
 
 /// The error that a status is.
-fn refused(what: &str, answer: &HttpAnswer) -> Trouble {
+fn refused(step: &HttpStep, what: &str, answer: &HttpAnswer) -> Trouble {
     let status = answer.status;
-    let told = &answer.body[..answer.body.len().min(TOLD_BYTES_MAX)];
-    let mut detail = format!("the answer was {status}");
-    if !told.is_empty() {
-        detail.push_str(": ");
-        detail.push_str(String::from_utf8_lossy(told).trim_end_matches('\u{fffd}'));
+    let mut failure = of_status(what, answer);
+    if let Some(told) = failure.said.as_ref().and_then(|said| said.answer.as_ref()) {
+        let detail = format!("the answer was {status}: {}", told.trim_end_matches('\u{fffd}'));
+        failure = failure.detail(detail);
     }
-    let answer_begins = (!answer.body.is_empty()).then(|| Said::beginning(&answer.body));
-    let said = Said { status: Some(status), exit_code: None, answer: answer_begins };
-    let failure =
-        |kind| Failure::new(kind, codes::HTTP_STATUS, what).detail(detail.clone()).said(said.clone());
-    match status {
-        408 | 425 | 429 | 500..=599 => {
-            let kind = if status == 429 { FailureKind::Throttled } else { FailureKind::Disconnected };
-            let mut failure = failure(kind);
-            failure.retry_after = retry_after(answer);
-            failure.into()
-        }
-        300..=399 => Trouble::reject(
-            failure(FailureKind::Refused).remedy("redirects are not followed: give the URL itself"),
-        ),
-        404 | 410 => Trouble::reject(failure(FailureKind::NotFound)),
-        _ => Trouble::reject(failure(FailureKind::Refused)),
+    if (300..=399).contains(&status) {
+        failure = failure.remedy("redirects are not followed: give the URL itself");
     }
+    if step.final_statuses.contains(status) {
+        return Trouble::reject(failure);
+    }
+    failure.retry_after = retry_after(answer);
+    failure.into()
+}
+
+/// The failure that a status is, with the answer as [`Said`].
+pub(crate) fn of_status(what: &str, answer: &HttpAnswer) -> Failure {
+    let kind = match answer.status {
+        429 => FailureKind::Throttled,
+        408 | 425 | 500..=599 => FailureKind::Unavailable,
+        404 | 410 => FailureKind::NotFound,
+        _ => FailureKind::Refused,
+    };
+    let answer_begins = (!answer.body.is_empty()).then(|| match text(answer) {
+        Some(text) => Said::beginning(text.as_bytes()),
+        None => Said::beginning(&answer.body),
+    });
+    let said = Said { status: Some(answer.status), exit_code: None, answer: answer_begins };
+    Failure::new(kind, codes::HTTP_STATUS, what)
+        .detail(format!("the answer was {}", answer.status))
+        .said(said)
 }
 
 /// `Retry-After`: seconds, or a date, which counts from the answer's own `Date`.
@@ -221,6 +256,37 @@ mod tests {
         assert_eq!(body(None, "7"), json!(7));
         assert_eq!(body(Some("application/json"), "not"), json!("not"));
         assert_eq!(body(None, ""), Value::Null);
+    }
+
+    #[test]
+    fn bodies_are_decoded_by_their_charset() {
+        let body = |kind: &str, bytes: &[u8]| {
+            let headers = [("content-type".to_owned(), kind.to_owned())].into();
+            super::body(&HttpAnswer { status: 200, headers, body: Bytes::copy_from_slice(bytes) })
+        };
+        let utf_16 = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            text.encode_utf16().flat_map(bytes).collect()
+        };
+        assert_eq!(body("text/plain; charset=iso-8859-1", b"caf\xe9"), json!("caf\u{e9}"));
+        assert_eq!(body("text/plain;Charset=\"Latin1\"", b"caf\xe9"), json!("caf\u{e9}"));
+        assert_eq!(body("text/plain; format=flowed; charset=windows-1252", b"\x80"), json!("\u{20ac}"));
+        assert_eq!(body("application/json; charset=iso-8859-1", b"[\"\xe9\"]"), json!(["\u{e9}"]));
+        let little = utf_16("[\"\u{e9}\"]", u16::to_le_bytes);
+        let big = utf_16("\u{feff}[\"\u{e9}\"]", u16::to_be_bytes);
+        assert_eq!(body("application/json; charset=utf-16le", &little), json!(["\u{e9}"]));
+        assert_eq!(body("application/json", &big), json!(["\u{e9}"]));
+        assert_eq!(body("application/json", b"\xef\xbb\xbf[1]"), json!([1]));
+        assert_eq!(body("text/plain; charset=shift_jis", b"\x93\xfa"), json!("\u{65e5}"));
+        // Not what the charset says, or a charset nobody knows: nothing is lost.
+        assert_eq!(body("text/plain; charset=utf-8", b"caf\xe9"), json!("Y2Fm6Q=="));
+        assert_eq!(body("text/plain; charset=x-unknown", b"caf\xe9"), json!("Y2Fm6Q=="));
+        assert_eq!(body("text/plain", b"caf\xe9"), json!("Y2Fm6Q=="));
+    }
+
+    #[test]
+    fn a_coding_that_was_not_decoded_is_no_text() {
+        let coded = answer(200, &[("content-encoding", "br"), ("content-type", "text/plain")], "abc");
+        assert_eq!(super::body(&coded), json!("YWJj"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::schema::Schema;
 use super::scope::Text;
 use super::trouble::End;
 use crate::message::Route;
+use crate::statuses::Statuses;
 
 /// The steps of a pipeline.
 #[derive(Debug, Clone, Default)]
@@ -78,21 +79,14 @@ pub struct HttpStep {
     pub body: Option<Body>,
     /// The value of `Authorization`.
     pub authorization: Option<HiddenSource>,
-    /// The statuses that are no error.
-    pub expect: Vec<StatusRange>,
+    /// The statuses that are not errors.
+    pub expect: Statuses,
+    /// The statuses that reject the message. An answer with any other status that is not expected is retried.
+    pub final_statuses: Statuses,
     /// The longest the call may take, its answer included.
     pub timeout: Duration,
     /// The largest answer.
     pub answer_bytes_max: usize,
-}
-
-/// Statuses, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatusRange {
-    /// The least.
-    pub first: u16,
-    /// The most.
-    pub last: u16,
 }
 
 /// What is sent: the result of an expression, a text as it is and anything else as JSON.

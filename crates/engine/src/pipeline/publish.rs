@@ -26,9 +26,19 @@ impl Runner<'_> {
         let mut properties =
             Properties { content_type: media_type.map(str::to_owned), ..Properties::default() };
         for (name, value) in pairs("properties", &step.properties, scope).await? {
-            if !self.is_handed_on(step, &name, &value) {
-                set_property(&mut properties, &name, &value)?;
+            if self.is_handed_on(step, &name, &value) {
+                continue;
             }
+            let given = match &step.properties {
+                Pairs::Named(named) => named.iter().find(|(other, _)| *other == name).map(|(_, given)| given),
+                Pairs::Computed(_) => None,
+            };
+            let repeats = || match given {
+                Some(given) => scope.repeats_given(given),
+                None => scope.repeats_pairs(&step.properties),
+            };
+            set_property(&mut properties, &name, &value)
+                .map_err(|failure| Trouble::of_input(failure, repeats()))?;
         }
         let headers = pairs("headers", &step.headers, scope).await?;
         properties.headers =
@@ -39,7 +49,12 @@ impl Runner<'_> {
             );
         };
         let note = route.to_string();
-        send(broker.as_ref(), Outbound { route, message: Message { body, properties } }).await?;
+        send(broker.as_ref(), Outbound { route, message: Message { body, properties } }).await.map_err(
+            |failure| match failure.kind {
+                FailureKind::Invalid => Trouble::of_input(failure, step.repeats(scope)),
+                _ => failure.into(),
+            },
+        )?;
         Ok(Done::same().note(note))
     }
 
@@ -75,10 +90,27 @@ impl Runner<'_> {
         send(broker.as_ref(), Outbound { route, message: Message { body, properties } }).await.map_err(
             |failure| match failure.kind {
                 FailureKind::NotFound | FailureKind::Unroutable => Trouble::reject(failure),
+                FailureKind::Invalid => Trouble::of_input(failure, scope.repeats(&step.body.expression)),
                 _ => failure.into(),
             },
         )?;
         Ok(Done::same().note(note))
+    }
+}
+
+impl PublishStep {
+    /// Whether its message is the same in every attempt.
+    fn repeats(&self, scope: &Scope<'_>) -> bool {
+        let route = match &self.route {
+            PublishRoute::Queue(queue) => scope.repeats_text(queue),
+            PublishRoute::Exchange { exchange, routing_key } => {
+                scope.repeats_text(exchange) && scope.repeats_text(routing_key)
+            }
+        };
+        route
+            && scope.repeats(&self.body.expression)
+            && scope.repeats_pairs(&self.properties)
+            && scope.repeats_pairs(&self.headers)
     }
 }
 
@@ -109,7 +141,8 @@ async fn pairs(key: &str, pairs: &Pairs, scope: &Scope<'_>) -> Result<Vec<(Strin
             Value::Null => Ok(Vec::new()),
             other => {
                 let what = format!("`{key}` yields {}, and an object is wanted", kind_of(&other));
-                Err(Failure::new(FailureKind::Invalid, codes::EXPRESSION_FAILED, what).into())
+                let failure = Failure::new(FailureKind::Invalid, codes::EXPRESSION_FAILED, what);
+                Err(Trouble::of_input(failure, scope.repeats(expression)))
             }
         },
     }
@@ -153,6 +186,10 @@ pub fn set_property(properties: &mut Properties, name: &str, value: &Value) -> R
         };
         read.filter(|number| *number <= most).ok_or_else(|| wrong(&format!("a whole number up to {most}")))
     };
+    let delivery_mode = || match number(2) {
+        Ok(mode @ 1..) => Ok(mode),
+        _ => Err(wrong("1 (not persistent) or 2 (persistent)")),
+    };
     if value.is_null() {
         return Ok(());
     }
@@ -162,7 +199,7 @@ pub fn set_property(properties: &mut Properties, name: &str, value: &Value) -> R
         "content_encoding" => properties.content_encoding = text()?,
         "content_type" => properties.content_type = text()?,
         "correlation_id" => properties.correlation_id = text()?,
-        "delivery_mode" => properties.persistent = number(2)? == 2,
+        "delivery_mode" => properties.persistent = delivery_mode()? == 2,
         "expiration" => properties.expiration = Some(number(u64::from(u32::MAX))?.to_string()),
         "message_id" => properties.message_id = text()?,
         "priority" => properties.priority = u8::try_from(number(255)?).ok(),

@@ -47,19 +47,26 @@ pub enum Flow {
 pub struct Done {
     /// The value; the one that came in where there is none.
     pub value: Option<Value>,
+    /// Whether the value may be different in another attempt at the same message.
+    pub varies: bool,
     /// What is noted of it.
     pub note: Option<String>,
 }
 
 impl Done {
-    /// Another value.
+    /// Another value, from outside.
     pub fn value(value: Value) -> Done {
-        Done { value: Some(value), note: None }
+        Done { value: Some(value), varies: true, note: None }
+    }
+
+    /// Another value, which was computed.
+    pub fn computed(value: Value, varies: bool) -> Done {
+        Done { value: Some(value), varies, note: None }
     }
 
     /// The value that came in goes on.
     pub fn same() -> Done {
-        Done { value: None, note: None }
+        Done { value: None, varies: false, note: None }
     }
 
     /// With a note.
@@ -99,7 +106,7 @@ impl<'r> Runner<'r> {
                         else {
                             return Err(trouble);
                         };
-                        scope.set(trouble.document(before.value()));
+                        scope.set(trouble.document(before.value()), !trouble.repeats);
                         let path = format!("{path}{}.on_error.", index + 1);
                         if self.list(handlers, path, scope).await? == Flow::Filtered {
                             return Ok(Flow::Filtered);
@@ -122,7 +129,7 @@ impl<'r> Runner<'r> {
             Ok(flow) => flow,
             Err(trouble) => {
                 let Some(handlers) = &step.on_error else { return Err(trouble) };
-                scope.set(trouble.document(before.value()));
+                scope.set(trouble.document(before.value()), !trouble.repeats);
                 self.list(handlers, format!("{place}.on_error."), scope).await?
             }
         };
@@ -163,7 +170,9 @@ impl<'r> Runner<'r> {
     ) -> Result<(Flow, Option<String>), Trouble> {
         let done = match kind {
             StepKind::Map(expression) if expression.is_identity() => Done::same(),
-            StepKind::Map(expression) => Done::value(scope.one(expression).await?),
+            StepKind::Map(expression) => {
+                Done::computed(scope.one(expression).await?, !scope.repeats(expression))
+            }
             StepKind::Filter(expression) => {
                 if !scope.holds(expression).await? {
                     return Ok((Flow::Filtered, Some("filtered".to_owned())));
@@ -176,7 +185,8 @@ impl<'r> Runner<'r> {
                         if mismatch.pointer.is_empty() { "the value" } else { mismatch.pointer.as_str() };
                     let what = format!("{at} is not valid");
                     let failure = Failure::new(FailureKind::Invalid, codes::NOT_VALID, what);
-                    Trouble::reject(failure.detail(mismatch.reason))
+                    let repeats = !scope.varies.value;
+                    Trouble { repeats, ..Trouble::reject(failure.detail(mismatch.reason)) }
                 })?;
                 Done::same()
             }
@@ -193,7 +203,7 @@ impl<'r> Runner<'r> {
             StepKind::Fail(fail) => return Err(failed(fail, scope)?),
         };
         if let Some(value) = done.value {
-            scope.set(value);
+            scope.set(value, done.varies);
         }
         Ok((Flow::Goes, done.note))
     }
@@ -223,9 +233,11 @@ impl<'r> Runner<'r> {
             Value::Array(items) => items,
             other => {
                 let what = format!("`items` yields {}, and an array is wanted", kind_of(&other));
-                return Err(Failure::new(FailureKind::Invalid, codes::EXPRESSION_FAILED, what).into());
+                let failure = Failure::new(FailureKind::Invalid, codes::EXPRESSION_FAILED, what);
+                return Err(Trouble::of_input(failure, scope.repeats(&step.items)));
             }
         };
+        let mut varies = !scope.repeats(&step.items);
         let count = items.len();
         let mut waiting = items.into_iter().enumerate();
         let mut running = FuturesUnordered::new();
@@ -235,28 +247,35 @@ impl<'r> Runner<'r> {
                 && let Some((index, item)) = waiting.next()
             {
                 let path = format!("{place}[{}].", index + 1);
-                let scope = scope.with(Arc::new(item));
+                let scope = scope.with(Arc::new(item), !scope.repeats(&step.items));
                 running.push(async move { (index, self.item(step, path, scope).await) });
             }
             match running.next().await {
                 None => break,
                 // After an error the others are dropped.
-                Some((index, ended)) => values[index] = ended?,
+                Some((index, ended)) => {
+                    let (value, value_varies) = ended?;
+                    varies |= value_varies;
+                    values[index] = value;
+                }
             }
         }
-        Ok(Done::value(values.into_iter().flatten().collect()).note(format!("{count} items")))
+        let values = values.into_iter().flatten().collect();
+        Ok(Done::computed(values, varies).note(format!("{count} items")))
     }
 
-    /// One item: its last value, or nothing where it was filtered.
+    /// One item: its last value, or nothing where it was filtered; and whether that may be different in another attempt.
     async fn item(
         self,
         step: &ForEachStep,
         path: String,
         mut scope: Scope<'r>,
-    ) -> Result<Option<Value>, Trouble> {
-        match self.list(&step.steps, path, &mut scope).await? {
-            Flow::Goes => Ok(Some(last(scope))),
-            Flow::Filtered => Ok(None),
+    ) -> Result<(Option<Value>, bool), Trouble> {
+        let flow = self.list(&step.steps, path, &mut scope).await?;
+        let varies = scope.varies.value;
+        match flow {
+            Flow::Goes => Ok((Some(last(scope)), varies)),
+            Flow::Filtered => Ok((None, varies)),
         }
     }
 
@@ -279,7 +298,10 @@ impl<'r> Runner<'r> {
                 Err(trouble) => trouble,
             };
             let again = match &step.when {
-                Some(when) => scope.with(Arc::new(trouble.document(scope.value()))).holds(when).await?,
+                Some(when) => {
+                    let document = Arc::new(trouble.document(scope.value()));
+                    scope.with(document, !trouble.repeats).holds(when).await?
+                }
                 None => trouble.end == End::Retry,
             };
             // An answer that asks for a longer pause than there is asks for one that is not taken here.

@@ -8,6 +8,7 @@ use warren_liquid::{Globals, Template, Val};
 
 use super::document::{self, BodyForm, document};
 use super::jq::{self, EvaluationError, Expression};
+use super::plan::{Given, Pairs, Params};
 use super::trouble::Trouble;
 use crate::codes;
 use crate::delivery::Job;
@@ -84,6 +85,15 @@ impl Input<'_> {
     }
 }
 
+/// What of a scope may be different in another attempt at the same message, because it came from outside, such as the answer to a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Varies {
+    /// The value that came in.
+    pub value: bool,
+    /// The result of an earlier step.
+    pub steps: bool,
+}
+
 /// What a step sees.
 #[derive(Debug, Clone)]
 pub struct Scope<'r> {
@@ -95,6 +105,8 @@ pub struct Scope<'r> {
     pub message: Arc<Message<'r>>,
     /// When the message was received, in milliseconds since the epoch.
     pub now_ms: i64,
+    /// What of it may be different in another attempt.
+    pub varies: Varies,
 }
 
 impl<'r> Scope<'r> {
@@ -106,6 +118,7 @@ impl<'r> Scope<'r> {
             steps: NO_STEPS.clone(),
             now_ms: message.attempt.received_at_ms,
             message,
+            varies: Varies::default(),
         }
     }
 
@@ -114,19 +127,21 @@ impl<'r> Scope<'r> {
         self.input.value()
     }
 
-    /// Another value comes in from here on.
-    pub fn set(&mut self, value: Value) {
+    /// Another value comes in from here on, which may be different in another attempt or not.
+    pub fn set(&mut self, value: Value, varies: bool) {
         self.input = Input::Value(Arc::new(value));
+        self.varies.value = varies;
     }
 
     /// The same with another value.
     #[must_use]
-    pub fn with(&self, value: Arc<Value>) -> Scope<'r> {
-        Scope { input: Input::Value(value), ..self.clone() }
+    pub fn with(&self, value: Arc<Value>, varies: bool) -> Scope<'r> {
+        Scope { input: Input::Value(value), varies: Varies { value: varies, ..self.varies }, ..self.clone() }
     }
 
     /// Keeps the result of a step.
     pub fn keep(&mut self, id: &str, value: &Arc<Value>) {
+        self.varies.steps |= self.varies.value;
         let steps = Arc::make_mut(&mut self.steps);
         if !steps.is_object() {
             *steps = Value::Object(Map::new());
@@ -146,7 +161,8 @@ impl<'r> Scope<'r> {
         {
             return Ok(value);
         }
-        expression.one(&self.for_jq(expression)).await.map_err(|error| failed(expression, &error))
+        let found = expression.one(&self.for_jq(expression)).await;
+        found.map_err(|error| self.failed(expression, &error))
     }
 
     /// Whether an expression holds.
@@ -154,7 +170,8 @@ impl<'r> Scope<'r> {
     /// # Errors
     /// It fails or is stopped.
     pub async fn holds(&self, expression: &Expression) -> Result<bool, Trouble> {
-        expression.holds(&self.for_jq(expression)).await.map_err(|error| failed(expression, &error))
+        let found = expression.holds(&self.for_jq(expression)).await;
+        found.map_err(|error| self.failed(expression, &error))
     }
 
     /// A text.
@@ -169,11 +186,72 @@ impl<'r> Scope<'r> {
         let view = View::new(self, &template.reads().globals);
         let mut out = Vec::new();
         template.render(&view, &mut out).map_err(|error| {
-            Failure::new(FailureKind::Invalid, codes::TEMPLATE_FAILED, "render a text of the step")
-                .at(format!("line {}, column {}", error.line, error.column))
-                .detail(error.message)
+            let failure =
+                Failure::new(FailureKind::Invalid, codes::TEMPLATE_FAILED, "render a text of the step")
+                    .at(format!("line {}, column {}", error.line, error.column))
+                    .detail(error.message);
+            Trouble::of_input(failure, self.repeats_text(text))
         })?;
         String::from_utf8(out).map_err(|_| Failure::internal("render a text of the step as UTF-8").into())
+    }
+
+    /// Whether an expression has the same result in every attempt.
+    pub fn repeats(&self, expression: &Expression) -> bool {
+        let by_input = self.varies.value && !expression.ignores_input();
+        let by_steps = self.varies.steps && expression.reads_steps();
+        !(by_input || by_steps || expression.reads_attempt())
+    }
+
+    /// Whether a text is the same in every attempt.
+    pub fn repeats_text(&self, text: &Text) -> bool {
+        let reads = match text {
+            Text::Literal(_) => return true,
+            Text::Template(template) => template.reads(),
+        };
+        let is_message = matches!(self.input, Input::Message(_));
+        let of_message = |path: &str| matches!(path, "body" | "properties" | "headers");
+        let repeats = |path: &String| match path.split_once('.').unwrap_or((path, "")) {
+            ("value", path) if is_message => of_message(path),
+            ("value", _) => !self.varies.value,
+            ("steps", _) => !self.varies.steps,
+            ("message", path) => of_message(path),
+            ("*", _) => false,
+            _ => true,
+        };
+        !reads.clock && reads.paths.iter().all(repeats)
+    }
+
+    /// The same of a property's or a header's value.
+    pub fn repeats_given(&self, given: &Given) -> bool {
+        match given {
+            Given::Text(text) => self.repeats_text(text),
+            Given::Value(_) => true,
+        }
+    }
+
+    /// The same of properties or headers.
+    pub fn repeats_pairs(&self, pairs: &Pairs) -> bool {
+        match pairs {
+            Pairs::Named(named) => named.iter().all(|(_, given)| self.repeats_given(given)),
+            Pairs::Computed(expression) => self.repeats(expression),
+        }
+    }
+
+    /// The same of the parameters of a statement.
+    pub fn repeats_params(&self, params: &Params) -> bool {
+        match params {
+            Params::Listed(expressions) => expressions.iter().all(|expression| self.repeats(expression)),
+            Params::Computed(expression) => self.repeats(expression),
+        }
+    }
+
+    fn failed(&self, expression: &Expression, error: &EvaluationError) -> Trouble {
+        let shown: String = expression.text().chars().take(80).collect();
+        let what = format!("evaluate `{shown}`");
+        let failure =
+            Failure::new(FailureKind::Invalid, codes::EXPRESSION_FAILED, what).detail(error.to_string());
+        let by_itself = !matches!(error, EvaluationError::Interrupted(_));
+        Trouble::of_input(failure, by_itself && self.repeats(expression))
     }
 
     fn for_jq(&self, expression: &Expression) -> jq::Scope<'_> {
@@ -181,13 +259,6 @@ impl<'r> Scope<'r> {
         let message = if expression.reads_message() { self.message.document() } else { &self.steps };
         jq::Scope { input: self.value(), steps: &self.steps, message, now_ms: self.now_ms }
     }
-}
-
-fn failed(expression: &Expression, error: &EvaluationError) -> Trouble {
-    let shown: String = expression.text().chars().take(80).collect();
-    Failure::new(FailureKind::Invalid, codes::EXPRESSION_FAILED, format!("evaluate `{shown}`"))
-        .detail(error.to_string())
-        .into()
 }
 
 /// The scope as templates see it; only what is read is written out.

@@ -19,8 +19,10 @@ impl Runner<'_> {
         match &step.each {
             None => sets.push(parameters(&step.params, scope).await?),
             Some(each) => {
-                for item in array("each", scope.one(each).await?)? {
-                    sets.push(parameters(&step.params, &scope.with(Arc::new(item))).await?);
+                let repeats = scope.repeats(each);
+                for item in array("each", scope.one(each).await?, repeats)? {
+                    let scope = scope.with(Arc::new(item), !repeats);
+                    sets.push(parameters(&step.params, &scope).await?);
                 }
             }
         }
@@ -38,7 +40,19 @@ impl Runner<'_> {
             timeout: step.timeout,
             rows_max: step.rows_max,
         };
-        let answer = database.execute(&call).await?;
+        let answer = database.execute(&call).await.map_err(|failure| {
+            if failure.code != codes::INVALID_PARAMETER {
+                return Trouble::from(failure);
+            }
+            let repeats = match &step.each {
+                None => scope.repeats_params(&step.params),
+                Some(each) => {
+                    let item = scope.with(Arc::default(), false);
+                    scope.repeats(each) && item.repeats_params(&step.params)
+                }
+            };
+            Trouble::of_input(failure, repeats)
+        })?;
         let note = format!(
             "{} × on {}: {} affected, {} rows",
             times,
@@ -52,7 +66,9 @@ impl Runner<'_> {
 
 async fn parameters(params: &Params, scope: &Scope<'_>) -> Result<Vec<Value>, Trouble> {
     match params {
-        Params::Computed(expression) => array("params", scope.one(expression).await?),
+        Params::Computed(expression) => {
+            array("params", scope.one(expression).await?, scope.repeats(expression))
+        }
         Params::Listed(expressions) => {
             let mut values = Vec::with_capacity(expressions.len());
             for expression in expressions {
@@ -63,12 +79,13 @@ async fn parameters(params: &Params, scope: &Scope<'_>) -> Result<Vec<Value>, Tr
     }
 }
 
-fn array(key: &str, value: Value) -> Result<Vec<Value>, Trouble> {
+fn array(key: &str, value: Value, repeats: bool) -> Result<Vec<Value>, Trouble> {
     match value {
         Value::Array(items) => Ok(items),
         other => {
             let what = format!("`{key}` yields {}, and an array is wanted", kind_of(&other));
-            Err(Failure::new(FailureKind::Invalid, codes::EXPRESSION_FAILED, what).into())
+            let failure = Failure::new(FailureKind::Invalid, codes::EXPRESSION_FAILED, what);
+            Err(Trouble::of_input(failure, repeats))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, Said};
 use crate::outcome::Outcome;
 
 /// What becomes of the message when nobody handles the error.
@@ -21,6 +21,8 @@ pub struct Trouble {
     pub failure: Failure,
     /// What becomes of the message.
     pub end: End,
+    /// Whether the same message fails again in the same way: nothing that can change was part of it.
+    pub repeats: bool,
     /// The `id` or the path of the step; filled in by whoever ran it.
     pub step: String,
 }
@@ -31,15 +33,32 @@ impl Trouble {
         Trouble { end: End::Reject, ..Trouble::from(failure) }
     }
 
+    /// An error of an input. It rejects the message if the input is the same in every attempt, otherwise it is retried.
+    pub fn of_input(failure: Failure, repeats: bool) -> Trouble {
+        let end = if repeats { End::Reject } else { End::Retry };
+        Trouble { end, repeats, ..Trouble::from(failure) }
+    }
+
     /// What an `on_error` receives.
     pub fn document(&self, message_in: &Value) -> Value {
-        json!({
-            "error": kind(self.failure.kind),
+        let mut document = json!({
+            "error": self.failure.name().as_str(),
             "step": self.step,
             "code": self.failure.code.as_str(),
             "message": self.failure.to_string(),
             "message_in": message_in,
-        })
+        });
+        if let Some(said) = &self.failure.said {
+            let Said { status, exit_code, answer } = &**said;
+            for (name, value) in
+                [("status", json!(status)), ("exit_code", json!(exit_code)), ("answer", json!(answer))]
+            {
+                if !value.is_null() {
+                    document[name] = value;
+                }
+            }
+        }
+        document
     }
 
     /// What the run ends in.
@@ -58,20 +77,6 @@ impl Trouble {
 impl From<Failure> for Trouble {
     /// An error that is not caught is tried again.
     fn from(failure: Failure) -> Trouble {
-        Trouble { failure, end: End::Retry, step: String::new() }
-    }
-}
-
-/// The kind, as pipelines compare it.
-fn kind(kind: FailureKind) -> &'static str {
-    match kind {
-        FailureKind::Disconnected => "disconnected",
-        FailureKind::Timeout => "timeout",
-        FailureKind::Throttled => "throttled",
-        FailureKind::Refused => "refused",
-        FailureKind::NotFound => "not_found",
-        FailureKind::Unroutable => "unroutable",
-        FailureKind::Invalid => "invalid",
-        FailureKind::Internal => "internal",
+        Trouble { failure, end: End::Retry, repeats: false, step: String::new() }
     }
 }

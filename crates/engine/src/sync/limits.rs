@@ -6,6 +6,10 @@ use crate::message::{HeaderValue, Headers, Outbound, Route};
 use crate::ports::MessageLimits;
 use crate::size::ByteSize;
 
+/// What to do about a body that is larger than the broker takes.
+pub const TOO_LARGE_REMEDY: &str =
+    "send less of the row, or raise the broker's limit and `max_message_size` of its connection";
+
 /// Checks a message against what the broker allows.
 ///
 /// # Errors
@@ -22,9 +26,7 @@ pub fn check(outbound: &Outbound, limits: &MessageLimits) -> Result<(), Failure>
                 ByteSize(limits.body_bytes_max)
             ),
         )
-        .remedy(
-            "send less of the row, or raise the broker's limit and `max_message_size` of its connection",
-        ));
+        .remedy(TOO_LARGE_REMEDY));
     }
     if let Some(max) = limits.short_bytes_max {
         short_texts(outbound, max)?;

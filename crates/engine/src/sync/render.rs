@@ -13,6 +13,7 @@ use crate::message::{Message, Outbound, Route};
 use crate::ports::MessageLimits;
 use crate::row::{Row, Value};
 use crate::run::RunId;
+use crate::size::ByteSize;
 use crate::sqs;
 use crate::sync::limits;
 use crate::sync::plan::{BodyPlan, RoutePlan, SyncPlan, Trigger};
@@ -109,7 +110,8 @@ impl Renderer {
         };
         let properties = properties.map_err(early)?;
         scratch.clear();
-        let made = body(&trigger.body, &change.row, view, self.plan.nan_as_null, scratch);
+        let made =
+            body(&trigger.body, &change.row, view, self.plan.nan_as_null, limits.body_bytes_max, scratch);
         let message = Message { body: Bytes::copy_from_slice(scratch), properties };
         let outbound = Outbound { route, message };
         let checked = made.and_then(|()| match &plan.sqs {
@@ -138,11 +140,16 @@ fn body(
     row: &Row,
     globals: &dyn Globals,
     nan_as_null: bool,
+    body_bytes_max: u64,
     out: &mut Vec<u8>,
 ) -> Result<(), Failure> {
     match plan {
         BodyPlan::Template { template, json } => {
-            template.render(globals, out).map_err(|error| template_error(&error, row))?;
+            // A text made on the way may be larger than the message.
+            let bytes_max = usize::try_from(body_bytes_max).unwrap_or(usize::MAX);
+            let bytes_max = bytes_max.max(warren_liquid::Limits::default().output_bytes_max);
+            let rendered = template.render_within(globals, out, bytes_max);
+            rendered.map_err(|error| template_error(&error, row, body_bytes_max))?;
             if *json { check_json(out) } else { Ok(()) }
         }
         BodyPlan::Column { column, json } => {
@@ -225,7 +232,7 @@ fn check_json(body: &[u8]) -> Result<(), Failure> {
     })
 }
 
-fn template_error(error: &warren_liquid::Error, row: &Row) -> Failure {
+fn template_error(error: &warren_liquid::Error, row: &Row, body_bytes_max: u64) -> Failure {
     if error.kind == ErrorKind::Value
         && let Some(column) = not_finite(row)
     {
@@ -236,7 +243,10 @@ fn template_error(error: &warren_liquid::Error, row: &Row) -> Failure {
         ErrorKind::InvalidJson | ErrorKind::JsonPlace => failure.code = codes::INVALID_JSON,
         ErrorKind::Limit => {
             if error.message.contains("bytes") {
+                let bound = ByteSize(body_bytes_max);
                 failure.code = codes::MESSAGE_TOO_LARGE;
+                failure.detail = Some(format!("{}; the broker takes at most {bound}", error.message));
+                failure.remedy = Some(limits::TOO_LARGE_REMEDY.to_owned());
             }
         }
         ErrorKind::Syntax

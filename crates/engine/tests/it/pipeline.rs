@@ -3,4 +3,5 @@
 mod build;
 mod control;
 mod documents;
+mod permanent;
 mod steps;

@@ -44,6 +44,15 @@ async fn a_message_that_is_too_large_is_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_template_may_render_what_the_broker_takes() {
+    let world = World::new();
+    world.broker.body_bytes_max(32 << 20);
+    let (large, too_large) = ("x".repeat(20 << 20), "x".repeat(33 << 20));
+    world.rows(&[(1, &large), (2, &too_large), (3, "c")]);
+    second_is_rejected(&world, "message-too-large").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_routing_key_that_is_too_long_is_rejected() {
     let mut world = World::new();
     let mut trigger = says("{{ key }}");

@@ -37,6 +37,7 @@ impl Compiler<'_> {
             }
         }
         self.mentions.reads.can_fail |= filter.can_fail();
+        self.mentions.reads.clock |= call.name == "date";
         Some(Applied {
             filter,
             positional: call.positional.iter().map(|argument| self.expr(argument)).collect(),

@@ -3,7 +3,7 @@
 use super::{Given, Refusal, Work};
 use crate::calendar::{self, DAY_MICROS};
 use crate::held::Held;
-use crate::instant::{Instant, parse};
+use crate::instant::{Instant, UnknownZone, parse};
 use crate::number::Number;
 
 /// Wider padding than any date needs.
@@ -48,7 +48,15 @@ fn instant(input: &Held<'_>, work: &Work<'_>) -> Result<Option<Instant>, Refusal
                     return Err(Refusal::Cannot(message.to_owned()));
                 }
             }
-            text => parse(text),
+            text => match parse(text) {
+                Ok(found) => found,
+                Err(UnknownZone(_)) if work.lax => None,
+                Err(UnknownZone(zone)) => {
+                    return Err(Refusal::Cannot(format!(
+                        "the time zone `{zone}` is not known; an offset such as `+01:00` is needed"
+                    )));
+                }
+            },
         },
         _ => None,
     })
@@ -281,7 +289,7 @@ mod tests {
 
     fn format(text: &str, format: &str) -> String {
         let mut out = String::new();
-        strftime(format, parse(text).expect("a date"), &mut out, 0);
+        strftime(format, parse(text).ok().flatten().expect("a date"), &mut out, 0);
         out
     }
 

@@ -41,6 +41,8 @@ pub(crate) const ARGUMENTS_MAX: usize = 2;
 pub(crate) struct Work<'r> {
     pub steps_left: u64,
     pub bytes_max: usize,
+    /// Bytes of values that may be gone through before they count as steps.
+    pub bytes_left: u64,
     pub lax: bool,
     pub globals: &'r dyn Globals,
 }
@@ -68,6 +70,17 @@ impl Work<'_> {
                 Ok(())
             }
             None => Err(Refusal::TooMuch("rendering takes too many steps".to_owned())),
+        }
+    }
+
+    /// Counts going through a value: free while the values together are a few times what the result may be, steps beyond that.
+    pub fn charge_bytes(&mut self, bytes: usize, bytes_per_step: usize) -> Result<(), Refusal> {
+        match self.bytes_left.checked_sub(bytes as u64) {
+            Some(left) => {
+                self.bytes_left = left;
+                Ok(())
+            }
+            None => self.charge(bytes / bytes_per_step),
         }
     }
 

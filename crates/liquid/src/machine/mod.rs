@@ -21,6 +21,8 @@ use values::column;
 const GLOBALS_KEPT: usize = 8;
 /// Bytes of text that count as one step.
 const BYTES_PER_STEP: usize = 64;
+/// How many times the largest result the values may be that are gone through without being counted as steps.
+const VALUES_PER_RESULT: u64 = 4;
 
 type Outcome<T> = Result<T, Box<Error>>;
 
@@ -46,10 +48,12 @@ enum Turn {
     Group(String),
 }
 impl<'r> Machine<'r> {
-    pub fn new(program: &'r Program, globals: &'r dyn Globals, start: usize) -> Self {
+    /// `bytes_max`: the most bytes of the result, and of any text made on the way.
+    pub fn new(program: &'r Program, globals: &'r dyn Globals, start: usize, bytes_max: usize) -> Self {
         let work = Work {
             steps_left: program.limits.steps_max,
-            bytes_max: program.limits.output_bytes_max,
+            bytes_max,
+            bytes_left: (bytes_max as u64).saturating_mul(VALUES_PER_RESULT),
             lax: program.lax,
             globals,
         };
@@ -81,8 +85,8 @@ impl<'r> Machine<'r> {
             }
             self.work.steps_left -= 1;
             at = self.step(op, place, at + 1, out)?;
-            if out.len() - self.start > program.limits.output_bytes_max {
-                let message = format!("the result has more than {} bytes", program.limits.output_bytes_max);
+            if out.len() - self.start > self.work.bytes_max {
+                let message = format!("the result has more than {} bytes", self.work.bytes_max);
                 return self.fail(ErrorKind::Limit, place, message);
             }
         }
@@ -117,16 +121,21 @@ impl<'r> Machine<'r> {
         self.work.charge(steps).or_else(|refusal| self.refused(refusal, place))
     }
 
+    fn charge_bytes(&mut self, bytes: usize, bytes_per_step: usize, place: Place) -> Outcome<()> {
+        let charged = self.work.charge_bytes(bytes, bytes_per_step);
+        charged.or_else(|refusal| self.refused(refusal, place))
+    }
+
     /// Counts what going through a value costs.
     fn charge_for(&mut self, held: &Held<'r>, place: Place) -> Outcome<()> {
         match held {
             Held::Str(text) | Held::Written(text) if text.len() < BYTES_PER_STEP => Ok(()),
             Held::Str(text) | Held::Written(text) | Held::Decimal(text) => {
-                self.charge(text.len() / BYTES_PER_STEP, place)
+                self.charge_bytes(text.len(), BYTES_PER_STEP, place)
             }
-            Held::Json(text) => self.charge(text.len() / 8, place),
-            Held::Bytes(bytes) => self.charge(bytes.len() / BYTES_PER_STEP, place),
-            Held::OwnBytes(bytes) => self.charge(bytes.len() / BYTES_PER_STEP, place),
+            Held::Json(text) => self.charge_bytes(text.len(), 8, place),
+            Held::Bytes(bytes) => self.charge_bytes(bytes.len(), BYTES_PER_STEP, place),
+            Held::OwnBytes(bytes) => self.charge_bytes(bytes.len(), BYTES_PER_STEP, place),
             Held::List(_) | Held::Array(_) | Held::Range(..) | Held::Map(_) | Held::Object(_) => {
                 self.charge(list::len(held), place)
             }
@@ -154,12 +163,12 @@ impl<'r> Machine<'r> {
                 let mark = self.marks.pop().unwrap_or(out.len());
                 let text: Rc<str> = String::from_utf8_lossy(&out[mark..]).into();
                 out.truncate(mark);
-                self.charge(text.len() / BYTES_PER_STEP, place)?;
+                self.charge_bytes(text.len(), BYTES_PER_STEP, place)?;
                 self.slots[*slot] = Some(Held::Str(Text::Own(text)));
             }
             Op::ChangedEnd => {
                 let mark = self.marks.pop().unwrap_or(out.len());
-                self.charge((out.len() - mark) / BYTES_PER_STEP, place)?;
+                self.charge_bytes(out.len() - mark, BYTES_PER_STEP, place)?;
                 if self.changed.as_deref() == Some(&out[mark..]) {
                     out.truncate(mark);
                 } else {
@@ -305,12 +314,12 @@ impl<'r> Machine<'r> {
         };
         match (column(object, name, hint), mode) {
             (Some(Val::Str(text)), Mode::Value) => {
-                self.charge(text.len() / BYTES_PER_STEP, place)?;
+                self.charge_bytes(text.len(), BYTES_PER_STEP, place)?;
                 json::write_string(text, out);
                 Ok(())
             }
             (Some(Val::Str(text)), Mode::InString) => {
-                self.charge(text.len() / BYTES_PER_STEP, place)?;
+                self.charge_bytes(text.len(), BYTES_PER_STEP, place)?;
                 json::escape_into(text, out);
                 Ok(())
             }

@@ -163,7 +163,7 @@ impl<'r> Machine<'r> {
 
     pub(super) fn key(&mut self, held: &Held<'r>, key: &'r Key, place: Place) -> Outcome<Held<'r>> {
         if let Held::Json(text) = held {
-            self.charge(text.len() / BYTES_PER_STEP, place)?;
+            self.charge_bytes(text.len(), BYTES_PER_STEP, place)?;
         }
         Ok(match key {
             Key::Name { name, dotted, hint } => {

@@ -2,7 +2,7 @@
 
 use warren_liquid::{Error, ErrorKind, Format, Limits, Options, Partials, Template};
 
-use crate::data::Entries;
+use crate::data::{Data, Entries};
 
 fn text() -> Options {
     Options { format: Format::Text, ..Options::default() }
@@ -54,6 +54,37 @@ fn bytes_are_bounded() {
         "{% assign a = 'xx' %}{% for i in (1..60) %}{% assign a = a | replace: 'x', a %}{% endfor %}",
         &text(),
     );
+}
+
+/// One large value, many small ones, in text and in JSON, straight, by a filter, a partial, a capture and a loop (F46).
+#[test]
+fn the_bound_of_one_rendering_may_be_another_one() {
+    const MIB: usize = 1 << 20;
+    let many = format!("[{}1]", "1234567,".repeat(2 * MIB));
+    let large = Data::Str("x".repeat(20 * MIB));
+    let globals = Entries(vec![("large".to_owned(), large), ("many".to_owned(), Data::Json(many.clone()))]);
+    let partials = Partials::from_iter([("p", "{{ v }}")]);
+    let json = Options { partials: partials.clone(), ..Options::default() };
+    let text = Options { partials, ..text() };
+    for (source, options, bytes) in [
+        ("{{ large }}", &json, 20 * MIB + 2),
+        ("[{{ many }}]", &json, many.len() + 2),
+        ("{\"a\": {{ large | upcase }}}", &json, 20 * MIB + 9),
+        ("{{ large }}", &text, 20 * MIB),
+        ("{{ many | json }}", &text, many.len()),
+        ("{% render 'p', v: large %}", &text, 20 * MIB),
+        ("{% capture c %}{{ large }}{% endcapture %}{{ c }}", &text, 20 * MIB),
+        ("{% for i in (1..3) %}{{ large }}{% endfor %}", &text, 60 * MIB),
+    ] {
+        let template = Template::parse(source, options).expect(source);
+        let within = |bytes_max: usize| {
+            let mut out = Vec::new();
+            template.render_within(&globals, &mut out, bytes_max).map(|()| out.len())
+        };
+        assert_eq!(within(bytes), Ok(bytes), "{source}");
+        let error = within(bytes - 1).expect_err(source);
+        assert!(error.kind == ErrorKind::Limit && error.message.contains("bytes"), "{source}: {error}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use warren_engine::consume::record::{MessageError, MessageRun, MessageRunId, MessageStatus, StepRecord};
 use warren_engine::delivery::Envelope;
+use warren_engine::failure::FailureName;
 use warren_engine::message::Properties;
 
 use super::RecordedMessage;
@@ -232,12 +233,14 @@ fn optional(reader: &mut Reader<'_>) -> Result<Option<String>, Damaged> {
 }
 
 fn put_error(out: &mut Vec<u8>, error: &MessageError) {
-    let MessageError { code, message, remedy, status, exit_code, answer } = error;
+    let MessageError { kind, code, message, remedy, status, exit_code, answer } = error;
     put_bytes(out, code.as_bytes());
     put_bytes(out, message.as_bytes());
     put_optional(out, remedy.as_deref());
     put_number(out, status.map_or(0, |status| u64::from(status) + 1));
-    out.push(u8::from(exit_code.is_some()));
+    // Version 4: the kind, from 1 on, above the lowest bit.
+    let kind = kind.map_or(0, |kind| kind as u8 + 1);
+    out.push(kind << 1 | u8::from(exit_code.is_some()));
     put_signed(out, exit_code.unwrap_or(0).into());
     put_optional(out, answer.as_deref());
 }
@@ -249,10 +252,21 @@ fn error(reader: &mut Reader<'_>) -> Result<MessageError, Damaged> {
         0 => None,
         status => Some(u16::try_from(status - 1).map_err(|_| Damaged("an HTTP status is too large"))?),
     };
-    let has_exit_code = reader.byte()? != 0;
+    let flags = reader.byte()?;
+    let has_exit_code = flags & 1 != 0;
+    let kind = match flags >> 1 {
+        0 => None,
+        kind => Some(
+            FailureName::ALL
+                .get(usize::from(kind) - 1)
+                .copied()
+                .ok_or(Damaged("a kind that does not exist"))?,
+        ),
+    };
     let exit_code = i32::try_from(reader.signed()?).map_err(|_| Damaged("an exit code is too large"))?;
     let answer = optional(reader)?;
-    Ok(MessageError { code, message, remedy, status, exit_code: has_exit_code.then_some(exit_code), answer })
+    let exit_code = has_exit_code.then_some(exit_code);
+    Ok(MessageError { kind, code, message, remedy, status, exit_code, answer })
 }
 
 fn put_step(out: &mut Vec<u8>, step: &StepRecord) {
@@ -335,8 +349,11 @@ mod tests {
     }
 
     fn error() -> impl Strategy<Value = MessageError> {
-        (".{0,8}", ".{0,20}", text(), any::<Option<u16>>(), any::<Option<i32>>(), text()).prop_map(
-            |(code, message, remedy, status, exit_code, answer)| MessageError {
+        let kind = proptest::option::of(proptest::sample::select(&FailureName::ALL[..]));
+        let texts = (".{0,8}", ".{0,20}", text(), text());
+        (kind, texts, any::<Option<u16>>(), any::<Option<i32>>()).prop_map(
+            |(kind, (code, message, remedy, answer), status, exit_code)| MessageError {
+                kind,
                 code,
                 message,
                 remedy,

@@ -37,7 +37,12 @@ use crate::state::Retention;
 pub(crate) const KIND: Kind = Kind {
     what: "the record of past messages",
     application_id: 0x5741_524d, // WARM
-    migrations: &[include_str!("001.sql"), include_str!("002.sql"), include_str!("003.sql")],
+    migrations: &[
+        include_str!("001.sql"),
+        include_str!("002.sql"),
+        include_str!("003.sql"),
+        include_str!("004.sql"),
+    ],
     forced: false,
 };
 const FILE: &str = "messages.db";

@@ -1,4 +1,4 @@
-//! What consuming keeps, as version 1 wrote it: the record of messages and the journal of messages in flight. It is read for ever.
+//! What consuming keeps, as earlier versions wrote it: the record of messages and the journal of messages in flight. It is read for ever.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use warren_engine::codes;
 use warren_engine::consume::record::{MessageError, MessageRun, MessageRunId, MessageStatus, StepRecord};
 use warren_engine::delivery::{Envelope, Job};
+use warren_engine::failure::FailureName;
 use warren_engine::memory::FixedClock;
 use warren_engine::message::{HeaderValue, Message, Properties};
 use warren_engine::ports::{InFlight, MessageRecords};
@@ -83,12 +84,12 @@ fn version_1_of_the_journal_is_read() {
     assert!(journal.take_unstarted(9) && !journal.take_unstarted(8));
 }
 
-/// Two attempts in a block, and one in the journal, whose result came late. The journal is of its version 2; that of `messages-v3` is of
-/// version 1.
+/// Two attempts in a block, and one in the journal, whose result came late. `messages-v3` has a journal of version 1,
+/// `messages-v3-journal-v2` one of version 2; neither has kinds of failures, which version 4 added.
 #[tokio::test]
 #[ignore = "makes the files that the next one reads"]
-async fn make_version_3_of_the_record() {
-    let folder = golden("messages-v3-journal-v2");
+async fn make_version_4_of_the_record() {
+    let folder = golden("messages-v4");
     let messages =
         FileMessages::open(&folder, Retention::default(), Arc::new(FixedClock(1_767_225_600_000))).unwrap();
     let first = attempt(1_767_225_600_002);
@@ -126,6 +127,7 @@ fn attempt(ended_at: i64) -> MessageRun {
         class: None,
         next_at: Some(ended_at + 10_000),
         error: Some(MessageError {
+            kind: Some(FailureName::Unavailable),
             code: "broker-unreachable".into(),
             message: "call it: no".into(),
             remedy: Some("wait".into()),
@@ -144,13 +146,14 @@ fn attempt(ended_at: i64) -> MessageRun {
 }
 
 #[tokio::test]
-async fn version_3_of_the_record_is_read() {
+async fn versions_3_and_4_of_the_record_are_read() {
     for version in ["messages-v3", "messages-v3-journal-v2"] {
-        is_read(&golden(version)).await;
+        is_read(&golden(version), None).await;
     }
+    is_read(&golden("messages-v4"), Some(FailureName::Unavailable)).await;
 }
 
-async fn is_read(version: &std::path::Path) {
+async fn is_read(version: &std::path::Path, kind: Option<FailureName>) {
     let folder = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(version).unwrap() {
         let file = file.unwrap();
@@ -160,7 +163,8 @@ async fn is_read(version: &std::path::Path) {
         let filter = MessageFilter { oldest_first: true, ..MessageFilter::default() };
         let found = find(folder.path(), filter).await.unwrap();
         let [first, second, third] = &found[..] else { panic!("{found:#?}") };
-        let wanted = attempt(1_767_225_600_002);
+        let mut wanted = attempt(1_767_225_600_002);
+        wanted.error.as_mut().unwrap().kind = kind;
         assert_eq!((first.error.as_ref(), &first.steps), (wanted.error.as_ref(), &wanted.steps));
         assert_eq!(
             (&first.properties, &first.envelope),

@@ -13,17 +13,18 @@ use warren_engine::pipeline::End;
 use warren_engine::pipeline::outside::{Hidden, HiddenSource};
 use warren_engine::pipeline::plan::{
     Body, Branch, ExecStep, FailStep, ForEachStep, Given, HttpStep, LogLevel, LogStep, Pairs, Params,
-    PublishRoute, PublishStep, ReplyStep, RetryStep, SqlStep, StatusRange, StepKind,
+    PublishRoute, PublishStep, ReplyStep, RetryStep, SqlStep, StepKind,
 };
 use warren_engine::pipeline::schema::Schema;
 use warren_engine::pipeline::scope::Text;
+use warren_engine::statuses::{NotAStatus, StatusRange, Statuses};
 
 use super::{At, List};
 use crate::config::faults::Fault;
 use crate::config::fill::read_again;
 use crate::config::model::unreadable_fault;
 use crate::config::node::{Entry, Node};
-use crate::config::raw::expression::{self, Expression, FailAs, Level};
+use crate::config::raw::expression::{self, Expression, FailAs, Level, Statuses as RawStatuses};
 use crate::config::raw::pipeline::{
     RawAuth, RawExec, RawForEach, RawHttp, RawPublish, RawRetry, RawSql, RawStep,
 };
@@ -174,7 +175,7 @@ impl List<'_, '_> {
             }
         }
         let authorization = self.authorization(&raw.auth, at);
-        let expect = self.statuses(&raw.expect.0, at);
+        let (expect, final_statuses) = self.statuses(raw, at);
         Some(HttpStep {
             method: method.to_ascii_uppercase(),
             url: url?,
@@ -184,6 +185,7 @@ impl List<'_, '_> {
             body,
             authorization,
             expect,
+            final_statuses,
             timeout: timeout(raw.timeout),
             answer_bytes_max: bytes(raw.max_answer.map(|size| size.0.0)),
         })
@@ -259,21 +261,44 @@ impl List<'_, '_> {
         }
     }
 
-    fn statuses(&mut self, given: &[String], at: &At<'_>) -> Vec<StatusRange> {
-        if given.is_empty() {
-            return vec![StatusRange { first: 200, last: 299 }];
-        }
-        let mut ranges = Vec::new();
-        for text in given {
-            if let Some(range) = status_range(text) {
-                ranges.push(range);
-                continue;
+    /// `expect` and `final_statuses`.
+    fn statuses(&mut self, raw: &RawHttp, at: &At<'_>) -> (Statuses, Statuses) {
+        let mut read = |key: &str, given: Option<&RawStatuses>| {
+            let given = given?;
+            let span = at.of(key).span;
+            let mut ranges: Vec<StatusRange> = Vec::new();
+            for text in &given.0 {
+                match text.parse() {
+                    Ok(range) => ranges.push(range),
+                    Err(error @ NotAStatus(_)) => {
+                        let fault = Fault::new(codes::INVALID_VALUE, span, error.to_string());
+                        self.tell(fault.remedy(NotAStatus::REMEDY));
+                    }
+                }
             }
-            let message = format!("`{text}` is no status");
-            let fault = Fault::new(codes::INVALID_VALUE, at.of("expect").span, message);
-            self.tell(fault.remedy("write a status from 100 to 599, `2xx`, or `200-204`"));
+            Some((Statuses::new(ranges), span))
+        };
+        let expect = read("expect", raw.expect.as_ref());
+        let last = read("final_statuses", raw.final_statuses.as_ref());
+        if let Some((statuses, span)) = &expect
+            && raw.expect.as_ref().is_some_and(|given| given.0.is_empty())
+            && statuses.is_empty()
+        {
+            let fault = Fault::new(codes::INVALID_VALUE, *span, "with no status every answer is an error");
+            self.tell(fault.remedy("name the statuses that are not errors, or remove `expect`"));
         }
-        ranges
+        let (expect, expect_span) =
+            expect.map_or_else(|| (Statuses::success(), None), |(statuses, span)| (statuses, Some(span)));
+        let Some((last, span)) = last else { return (expect, Statuses::not_worth_a_retry()) };
+        if let Some(status) = expect.common(&last) {
+            let message = format!("{status} is both in `expect` and in `final_statuses`");
+            let mut fault = Fault::new(codes::CONFLICTING_KEYS, span, message);
+            if let Some(expect_span) = expect_span {
+                fault = fault.also(expect_span, "here it is expected");
+            }
+            self.tell(fault.remedy("keep it in one of them; `expect` is `2xx` by default"));
+        }
+        (expect, last)
     }
 
     fn publish(&mut self, raw: &RawPublish, at: &At<'_>) -> Option<PublishStep> {
@@ -510,20 +535,4 @@ fn bytes(given: Option<u64>) -> usize {
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-/// `404`, `4xx`, `200-204`.
-fn status_range(text: &str) -> Option<StatusRange> {
-    let status = |text: &str| text.trim().parse::<u16>().ok().filter(|status| (100..600).contains(status));
-    if let Some(class) = text.strip_suffix("xx") {
-        let class = class.parse::<u16>().ok().filter(|class| (1..6).contains(class))?;
-        return Some(StatusRange { first: class * 100, last: class * 100 + 99 });
-    }
-    match text.split_once('-') {
-        Some((first, last)) => {
-            let (first, last) = (status(first)?, status(last)?);
-            (first <= last).then_some(StatusRange { first, last })
-        }
-        None => status(text).map(|status| StatusRange { first: status, last: status }),
-    }
 }

@@ -407,7 +407,7 @@ impl JsonSchema for Statuses {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let one = json_schema!({ "type": ["integer", "string"] });
-        json_schema!({ "anyOf": [one, {"type": "array", "items": one, "minItems": 1}] })
+        json_schema!({ "anyOf": [one, {"type": "array", "items": one}] })
     }
 }
 

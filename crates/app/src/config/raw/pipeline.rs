@@ -79,10 +79,11 @@ pub struct RawHttp {
     /// How we say who we are.
     #[serde(default)]
     pub auth: RawAuth,
-    /// The statuses that are no error, such as `[200, 404]` or `2xx`. Default: `2xx`. Of the others 408, 425, 429 and 5xx are tried again
-    /// (after `Retry-After`); the rest, redirects included, rejects the message.
-    #[serde(default)]
-    pub expect: Statuses,
+    /// The statuses that are not errors, such as `[200, 404]` or `2xx`. Default: `2xx`.
+    pub expect: Option<Statuses>,
+    /// The statuses that reject the message at once, such as `[400, 410, 4xx]`. An answer with any other status that is not in `expect` is
+    /// retried, after `Retry-After` where the answer has one. `[]`: every failure is retried. Default: `3xx` and `4xx` but 408, 425 and 429.
+    pub final_statuses: Option<Statuses>,
     /// The longest the call may take, its answer included. Default: `30s`. All timeouts of a pipeline together must fit its trigger's
     /// `max_timeout`.
     pub timeout: Option<Span>,

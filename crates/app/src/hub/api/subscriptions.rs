@@ -178,6 +178,7 @@ fn view(web: &Web, subscription: &Subscription, secrets: Secrets) -> Value {
             "count": errors.count,
             "first_at": document::time(errors.first_at_ms),
             "last_at": document::time(errors.last_at_ms),
+            "last_kind": errors.last_kind,
             "last_message": errors.last_message,
         })
     });

@@ -15,7 +15,8 @@ use warren_engine::hub::ports::Right;
 use warren_engine::hub::settings::{HubSettings, WebsubSettings};
 use warren_engine::hub::{Hub, HubPorts};
 use warren_engine::memory::{
-    MemoryEstate, MemoryInFlight, MemoryMessageRecords, MemoryParking, MemorySubscriptions, MemoryUsers,
+    MemoryEstate, MemoryIdSlots, MemoryInFlight, MemoryMessageRecords, MemoryParking, MemorySubscriptions,
+    MemoryUsers,
 };
 use warren_engine::ports::Clock;
 use warren_store::state::SystemClock;
@@ -103,6 +104,7 @@ impl World {
             records: Arc::<MemoryMessageRecords>::default(),
             parking: Arc::<MemoryParking>::default(),
             in_flight: Arc::<MemoryInFlight>::default(),
+            ids: Arc::<MemoryIdSlots>::default(),
             dice: Arc::new(|| 0.5),
         };
         let delivering = Delivering::new(self.hub.clone(), ports, PATIENCE, true);

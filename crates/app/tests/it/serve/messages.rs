@@ -74,6 +74,7 @@ fn goes_where_it_belongs(kind: &str) {
     assert_eq!(serving.trigger()["retries_by"], "delay_queues");
     serving.wait_for_number("warren_attempts_total{trigger=\"orders\",status=\"ok\"}", 1.0);
     serving.wait_for_number("warren_messages_received_total{trigger=\"orders\"}", 5.0);
+    serving.wait_for_number("warren_failures_total{trigger=\"orders\",kind=\"refused\"}", 4.0);
     let ended = serving.stop();
     assert_eq!(ended.code, Some(0), "{ended:#?}");
 }

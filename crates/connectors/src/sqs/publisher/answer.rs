@@ -116,7 +116,7 @@ fn of_error(
     }
     let went = match (fault.failure.kind, fault.certain) {
         (FailureKind::Throttled, _) => Went::Throttled,
-        (FailureKind::Disconnected | FailureKind::Timeout, _) => Went::Astray,
+        (FailureKind::Disconnected | FailureKind::Timeout | FailureKind::Unavailable, _) => Went::Astray,
         (
             FailureKind::Refused
             | FailureKind::NotFound

@@ -18,7 +18,7 @@ use warren_connectors::http::config::{ClientConfig, ClientFor};
 use warren_connectors::kit::setting::Secret;
 use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::codes;
-use warren_engine::failure::FailureKind;
+use warren_engine::failure::{FailureKind, FailureName};
 use warren_engine::pipeline::outside::{CallOptions, HttpRequest};
 use warren_engine::ports::HttpCaller;
 use warren_testkit::tls as test_tls;
@@ -294,4 +294,32 @@ async fn tls_goes_through_a_tunnel_and_shows_our_certificate_where_that_is_asked
     assert_eq!(calls.call(&request(&other)).await.unwrap_err().code, codes::TLS_FAILED);
     let nonsense = ClientFor { urls: vec!["partner.example".into()], ..ClientFor::default() };
     assert_eq!(callbacks(&ClientConfig::default(), &[nonsense]).err().unwrap().code, codes::INVALID_VALUE);
+}
+
+#[tokio::test]
+async fn each_way_not_to_be_answered_has_a_name_of_its_own() {
+    let (secure, _serving) = tls_server().await;
+    let broken = receiver(|_| None).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refused = {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        taken.local_addr().unwrap()
+    };
+    let label = "a".repeat(64); // longer than a label of a name can be: no name server is asked
+    for (url, name) in [
+        (format!("http://{refused}/"), FailureName::ConnectionRefused),
+        (format!("https://{refused}/"), FailureName::ConnectionRefused),
+        (format!("http://{}/", broken.address), FailureName::Disconnected),
+        (format!("http://{}/", silent.local_addr().unwrap()), FailureName::Timeout),
+        (format!("https://localhost:{}/", secure.port()), FailureName::TlsFailed),
+        (format!("http://{label}.invalid/"), FailureName::NameNotResolved),
+    ] {
+        let mut asked = request(&url);
+        if name == FailureName::Timeout {
+            asked.options.timeout = Some(Duration::from_millis(200));
+        }
+        let failure = plain().call(&asked).await.unwrap_err();
+        assert_eq!(failure.name(), name, "{url}: {failure}");
+        assert_ne!(failure.kind, FailureKind::Unavailable, "nobody answered: {failure}");
+    }
 }

@@ -29,7 +29,7 @@ pub struct Told<'t> {
     pub again: bool,
     /// The time, in seconds since the epoch.
     pub now_s: i64,
-    /// An id for a message that has none of its own.
+    /// The id of a message that has none of its own: the same in each attempt.
     pub fresh_id: &'t str,
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ERROR_BYTES_MAX, Hub, Wish};
 use crate::codes;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureName};
 use crate::hub::callback;
 use crate::hub::chores::{Chore, Taken, Tried};
 use crate::hub::request::{Mode, Refusal, SubscribeRequest};
@@ -134,7 +134,12 @@ impl Hub {
     }
 
     /// Notes that a delivery failed.
-    pub(in crate::hub) fn note_error(&self, id: SubscriptionId, message: &str) -> Option<Arc<Subscription>> {
+    pub(in crate::hub) fn note_error(
+        &self,
+        id: SubscriptionId,
+        kind: FailureName,
+        message: &str,
+    ) -> Option<Arc<Subscription>> {
         let now = self.ports.clock.now_ms();
         let window = self.settings.unsubscribe_on_http_post_error_timeout;
         let limited = window.filter(|_| self.settings.unsubscribe_on_http_post_error_limit.is_some());
@@ -148,6 +153,7 @@ impl Hub {
             }
             errors.count = errors.count.saturating_add(1);
             errors.last_at_ms = now;
+            errors.last_kind = Some(kind);
             let mut end = message.len().min(ERROR_BYTES_MAX);
             while !message.is_char_boundary(end) {
                 end -= 1;

@@ -86,7 +86,7 @@ impl Hub {
         let followers: Vec<SubscriptionId> =
             self.held().followers.get(topic).into_iter().flatten().copied().collect();
         for id in followers {
-            self.note_error(id, &failure.line());
+            self.note_error(id, failure.name(), &failure.line());
         }
     }
 

@@ -80,6 +80,8 @@ struct Compiled {
     path: Option<Vec<String>>,
     reads_steps: bool,
     reads_message: bool,
+    ignores_input: bool,
+    reads_attempt: bool,
 }
 
 /// Why a text is no expression.
@@ -124,6 +126,9 @@ pub enum EvaluationError {
     /// It took too long or made too much.
     #[error("the expression was stopped: {0}")]
     Stopped(&'static str),
+    /// It was stopped for a reason that is neither its own nor its input's.
+    #[error("the expression was stopped: {0}")]
+    Interrupted(&'static str),
     /// The interpreter failed.
     #[error("the interpreter failed over the expression")]
     Broken,
@@ -179,6 +184,21 @@ impl Expression {
     /// Whether `$message` may be read.
     pub fn reads_message(&self) -> bool {
         self.0.reads_message
+    }
+
+    /// Whether `$steps` may be read.
+    pub fn reads_steps(&self) -> bool {
+        self.0.reads_steps
+    }
+
+    /// Whether its input certainly is not read, as in `$message.body | fromjson`.
+    pub fn ignores_input(&self) -> bool {
+        self.0.ignores_input
+    }
+
+    /// Whether it may read what differs from one attempt to the next: the time, and what the broker says of the delivery.
+    pub fn reads_attempt(&self) -> bool {
+        self.0.reads_attempt
     }
 
     /// The one result.
@@ -246,7 +266,7 @@ impl Expression {
             drop(turn);
         });
         if started.is_err() {
-            return Err(EvaluationError::Stopped("the system gives no thread to evaluate it"));
+            return Err(EvaluationError::Interrupted("the system gives no thread to evaluate it"));
         }
         match answered.await {
             Ok(Ok(results)) => results,
@@ -295,12 +315,15 @@ impl From<Stopped> for EvaluationError {
     fn from(stopped: Stopped) -> EvaluationError {
         match stopped {
             Stopped::Panicked => EvaluationError::Broken,
+            Stopped::Exhausted(Exhausted::Cancelled) => {
+                EvaluationError::Interrupted("nobody waits for it any more")
+            }
             Stopped::Exhausted(exhausted) => EvaluationError::Stopped(match exhausted {
                 Exhausted::Steps => "it took more than 100 million steps",
                 Exhausted::Bytes => "it made more than 256 MiB of values",
                 Exhausted::Stack => "it calls itself too deeply",
                 Exhausted::Depth => "it has arrays and objects more than 128 deep in each other",
-                Exhausted::Cancelled => "nobody waits for it any more",
+                Exhausted::Cancelled => "it was cancelled",
             }),
         }
     }
@@ -336,7 +359,32 @@ fn compile(text: &str) -> Result<Expression, Vec<SyntaxError>> {
         path: plain_path(text),
         reads_steps: reads("$steps"),
         reads_message: reads("$message"),
+        ignores_input: ignores_input(text),
+        reads_attempt: reads_attempt(text),
     })))
+}
+
+/// Names that stand for what differs from one attempt to the next.
+const OF_ATTEMPT: [&str; 7] =
+    ["now", "envelope", "attempt", "receivedAt", "redelivered", "deliveryTag", "consumerTag"];
+
+/// Whether one of the names of [`OF_ATTEMPT`] stands anywhere in an expression, also within a text or a comment.
+fn reads_attempt(text: &str) -> bool {
+    let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    text.split(|char| !is_name(char)).any(|word| OF_ATTEMPT.contains(&word))
+}
+
+/// Whether an expression begins with a path of `$message` or `$steps`, which everything else is piped from.
+fn ignores_input(text: &str) -> bool {
+    let text = text.trim();
+    let is_path = |char: char| char.is_ascii_alphanumeric() || matches!(char, '$' | '_' | '.');
+    let end = text.find(|char| !is_path(char)).unwrap_or(text.len());
+    let (path, rest) = text.split_at(end);
+    let root = path.split('.').next().unwrap_or_default();
+    let rest = rest.trim_start();
+    matches!(root, "$message" | "$steps")
+        // A pipe binds less than every other operator, so all that follows it has the path for its input.
+        && (rest.is_empty() || (rest.starts_with('|') && !rest.starts_with("|=")))
 }
 
 fn load_faults(text: &str, error: jaq_core::load::Error<&str>) -> Vec<SyntaxError> {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use warren_engine::codes;
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::hub::push::ids::IdSlots;
 use warren_engine::hub::request::{Change, SubscribeRequest};
 use warren_engine::hub::resource::Resource;
 use warren_engine::hub::settings::HubSettings;
@@ -499,4 +500,47 @@ async fn a_thousand_idle_subscriptions_do_nothing() {
         .iter()
         .all(|(_, status)| status.reconnects.load(std::sync::atomic::Ordering::Relaxed) == 0);
     assert!(looked && world.web.requests("POST", "h0").is_empty());
+}
+
+/// The `webhook-id` of each request to the receiver, in order.
+fn webhook_ids(world: &World, host: &str) -> Vec<String> {
+    let requests = world.web.requests("POST", host).into_iter();
+    let id = |headers: Vec<(String, String)>| {
+        headers.into_iter().find(|(name, _)| name == "webhook-id").map(|(_, value)| value)
+    };
+    requests.map(|request| id(request.headers).expect("it is signed")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_id_stays_the_same_until_the_message_is_taken() {
+    for in_flight in [1, 10] {
+        let mut world = World::new().await;
+        let secret = Some(Hidden("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into()));
+        world
+            .subscribe(SubscribeRequest {
+                secret,
+                signing: Signing::Standard,
+                max_in_flight: Some(in_flight),
+                ..to_queue("http://busy/")
+            })
+            .await;
+        world.web.posted("busy", Act::Status(503));
+        // Two that are alike, and enough others for the breaker to open.
+        let others = (0..20).map(|number| number.to_string());
+        let bodies: Vec<String> = ["same".to_owned(), "same".to_owned()].into_iter().chain(others).collect();
+        world.publish("q", bodies.clone()).await;
+        passes(Duration::from_secs(20 * 60)).await;
+        let failed = webhook_ids(&world, "busy");
+        world.restart().await;
+        passes(Duration::from_secs(60)).await;
+        world.web.posted("busy", Act::Well);
+        world.until_taken("busy", bodies.len()).await;
+        let all = webhook_ids(&world, "busy");
+        let distinct = |ids: &[String]| ids.iter().collect::<std::collections::BTreeSet<_>>().len();
+        assert!(all.len() > failed.len() && failed.len() > distinct(&failed), "messages were retried");
+        assert_eq!(distinct(&all), bodies.len(), "an id for each message");
+        let taken = &all[all.len() - bodies.len()..];
+        assert_eq!(distinct(taken), bodies.len(), "each id was taken once: {all:?}");
+        assert_eq!(world.ids.all().len(), 0, "nothing is left to be stored");
+    }
 }

@@ -20,7 +20,8 @@ use warren_engine::hub::settings::HubSettings;
 use warren_engine::hub::subscription::{Protocol, Signing, Subscription, SubscriptionKey};
 use warren_engine::hub::{Hub, HubPorts, websub};
 use warren_engine::memory::{
-    MemoryEstate, MemoryHost, MemoryInFlight, MemoryMessageRecords, MemoryParking, MemorySubscriptions,
+    MemoryEstate, MemoryHost, MemoryIdSlots, MemoryInFlight, MemoryMessageRecords, MemoryParking,
+    MemorySubscriptions,
 };
 use warren_engine::message::{Headers, Message, Outbound, Properties, Receipt, Route};
 use warren_engine::pipeline::outside::{HttpAnswer, HttpRequest};
@@ -172,6 +173,7 @@ pub struct World {
     pub parking: Arc<MemoryParking>,
     pub records: Arc<MemoryMessageRecords>,
     pub in_flight: Arc<MemoryInFlight>,
+    pub ids: Arc<MemoryIdSlots>,
     pub hub: Arc<Hub>,
     pub delivering: Arc<Delivering>,
     pub began: Instant,
@@ -202,9 +204,10 @@ impl World {
         let (store, web, random) =
             (Arc::<MemorySubscriptions>::default(), Arc::<Web>::default(), Arc::<AtomicU64>::default());
         let (parking, records, in_flight) = (Arc::default(), Arc::default(), Arc::default());
+        let ids = Arc::default();
         let ports = ports(&estate, &store, &web, clock, &random);
         let hub = Hub::open(settings.clone(), ports).await.unwrap();
-        let delivering = delivering(&hub, &parking, &records, &in_flight);
+        let delivering = delivering(&hub, &parking, &records, &in_flight, &ids);
         let mut world = World {
             settings,
             estate,
@@ -213,6 +216,7 @@ impl World {
             parking,
             records,
             in_flight,
+            ids,
             hub,
             delivering,
             began,
@@ -256,7 +260,7 @@ impl World {
         }
         let ports = ports(&self.estate, &self.store, &self.web, self.clock, &self.random);
         self.hub = Hub::open(self.settings.clone(), ports).await.unwrap();
-        self.delivering = delivering(&self.hub, &self.parking, &self.records, &self.in_flight);
+        self.delivering = delivering(&self.hub, &self.parking, &self.records, &self.in_flight, &self.ids);
         self.start();
     }
 
@@ -341,11 +345,13 @@ fn delivering(
     parking: &Arc<MemoryParking>,
     records: &Arc<MemoryMessageRecords>,
     in_flight: &Arc<MemoryInFlight>,
+    ids: &Arc<MemoryIdSlots>,
 ) -> Arc<Delivering> {
     let ports = DeliveringPorts {
         records: records.clone(),
         parking: parking.clone(),
         in_flight: in_flight.clone(),
+        ids: ids.clone(),
         dice: Arc::new(|| 0.5),
     };
     Delivering::new(hub.clone(), ports, Duration::from_secs(30), true)

@@ -13,9 +13,10 @@ use warren_engine::outcome::{Attempt, Outcome, StepTrace, Trace};
 use warren_engine::pipeline::document::BodyForm;
 use warren_engine::pipeline::jq::Expression;
 use warren_engine::pipeline::outside::HttpAnswer;
-use warren_engine::pipeline::plan::{Body, HttpStep, PipelinePlan, StatusRange, Step, StepKind};
+use warren_engine::pipeline::plan::{Body, HttpStep, PipelinePlan, Step, StepKind};
 use warren_engine::pipeline::scope::Text;
 use warren_engine::pipeline::{Pipeline, Run};
+use warren_engine::statuses::Statuses;
 use warren_liquid::{Format, Options, Template};
 
 pub const SECONDS: Duration = Duration::from_secs(1);
@@ -58,7 +59,8 @@ pub fn post(url: &str) -> HttpStep {
         headers: Vec::new(),
         body: Some(body(".")),
         authorization: None,
-        expect: vec![StatusRange { first: 200, last: 299 }],
+        expect: Statuses::success(),
+        final_statuses: Statuses::not_worth_a_retry(),
         timeout: 30 * SECONDS,
         answer_bytes_max: 1 << 20,
     }

@@ -127,7 +127,8 @@ async fn an_error_goes_to_the_next_on_error_of_its_list() {
     assert_eq!(caught["code"], "http-status");
     assert_eq!(caught["message"], "POST https://stock.example/reserve: the answer was 404");
     assert_eq!(caught["message_in"], "b");
-    assert_eq!(caught.as_object().unwrap().len(), 5);
+    assert_eq!(caught["status"], 404);
+    assert_eq!(caught.as_object().unwrap().len(), 6);
     assert_eq!(ended.paths(), ["1.map", "2.http", "4.on_error.1.map", "5.map"]);
     // Without an error it is passed over.
     let steps = vec![map(".body"), on_error, map("[.]")];

@@ -11,9 +11,10 @@ use warren_engine::pipeline::End;
 use warren_engine::pipeline::outside::{CommandEnd, SqlAnswer};
 use warren_engine::pipeline::plan::{
     ExecStep, FailStep, Given, LogLevel, LogStep, Pairs, Params, PublishRoute, PublishStep, ReplyStep,
-    SqlStep, StatusRange, StepKind,
+    SqlStep, StepKind,
 };
 use warren_engine::pipeline::schema::Schema;
+use warren_engine::statuses::Statuses;
 
 use super::build::{SECONDS, answer, body, http, job, jq, map, named, post, run, run_job, step, text};
 
@@ -66,11 +67,11 @@ async fn values_go_from_step_to_step_and_stay_reachable() {
 }
 
 #[tokio::test]
-async fn an_expression_that_fails_is_tried_again() {
+async fn an_expression_that_fails_over_the_message_rejects_it() {
     let ended = run(vec![map(".body | fromjson")], "no json", vec![]).await;
     assert!(
         ended.said().starts_with(
-            "retry expression-failed: evaluate `.body | fromjson` (step 1.map): no json cannot be parsed"
+            "reject expression-failed: evaluate `.body | fromjson` (step 1.map): no json cannot be parsed"
         ),
         "{}",
         ended.said()
@@ -153,9 +154,54 @@ async fn statuses_end_in_what_the_contract_says() {
         }
     }
     let mut call = post(URL);
-    call.expect = vec![StatusRange { first: 200, last: 299 }, StatusRange { first: 404, last: 404 }];
+    call.expect = Statuses::read(&["2xx", "404"]).unwrap();
     let ended = run(vec![step(http(call))], "b", vec![(json!({"http": {}}), answer(404, &[], ""))]).await;
     assert_eq!(ended.value()["status"], 404);
+}
+
+#[tokio::test]
+async fn final_statuses_alone_reject() {
+    for (last, rejected) in [
+        (&["400", "410"][..], &[400, 410][..]),
+        (&["4xx"], &[400, 401, 404, 408, 410, 425, 429]),
+        (&["301", "5xx"], &[301, 500, 503]),
+        (&[], &[]),
+    ] {
+        for status in [301, 302, 400, 401, 404, 408, 410, 425, 429, 500, 503] {
+            let mut call = post(URL);
+            call.final_statuses = Statuses::read(last).unwrap();
+            let reply = answer(status, &[("retry-after", "7")], "");
+            let ended = run(vec![step(http(call))], "b", vec![(json!({"http": {}}), reply)]).await;
+            match &ended.run.outcome {
+                Outcome::Reject(_) => assert!(rejected.contains(&status), "{last:?} {status}"),
+                Outcome::Retry(failure) => {
+                    assert!(!rejected.contains(&status), "{last:?} {status}");
+                    assert_eq!(failure.retry_after, Some(7 * SECONDS), "{status}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn on_error_receives_the_kind_the_status_and_the_answer() {
+    for (status, error) in [
+        (408, "request_timeout"),
+        (425, "too_early"),
+        (429, "throttled"),
+        (500, "unavailable"),
+        (503, "unavailable"),
+        (403, "refused"),
+        (404, "not_found"),
+    ] {
+        let on_error = step(StepKind::OnError(vec![map("{error, status, answer}")]));
+        let reply = answer(status, &[], "busy");
+        let steps = vec![step(http(post(URL))), on_error];
+        let ended = run(steps, "b", vec![(json!({"http": {}}), reply)]).await;
+        let wanted = json!({"error": error, "status": status, "answer": "busy"});
+        assert_eq!(ended.value(), wanted, "{}", ended.said());
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,1 @@
+-- Version 4. An error has the kind of failure. Older attempts have none.
