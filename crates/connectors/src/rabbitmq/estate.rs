@@ -17,6 +17,7 @@ use warren_engine::ports::Broker;
 use super::Rabbit;
 use super::config::{Config, Target};
 use super::management::Api;
+use super::topology::QueueKind;
 use super::wire::method::{Binding, ExchangeSpec, QueueSpec};
 use crate::kit::tls::TlsSettings;
 
@@ -164,7 +165,17 @@ impl Estate for Vhosts {
     }
 
     async fn check_queue(&self, vhost: &str, queue: &str) -> Result<(), Failure> {
-        let kind = self.vhost(vhost)?.clerk.queue_kind(queue).await?;
+        let vhost = self.vhost(vhost)?;
+        let clerk = &vhost.clerk;
+        // The broker logs an error for each question by AMQP, so that is the second choice.
+        let told = match Api::new(&clerk.target, &clerk.tls) {
+            Ok(api) => api.queue_type(queue).await.ok(),
+            Err(_) => None,
+        };
+        let kind = match told {
+            Some(name) => QueueKind::of_name(&name),
+            None => clerk.queue_kind(queue).await?,
+        };
         kind.refusal(queue).map_or(Ok(()), Err)
     }
 

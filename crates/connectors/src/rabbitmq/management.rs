@@ -315,6 +315,16 @@ impl Api {
         Ok(found(self.get::<Exchange>(&path, &what).await)?.map(|exchange| exchange.kind))
     }
 
+    /// The type of a queue.
+    ///
+    /// # Errors
+    /// As [`Api::queues`].
+    pub(super) async fn queue_type(&self, queue: &str) -> Result<String, Failure> {
+        let what = format!("look at queue `{queue}`");
+        let path = format!("/api/queues/{}/{}?disable_stats=true", segment(&self.vhost), segment(queue));
+        self.get::<QueueNature>(&path, &what).await.map(|nature| nature.kind)
+    }
+
     /// What a queue is.
     ///
     /// # Errors
