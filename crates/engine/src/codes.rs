@@ -212,7 +212,7 @@ codes! {
     TRIGGER_NOT_RUNNING = "trigger-not-running";
     /// The process died with messages that have not ended since.
     CRASH_SUSPECTS = "crash-suspects";
-    /// So many messages wait behind one of their key that fails that no more are parked.
+    /// More messages wait behind a failing one of their key than may be parked; the rest is dead-lettered.
     KEY_BACKLOG = "key-backlog";
 
     // The hub.

@@ -93,6 +93,16 @@ pub trait Settle: Send + Sync {
     async fn settle(self: Box<Self>, how: Settlement) -> Result<(), Failure>;
 }
 
+impl Job {
+    /// What a parked message takes besides its body, in bytes, about: headers, envelope and index.
+    pub const PARKED_BYTES: u64 = 512;
+
+    /// What it takes of the parking lot, in bytes.
+    pub fn parked_bytes(&self) -> u64 {
+        self.message.body.len() as u64 + Self::PARKED_BYTES
+    }
+}
+
 impl Delivery {
     /// A delivery of a job and the means to settle it.
     pub fn new(job: Job, settle: Box<dyn Settle>) -> Delivery {

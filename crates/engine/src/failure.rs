@@ -42,6 +42,34 @@ pub enum Remedy {
     Reject,
 }
 
+/// What is done about a failure of a message that is consumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// The message is tried again, after a pause.
+    Retry,
+    /// It is rejected; the others continue.
+    Reject,
+    /// An operator must act. What is affected pauses, no attempt is spent, and it resumes by itself.
+    Operator,
+}
+
+/// What no retry and no other message can cure: logins, permissions, missing queues, certificates, disks.
+const OPERATOR: [Code; 13] = [
+    codes::BROKER_REFUSED_LOGIN,
+    codes::SOURCE_REFUSED_LOGIN,
+    codes::ACCESS_REFUSED,
+    codes::UNKNOWN_VHOST,
+    codes::UNKNOWN_DATABASE,
+    codes::NO_SUCH_QUEUE,
+    codes::NO_SUCH_EXCHANGE,
+    codes::UNROUTABLE,
+    codes::QUEUE_MISFIT,
+    codes::TLS_FAILED,
+    codes::STATE_UNWRITABLE,
+    codes::STATE_DAMAGED,
+    codes::STATE_TOO_NEW,
+];
+
 impl FailureKind {
     /// The one table from kind to what is done about a message.
     pub fn for_message(self) -> Remedy {
@@ -159,6 +187,9 @@ pub struct Failure {
     pub said: Option<Arc<Said>>,
     /// What caused it.
     pub cause: Option<Arc<dyn Error + Send + Sync>>,
+    /// Whether the message itself is the cause, such as a queue's name that was made from it: then no operator can act, and other
+    /// messages are not affected.
+    pub of_message: bool,
 }
 
 /// What somebody answered who was given a message.
@@ -205,6 +236,7 @@ impl Failure {
             retry_after: None,
             said: None,
             cause: None,
+            of_message: false,
         }
     }
 
@@ -244,6 +276,31 @@ impl Failure {
             Some(remedy) => format!("{self}; {remedy}"),
             None => self.to_string(),
         }
+    }
+
+    /// What is done about it where a message that is consumed fails with it.
+    pub fn disposition(&self) -> Disposition {
+        // A statement that a database refuses to this user lacks a permission.
+        let is_denied = self.code == codes::QUERY_FAILED && self.kind == FailureKind::Refused;
+        if !self.of_message && (is_denied || OPERATOR.contains(&self.code)) {
+            return Disposition::Operator;
+        }
+        match self.kind.for_message() {
+            Remedy::Retry => Disposition::Retry,
+            Remedy::Reject => Disposition::Reject,
+        }
+    }
+
+    /// Whether an operator must act.
+    pub fn needs_operator(&self) -> bool {
+        self.disposition() == Disposition::Operator
+    }
+
+    /// The message itself is the cause.
+    #[must_use]
+    pub fn of_message(mut self) -> Failure {
+        self.of_message = true;
+        self
     }
 
     /// With what the other side said, or the rule that was broken.

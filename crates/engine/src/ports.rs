@@ -245,11 +245,20 @@ pub trait MessageRecords: Send + Sync {
 /// What is parked outlives the death of the process and of the machine once the call returns: the original is acked then.
 #[async_trait]
 pub trait Parking: Send + Sync {
+    /// Parks messages, in this order: all of them or none.
+    ///
+    /// # Errors
+    /// The state cannot be written. Nothing was parked.
+    async fn park_all(&self, consumer: &str, parked: &[NewParked]) -> Result<Vec<ParkedId>, Failure>;
+
     /// Parks a message.
     ///
     /// # Errors
     /// The state cannot be written. Nothing was parked.
-    async fn park(&self, consumer: &str, parked: &NewParked) -> Result<ParkedId, Failure>;
+    async fn park(&self, consumer: &str, parked: &NewParked) -> Result<ParkedId, Failure> {
+        let ids = self.park_all(consumer, std::slice::from_ref(parked)).await?;
+        ids.first().copied().ok_or_else(|| Failure::internal("park a message").detail("it has no number"))
+    }
 
     /// The messages that are due, oldest first, at most `max`. Of a lane only the first is ever due.
     ///
@@ -263,11 +272,11 @@ pub trait Parking: Send + Sync {
     /// The state cannot be read.
     async fn next_due_ms(&self, consumer: &str) -> Result<Option<i64>, Failure>;
 
-    /// The lanes in which something is parked, each with how many; and how many are parked in no lane.
+    /// The lanes in which something is parked, each with how much; and how much is parked in no lane.
     ///
     /// # Errors
     /// The state cannot be read.
-    async fn lanes(&self, consumer: &str) -> Result<Vec<(Option<String>, u64)>, Failure>;
+    async fn lanes(&self, consumer: &str) -> Result<Vec<(Option<String>, ParkedSum)>, Failure>;
 
     /// Parks one for longer. It keeps its place in its lane.
     ///
@@ -280,6 +289,15 @@ pub trait Parking: Send + Sync {
     /// # Errors
     /// The state cannot be written. It may come again.
     async fn remove(&self, id: ParkedId) -> Result<(), Failure>;
+}
+
+/// How much is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ParkedSum {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes, by [`Job::parked_bytes`].
+    pub bytes: u64,
 }
 
 /// The number of a parked message.
@@ -312,8 +330,9 @@ pub struct Parked {
 
 /// Which messages were being handled when the process died, and which were handed back without having been started.
 ///
-/// Called for every message, so it does not wait: what it notes is with the operating system when it returns, and outlives
+/// What is called for every message does not wait: what it notes is with the operating system when it returns, and outlives
 /// the death of the process, not of the machine. Messages are told by their [`print`](crate::consume::copies::print).
+#[async_trait]
 pub trait InFlight: Send + Sync {
     /// How often the process died while it handled this message.
     fn crashes(&self, print: u128) -> u32;
@@ -327,11 +346,11 @@ pub trait InFlight: Send + Sync {
     /// It is not any more, and the process lives.
     fn leave(&self, noted: Noted);
 
-    /// A message goes back to the queue without having been started.
-    fn unstarted(&self, print: u128);
+    /// Messages go back to the queue without having been started.
+    async fn unstarted(&self, prints: &[u128]);
 
     /// Whether a message went back without having been started; forgets it.
-    fn take_unstarted(&self, print: u128) -> bool;
+    async fn take_unstarted(&self, print: u128) -> bool;
 }
 
 /// Where a message is noted as being handled.

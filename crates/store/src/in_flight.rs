@@ -13,9 +13,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::{InFlight, Noted};
@@ -31,10 +33,20 @@ const SLOTS_MIN: usize = 128;
 /// Suspects that never came back (another process had them) are forgotten, the oldest first.
 const SUSPECTS_MAX: usize = 10_000;
 
+/// The file of suspects is written when more than this share of the messages that were not started has come back.
+const TAKEN_SHARE: usize = 8;
+
 /// The journal of one consumer. One process at a time has it open: who opens it holds the consumer's lease.
 pub struct FileInFlight {
     path: PathBuf,
+    state: Arc<JournalState>,
+}
+
+/// What the threads that write the file of suspects share with those that note messages. `writing` is taken before `inner`.
+struct JournalState {
     inner: Mutex<Inner>,
+    /// Held while the file of suspects is written, so that an older state never replaces a newer one.
+    writing: Mutex<()>,
 }
 
 struct Inner {
@@ -44,6 +56,8 @@ struct Inner {
     count: usize,
     suspects: Suspects,
     suspects_path: PathBuf,
+    /// Messages that were taken out of `unstarted` since it was written.
+    taken: usize,
 }
 
 /// What outlives the process beside the slots.
@@ -81,7 +95,39 @@ impl FileInFlight {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.state.inner()
+    }
+
+    /// Writes the file of suspects, on a thread meant for that. If that fails, a message of which it says too little is dead-lettered as
+    /// one of unknown outcome after a restart, and not lost.
+    async fn write(&self) {
+        let state = self.state.clone();
+        spawn_blocking(move || state.write().ok()).await.ok();
+    }
+}
+
+impl JournalState {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the file of suspects as they are now. Messages can be noted meanwhile.
+    fn write(&self) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bytes, path) = {
+            let mut inner = self.inner();
+            inner.taken = 0;
+            (serde_json::to_vec(&inner.suspects)?, inner.suspects_path.clone())
+        };
+        write_whole(&path, &bytes)
+    }
+}
+
+impl Drop for FileInFlight {
+    fn drop(&mut self) {
+        if self.inner().taken > 0 {
+            self.state.write().ok(); // as in `write`
+        }
     }
 }
 
@@ -158,8 +204,9 @@ fn open(folder: &Path, path: &Path, suspects_path: PathBuf) -> io::Result<Option
     slots.write_all_at(HEADER, 0)?;
     slots.set_len(HEADER_BYTES)?;
     let slots = Slots::map(slots, SLOTS_MIN)?;
-    let inner = Mutex::new(Inner { slots, free: Vec::new(), count: 0, suspects, suspects_path });
-    Ok(Some(FileInFlight { path: path.to_owned(), inner }))
+    let inner = Inner { slots, free: Vec::new(), count: 0, suspects, suspects_path, taken: 0 };
+    let state = Arc::new(JournalState { inner: Mutex::new(inner), writing: Mutex::default() });
+    Ok(Some(FileInFlight { path: path.to_owned(), state }))
 }
 
 /// The slots of the file.
@@ -186,24 +233,34 @@ impl Slots {
 
 impl Suspects {
     fn forget_old(&mut self) {
-        while self.crashed.len() > SUSPECTS_MAX {
-            let oldest =
-                self.crashed.iter().min_by_key(|(_, (_, opened))| *opened).map(|(print, _)| print.clone());
-            self.crashed.remove(&oldest.unwrap_or_default());
-        }
-        while self.unstarted.len() > SUSPECTS_MAX {
-            let oldest =
-                self.unstarted.iter().min_by_key(|(_, opened)| **opened).map(|(print, _)| print.clone());
-            self.unstarted.remove(&oldest.unwrap_or_default());
-        }
+        forget_oldest(&mut self.crashed, |(_, opened)| *opened);
+        forget_oldest(&mut self.unstarted, |opened| *opened);
     }
 
-    /// Whole or not at all.
     fn write(&self, path: &Path) -> io::Result<()> {
-        let beside = path.with_extension("suspects.new");
-        fs::write(&beside, serde_json::to_vec(self)?)?;
-        fs::rename(&beside, path)
+        write_whole(path, &serde_json::to_vec(self)?)
     }
+}
+
+/// Forgets the oldest of more than [`SUSPECTS_MAX`].
+fn forget_oldest<T>(entries: &mut BTreeMap<String, T>, opened: impl Fn(&T) -> u64) {
+    let excess = entries.len().saturating_sub(SUSPECTS_MAX);
+    if excess == 0 {
+        return;
+    }
+    let mut by_age: Vec<(u64, String)> =
+        entries.iter().map(|(print, entry)| (opened(entry), print.clone())).collect();
+    by_age.sort_unstable();
+    for (_, print) in by_age.into_iter().take(excess) {
+        entries.remove(&print);
+    }
+}
+
+/// Whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("suspects.new");
+    fs::write(&beside, bytes)?;
+    fs::rename(&beside, path)
 }
 
 fn at(slot: usize) -> u64 {
@@ -242,6 +299,7 @@ fn unwritable(what: &str, path: &Path, error: io::Error) -> Failure {
         .because(error)
 }
 
+#[async_trait]
 impl InFlight for FileInFlight {
     fn crashes(&self, print: u128) -> u32 {
         let inner = self.inner();
@@ -267,29 +325,39 @@ impl InFlight for FileInFlight {
 
     fn leave(&self, noted: Noted) {
         let Noted { slot, print } = noted;
-        let mut inner = self.inner();
-        // A slot that was set is mapped; if it were not, the worst that follows is a message that runs alone once after a crash.
-        inner.slots.set(slot, &[0; SLOT_BYTES]).ok();
-        inner.free.push(slot);
-        if !inner.suspects.crashed.is_empty() && inner.suspects.crashed.remove(&key(print)).is_some() {
-            inner.suspects.write(&inner.suspects_path).ok(); // as above
+        let was_suspect = {
+            let mut inner = self.inner();
+            // A slot that was set is mapped; if it were not, the worst that follows is a message that runs alone once after a crash.
+            inner.slots.set(slot, &[0; SLOT_BYTES]).ok();
+            inner.free.push(slot);
+            !inner.suspects.crashed.is_empty() && inner.suspects.crashed.remove(&key(print)).is_some()
+        };
+        if was_suspect {
+            self.state.write().ok(); // as above
         }
     }
 
-    fn unstarted(&self, print: u128) {
-        let mut inner = self.inner();
-        let opened = inner.suspects.opened;
-        inner.suspects.unstarted.insert(key(print), opened);
-        inner.suspects.forget_old();
-        // If this fails, the message is dead-lettered as one of unknown outcome after a restart, and not lost.
-        inner.suspects.write(&inner.suspects_path).ok();
+    async fn unstarted(&self, prints: &[u128]) {
+        {
+            let mut inner = self.inner();
+            let opened = inner.suspects.opened;
+            inner.suspects.unstarted.extend(prints.iter().map(|print| (key(*print), opened)));
+            inner.suspects.forget_old();
+        }
+        self.write().await;
     }
 
-    fn take_unstarted(&self, print: u128) -> bool {
-        let mut inner = self.inner();
-        let taken = inner.suspects.unstarted.remove(&key(print)).is_some();
-        if taken {
-            inner.suspects.write(&inner.suspects_path).ok(); // as above: it may run once more than wanted only after two deaths
+    async fn take_unstarted(&self, print: u128) -> bool {
+        let (taken, is_to_be_written) = {
+            let mut inner = self.inner();
+            let taken = inner.suspects.unstarted.remove(&key(print)).is_some();
+            inner.taken += usize::from(taken);
+            // Not for each of many, since the whole file is written. A message that the file still names may run once more than wanted,
+            // after the loss of a connection followed by the death of the process.
+            (taken, inner.taken > inner.suspects.unstarted.len() / TAKEN_SHARE)
+        };
+        if taken && is_to_be_written {
+            self.write().await;
         }
         taken
     }
@@ -368,13 +436,49 @@ mod tests {
         assert!((1..=1000).all(|print| second.crashes(print) == u32::from(print % 2 == 0)));
     }
 
-    #[test]
-    fn what_was_never_started_is_known_after_a_restart_once() {
+    #[tokio::test]
+    async fn what_was_never_started_is_known_after_a_restart_once() {
         let folder = tempfile::tempdir().unwrap();
-        journal(folder.path()).unstarted(9);
+        journal(folder.path()).unstarted(&[9, 10]).await;
         let again = journal(folder.path());
-        assert!(again.take_unstarted(9) && !again.take_unstarted(9));
-        assert!(!journal(folder.path()).take_unstarted(9));
+        assert!(again.take_unstarted(9).await && !again.take_unstarted(9).await);
+        let third = journal(folder.path());
+        assert!(!third.take_unstarted(9).await && third.take_unstarted(10).await);
+    }
+
+    /// The file has ten thousand entries: it is written once for all that are handed back together, and a few times while they come
+    /// back, not for each of them.
+    #[tokio::test]
+    async fn the_file_is_not_written_for_each_message() {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(folder.path());
+        let prints: Vec<u128> = (1..=SUSPECTS_MAX as u128).collect();
+        journal.unstarted(&prints).await;
+        let path = folder.path().join("orders.suspects");
+        // Each writing makes another file.
+        let written = |path: &Path| fs::metadata(path).map(|file| (file.ino(), file.mtime_nsec())).unwrap();
+        let (mut last, mut times) = (written(&path), 0);
+        for print in &prints {
+            assert!(journal.take_unstarted(*print).await);
+            let now = written(&path);
+            times += usize::from(now != last);
+            last = now;
+        }
+        assert!(times < 200, "{times} times");
+        drop(journal);
+        let suspects: Suspects = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert!(suspects.unstarted.is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_too_many_the_oldest_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        journal(folder.path()).unstarted(&[1]).await;
+        let again = journal(folder.path());
+        let prints: Vec<u128> = (2..=SUSPECTS_MAX as u128 + 1).collect();
+        again.unstarted(&prints).await;
+        assert!(!again.take_unstarted(1).await && again.take_unstarted(2).await);
     }
 
     #[test]

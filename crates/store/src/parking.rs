@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use tokio::task::spawn_blocking;
 use warren_engine::delivery::Job;
 use warren_engine::failure::Failure;
 use warren_engine::message::{Message, Properties};
-use warren_engine::ports::{NewParked, Parked, ParkedId, Parking};
+use warren_engine::ports::{NewParked, Parked, ParkedId, ParkedSum, Parking};
 
 use crate::database::{self, Fault, Kind};
 
 const KIND: Kind = Kind {
     what: "what is parked in it, messages that were to be tried again,",
     application_id: 0x5741_5250, // WARP
-    migrations: &[include_str!("parking/001.sql")],
+    migrations: &[include_str!("parking/001.sql"), include_str!("parking/002.sql")],
     forced: true,
 };
 
@@ -93,26 +93,17 @@ impl FileParking {
 
 #[async_trait]
 impl Parking for FileParking {
-    async fn park(&self, consumer: &str, parked: &NewParked) -> Result<ParkedId, Failure> {
-        let (consumer, parked) = (consumer.to_owned(), parked.clone());
+    async fn park_all(&self, consumer: &str, parked: &[NewParked]) -> Result<Vec<ParkedId>, Failure> {
+        let (consumer, parked) = (consumer.to_owned(), parked.to_vec());
         let park = move |connection: &mut Connection| {
-            let message = &parked.job.message;
-            connection
-                .prepare_cached(
-                    "INSERT INTO parked (consumer, lane, due_ms, spent, first_at_ms, properties, envelope, body) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                )?
-                .execute(params![
-                    consumer,
-                    parked.lane.as_deref(),
-                    parked.due_ms,
-                    parked.spent,
-                    parked.first_at_ms,
-                    serde_json::to_string(&message.properties)?,
-                    serde_json::to_string(&parked.job.envelope)?,
-                    &message.body[..],
-                ])?;
-            Ok(ParkedId(connection.last_insert_rowid()))
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut ids = Vec::with_capacity(parked.len());
+            for parked in &parked {
+                insert(&transaction, &consumer, parked)?;
+                ids.push(ParkedId(transaction.last_insert_rowid()));
+            }
+            transaction.commit()?;
+            Ok(ids)
         };
         self.ask("park a message", park).await
     }
@@ -121,10 +112,8 @@ impl Parking for FileParking {
         let consumer = consumer.to_owned();
         let due = move |connection: &mut Connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT id, lane, due_ms, spent, first_at_ms, properties, envelope, body FROM parked p \
-                 WHERE consumer = ?1 AND due_ms <= ?2 AND (lane IS NULL OR id = \
-                   (SELECT min(id) FROM parked o WHERE o.consumer = p.consumer AND o.lane = p.lane)) \
-                 ORDER BY due_ms, id LIMIT ?3",
+                "SELECT id, lane, due_ms, spent, first_at_ms, properties, envelope, body FROM parked \
+                 WHERE consumer = ?1 AND head = 1 AND due_ms <= ?2 ORDER BY due_ms, id LIMIT ?3",
             )?;
             let mut rows = statement.query(params![consumer, now_ms, max as i64])?;
             let mut due = Vec::new();
@@ -139,22 +128,23 @@ impl Parking for FileParking {
     async fn next_due_ms(&self, consumer: &str) -> Result<Option<i64>, Failure> {
         let consumer = consumer.to_owned();
         let next = move |connection: &mut Connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT min(due_ms) FROM parked p WHERE consumer = ?1 AND (lane IS NULL OR id = \
-                   (SELECT min(id) FROM parked o WHERE o.consumer = p.consumer AND o.lane = p.lane))",
-            )?;
+            let mut statement = connection
+                .prepare_cached("SELECT min(due_ms) FROM parked WHERE consumer = ?1 AND head = 1")?;
             Ok(statement.query_row([consumer], |row| row.get(0))?)
         };
         self.ask("look for parked messages", next).await
     }
 
-    async fn lanes(&self, consumer: &str) -> Result<Vec<(Option<String>, u64)>, Failure> {
+    async fn lanes(&self, consumer: &str) -> Result<Vec<(Option<String>, ParkedSum)>, Failure> {
         let consumer = consumer.to_owned();
         let lanes = move |connection: &mut Connection| {
-            let mut statement =
-                connection.prepare("SELECT lane, count(*) FROM parked WHERE consumer = ?1 GROUP BY lane")?;
-            let lanes =
-                statement.query_map([consumer], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
+            let mut statement = connection.prepare(
+                "SELECT lane, count(*), sum(length(body) + ?2) FROM parked WHERE consumer = ?1 GROUP BY lane",
+            )?;
+            let lanes = statement.query_map(params![consumer, Job::PARKED_BYTES as i64], |row| {
+                let (messages, bytes) = (row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64);
+                Ok((row.get(0)?, ParkedSum { messages, bytes }))
+            })?;
             Ok(lanes.collect::<Result<_, _>>()?)
         };
         self.ask("count parked messages", lanes).await
@@ -172,11 +162,48 @@ impl Parking for FileParking {
 
     async fn remove(&self, id: ParkedId) -> Result<(), Failure> {
         let remove = move |connection: &mut Connection| {
-            connection.prepare_cached("DELETE FROM parked WHERE id = ?1")?.execute([id.0])?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let removed = transaction
+                .prepare_cached("DELETE FROM parked WHERE id = ?1 RETURNING consumer, lane, head")?
+                .query_row([id.0], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, bool>(2)?))
+                })
+                .optional()?;
+            if let Some((consumer, Some(lane), true)) = removed {
+                transaction
+                    .prepare_cached(
+                        "UPDATE parked SET head = 1 WHERE id = \
+                         (SELECT min(id) FROM parked WHERE consumer = ?1 AND lane = ?2)",
+                    )?
+                    .execute(params![consumer, lane])?;
+            }
+            transaction.commit()?;
             Ok(())
         };
         self.ask("forget a parked message", remove).await
     }
+}
+
+/// Adds a message; the first of its lane is its head.
+fn insert(transaction: &Transaction<'_>, consumer: &str, parked: &NewParked) -> Result<(), Fault> {
+    let message = &parked.job.message;
+    transaction
+        .prepare_cached(
+            "INSERT INTO parked (consumer, lane, due_ms, spent, first_at_ms, properties, envelope, body, head) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
+               ?2 IS NULL OR NOT EXISTS (SELECT 1 FROM parked WHERE consumer = ?1 AND lane = ?2))",
+        )?
+        .execute(params![
+            consumer,
+            parked.lane.as_deref(),
+            parked.due_ms,
+            parked.spent,
+            parked.first_at_ms,
+            serde_json::to_string(&message.properties)?,
+            serde_json::to_string(&parked.job.envelope)?,
+            &message.body[..],
+        ])?;
+    Ok(())
 }
 
 fn read(row: &Row<'_>) -> Result<Parked, Fault> {

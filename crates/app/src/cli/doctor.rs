@@ -219,7 +219,11 @@ impl Patient {
             let remedy = "look for why it died; after three deaths a message is given up as `crashed`";
             findings.push(Finding::warning(codes::CRASH_SUSPECTS, &subject, what).remedy(remedy));
         }
-        for (key, severity) in [("waits_for", Severity::Error), ("trouble", Severity::Warning)] {
+        for (key, severity) in [
+            ("waits_for", Severity::Error),
+            ("needs_operator", Severity::Error),
+            ("trouble", Severity::Warning),
+        ] {
             let Some(failure) = self.said.as_ref().map(|said| &said[key]).filter(|said| said.is_object())
             else {
                 continue;
@@ -228,6 +232,9 @@ impl Patient {
             let code = text("code").and_then(|name| Code::from_name(&name));
             let Some(code) = code else { continue };
             let finding = Finding::warning(code, &subject, text("message").unwrap_or_default());
+            if findings.iter().any(|told: &Finding| told.code == code && told.message == finding.message) {
+                continue;
+            }
             findings.push(Finding { severity, detail: text("detail"), remedy: text("remedy"), ..finding });
         }
         findings

@@ -7,7 +7,7 @@ use std::time::Duration;
 use warren_connectors::BrokerConfig;
 use warren_engine::codes;
 use warren_engine::consume::key::{GroupKey, JqKey};
-use warren_engine::consume::plan::{ConsumePlan, DeadLetter, Ordering, Retry, RetryMode};
+use warren_engine::consume::plan::{ConsumePlan, DeadLetter, Ordering, ParkingMax, Retry, RetryMode};
 use warren_engine::pipeline::document::BodyForm;
 use warren_engine::pipeline::jq;
 use warren_engine::pipeline::plan::PipelinePlan;
@@ -100,6 +100,10 @@ impl ConsumeReader<'_, '_> {
                     RawRetryMode::Parking => RetryMode::Parking,
                     RawRetryMode::Requeue => RetryMode::Requeue,
                 },
+            },
+            parking: ParkingMax {
+                messages: raw.parking.messages.unwrap_or(defaults.parking.messages),
+                bytes: raw.parking.size.map_or(defaults.parking.bytes, |size| size.0.0),
             },
             dead_letter: match &raw.dead_letter {
                 RawDeadLetter::Queue(queue) => DeadLetter::Queue(queue.clone()),

@@ -12,12 +12,12 @@ use super::hub::Open;
 
 /// 7 days.
 const SOON_MS: i64 = 7 * 86_400_000;
-const STATES: [&str; 6] = ["starting", "consuming", "waiting", "paused", "draining", "stopped"];
+const STATES: [&str; 7] = ["starting", "consuming", "waiting", "paused", "blocked", "draining", "stopped"];
 
 /// One number of a trigger: name, kind, help, and how it is read.
 type Number = (&'static str, &'static str, &'static str, fn(&Status) -> f64);
 
-const NUMBERS: [Number; 7] = [
+const NUMBERS: [Number; 8] = [
     ("warren_messages_received_total", "counter", "Messages received.", |status| {
         status.received.load(Relaxed) as f64
     }),
@@ -39,15 +39,21 @@ const NUMBERS: [Number; 7] = [
     (
         "warren_keys_full",
         "gauge",
-        "Keys with as many messages parked as may be, of which more have come.",
+        "Keys with as much parked as may be, so that more is dead-lettered.",
         |status| status.full_lanes.load(Relaxed) as f64,
     ),
+    ("warren_needs_operator", "gauge", "1 while an operator must act.", |status| {
+        f64::from(u8::from(status.needs_operator().is_some()))
+    }),
 ];
 
 /// Sums over the consumers of all subscriptions that are active now.
 type Sum = (&'static str, &'static str, fn(&Status) -> f64);
 
-const HUB_NUMBERS: [Sum; 3] = [
+const HUB_NUMBERS: [Sum; 4] = [
+    ("warren_hub_needs_operator", "Consumers of subscriptions for which an operator must act.", |status| {
+        f64::from(u8::from(status.needs_operator().is_some()))
+    }),
     ("warren_hub_messages_in_flight", "Messages being posted to callbacks.", |status| {
         status.in_flight.load(Relaxed) as f64
     }),

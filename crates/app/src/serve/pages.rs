@@ -11,6 +11,9 @@ use warren_engine::consume::status::{State as TriggerState, Status};
 use super::hub::HubSlot;
 use super::{Statuses, metrics};
 
+/// The most parts that `/readyz` lists.
+const PARTS_MAX: usize = 100;
+
 /// What the pages show.
 #[derive(Clone)]
 struct Shown {
@@ -32,17 +35,36 @@ pub(super) fn router(statuses: Statuses, hub: Option<HubSlot>) -> Router {
     }
 }
 
-/// 200 where every trigger consumes and the hub answers; 503 with the state of each where one does not.
+/// 200 where every trigger consumes, no operator must act, and the hub answers; else 503 with the state of each. `needs_operator` lists the
+/// parts for which an operator must act.
 async fn ready(State(Shown { statuses, hub }): State<Shown>) -> Response {
     let triggers: Map<_, _> = statuses.iter().map(|(name, status)| (name.clone(), shown(status))).collect();
-    let all = statuses.values().all(|status| is_ready(&status.state()));
+    let needs_operator = needs_operator(&statuses, hub.as_ref());
+    let all = statuses.values().all(|status| is_ready(&status.state()) && status.needs_operator().is_none());
     let all = all && hub.as_ref().is_none_or(|hub| hub.open().is_some());
     let code = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut answer = json!({ "ready": all, "triggers": triggers });
+    let mut answer = json!({ "ready": all, "needs_operator": needs_operator, "triggers": triggers });
     if let Some(hub) = &hub {
         answer["hub"] = shown_hub(hub);
     }
     (code, axum::Json(answer)).into_response()
+}
+
+/// The affected parts, and what an operator must do for each.
+fn needs_operator(statuses: &Statuses, hub: Option<&HubSlot>) -> Vec<serde_json::Value> {
+    let triggers = statuses.iter().map(|(name, status)| (format!("trigger {name}"), status.needs_operator()));
+    let consumers = hub.and_then(HubSlot::open).map(|open| open.hub.consumers()).unwrap_or_default();
+    let consumers =
+        consumers.iter().map(|(id, status)| (format!("subscription {id}"), status.needs_operator()));
+    triggers
+        .chain(consumers)
+        .filter_map(|(part, failure)| {
+            let mut shown = crate::cli::failure_json(&failure?);
+            shown["part"] = part.into();
+            Some(shown)
+        })
+        .take(PARTS_MAX)
+        .collect()
 }
 
 fn shown_hub(slot: &HubSlot) -> serde_json::Value {
@@ -63,6 +85,7 @@ fn is_ready(state: &TriggerState) -> bool {
         TriggerState::Consuming | TriggerState::Paused => true,
         TriggerState::Starting
         | TriggerState::Waiting(_)
+        | TriggerState::Blocked(_)
         | TriggerState::Draining
         | TriggerState::Stopped => false,
     }
@@ -71,13 +94,16 @@ fn is_ready(state: &TriggerState) -> bool {
 fn shown(status: &Status) -> serde_json::Value {
     let state = status.state();
     let waits_for = match &state {
-        TriggerState::Waiting(failure) => Some(crate::cli::failure_json(failure)),
+        TriggerState::Waiting(failure) | TriggerState::Blocked(failure) => {
+            Some(crate::cli::failure_json(failure))
+        }
         _ => None,
     };
     json!({
         "state": state.as_str(),
         "waits_for": waits_for,
         "trouble": status.trouble().as_ref().map(crate::cli::failure_json),
+        "needs_operator": status.needs_operator().as_ref().map(crate::cli::failure_json),
         "retries_by": status.mechanism().map(|mechanism| mechanism.as_str()),
     })
 }

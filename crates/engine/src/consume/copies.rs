@@ -41,7 +41,7 @@ const ROUTED_BY: [&str; 2] = ["CC", "BCC"];
 pub struct Received {
     /// The message and its envelope, as at its first delivery but for `redelivered`, tags and counts.
     pub job: Arc<Job>,
-    /// How many attempts are spent, by whoever counts highest.
+    /// How many attempts are spent.
     pub spent: u32,
     /// When it was first received, in milliseconds since the epoch.
     pub first_at_ms: i64,
@@ -51,42 +51,67 @@ pub struct Received {
     pub given_up: Option<String>,
 }
 
-/// Reads a message that was received, perhaps a copy of ours.
-pub fn receive(mut job: Job, now_ms: i64) -> Received {
+/// What SQS calls its count of deliveries.
+pub const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
+
+/// Reads a message that was received, perhaps a copy of ours. `uncounted`: the broker alone counts the attempts at this message, and so
+/// many of the deliveries it counts are known to have been none.
+pub fn receive(mut job: Job, now_ms: i64, uncounted: Option<u32>) -> Received {
     let own = job.message.properties.headers.remove(ATTEMPT);
-    let own = own.as_ref().and_then(integer).unwrap_or(0);
+    let own = own.as_ref().and_then(integer);
+    let rejected = rejections(&job);
     let (mut first_at_ms, mut given_up) = (now_ms, None);
     if let Some(HeaderValue::Table(mut origin)) = job.message.properties.headers.remove(ORIGIN) {
-        given_up = text(&mut origin, "given-up");
+        // Once it was rejected for that, whoever led it back here wants it tried again.
+        given_up = text(&mut origin, "given-up").filter(|_| rejected == 0);
         first_at_ms = restore(&mut job, origin).unwrap_or(now_ms);
     }
-    let spent = spent(&job, own);
+    let spent = spent(&job, own, rejected, uncounted);
     Received { job: Arc::new(job), spent, first_at_ms, received_at_ms: now_ms, given_up }
 }
 
-/// How many attempts are spent: the largest of our own count, the broker's count of failed deliveries, the sum of the
-/// counts in `x-death`, and the deliveries before this one that SQS counted.
-fn spent(job: &Job, own: u64) -> u32 {
-    let envelope = &job.envelope;
-    let headers = &job.message.properties.headers;
-    let counted = headers.get("x-delivery-count").and_then(integer).unwrap_or(0);
-    let received = envelope.system.get("ApproximateReceiveCount").and_then(|count| count.parse::<u64>().ok());
-    let largest = own
-        .max(envelope.delivery_count.unwrap_or(0))
-        .max(counted)
-        .max(deaths(headers))
-        .max(received.map_or(0, |count| count.saturating_sub(1)));
-    u32::try_from(largest).unwrap_or(u32::MAX)
+/// How many attempts are spent: those our own header says, and every time this queue's consumer rejected the message since. What a
+/// broker counts otherwise (`x-delivery-count`, `x-acquired-count`, other entries of `x-death`) also counts deliveries that were no attempt:
+/// requeued, expired, overflown, handed back, or lost with a connection. It is believed only where it is the only count there is.
+fn spent(job: &Job, own: Option<u64>, rejected: u64, uncounted: Option<u32>) -> u32 {
+    let known = own.unwrap_or_else(|| delays(job)).saturating_add(rejected);
+    let counted = uncounted.map_or(0, |uncounted| earlier_deliveries(job).saturating_sub(uncounted.into()));
+    u32::try_from(known.max(counted)).unwrap_or(u32::MAX)
 }
 
-/// The sum of the counts in `x-death`.
-fn deaths(headers: &Headers) -> u64 {
-    let Some(HeaderValue::Array(deaths)) = headers.get("x-death") else { return 0 };
-    let counts = deaths.iter().filter_map(|death| match death {
-        HeaderValue::Table(death) => death.get("count").and_then(integer),
+/// How many deliveries before this one the broker counts.
+fn earlier_deliveries(job: &Job) -> u64 {
+    let envelope = &job.envelope;
+    let received = envelope.system.get(RECEIVE_COUNT).and_then(|count| count.parse::<u64>().ok());
+    let counted = job.message.properties.headers.get("x-delivery-count").and_then(integer);
+    let received = received.map_or(0, |count| count.saturating_sub(1));
+    received.max(counted.unwrap_or(0)).max(envelope.delivery_count.unwrap_or(0))
+}
+
+/// How often the message was rejected by a consumer of this queue and led back here, by `x-death`. In a copy of ours, since the copy.
+fn rejections(job: &Job) -> u64 {
+    deaths(job, |queue, reason| queue == job.envelope.queue && reason == "rejected")
+}
+
+/// How often it came back from a delay queue of ours, for a copy that has lost its header.
+fn delays(job: &Job) -> u64 {
+    let prefix = format!("{DELAY_QUEUE_PREFIX}{}.", job.envelope.queue);
+    deaths(job, |queue, reason| queue.starts_with(&prefix) && reason == "expired")
+}
+
+/// The sum of the counts in `x-death`, of entries with such a queue and reason.
+fn deaths(job: &Job, counts: impl Fn(&str, &str) -> bool) -> u64 {
+    let Some(HeaderValue::Array(deaths)) = job.message.properties.headers.get("x-death") else { return 0 };
+    let counted = deaths.iter().filter_map(|death| match death {
+        HeaderValue::Table(death) => match (death.get("queue"), death.get("reason")) {
+            (Some(HeaderValue::Text(queue)), Some(HeaderValue::Text(reason))) if counts(queue, reason) => {
+                death.get("count").and_then(integer)
+            }
+            _ => None,
+        },
         _ => None,
     });
-    counts.fold(0, u64::saturating_add)
+    counted.fold(0, u64::saturating_add)
 }
 
 /// A count, as whatever integer it comes; negative ones count nothing.
@@ -373,9 +398,7 @@ mod tests {
                 ("CC".to_owned(), HeaderValue::Array(vec![HeaderValue::Text("other".into())])),
                 (
                     "x-death".to_owned(),
-                    HeaderValue::Array(vec![HeaderValue::Table(
-                        [("count".to_owned(), HeaderValue::I64(2))].into_iter().collect(),
-                    )]),
+                    HeaderValue::Array(vec![HeaderValue::Table(death("orders", "rejected", 2))]),
                 ),
             ]
             .into_iter()
@@ -393,8 +416,8 @@ mod tests {
 
     #[test]
     fn what_comes_back_is_the_message_as_it_was_first() {
-        let first = receive(job(full()), 1000);
-        assert_eq!(first.spent, 2, "x-death counts");
+        let first = receive(job(full()), 1000, None);
+        assert_eq!(first.spent, 2, "rejections count");
         let mut received = first.clone();
         for spent in 3..6 {
             let copy = retry_copy(&received, spent, Route::Queue("delay".into()));
@@ -402,7 +425,7 @@ mod tests {
             let properties = &copy.message.properties;
             assert!(properties.user_id.is_none() && properties.expiration.is_none() && properties.persistent);
             assert!(properties.headers.get("CC").is_none() && properties.headers.get("x-death").is_none());
-            received = receive(back(copy, "orders"), 5000);
+            received = receive(back(copy, "orders"), 5000, None);
             assert_eq!((received.spent, received.first_at_ms), (spent, 1000));
             let (one, other) = (&first.job.message, &received.job.message);
             assert_eq!(sorted(one), sorted(other));
@@ -421,7 +444,7 @@ mod tests {
         let mut job = job(Properties::default());
         job.envelope.exchange = String::new();
         let reason = Reason { class: Class::Rejected, text: "a\u{0}b\u{16}c\n".into(), failure: None };
-        let dead = dead_letter_copy(&receive(job, 1000), &reason, 1, 2000);
+        let dead = dead_letter_copy(&receive(job, 1000, None), &reason, 1, 2000);
         let headers = &dead.properties.headers;
         assert_eq!(headers.get("x-warren-exchange"), None);
         assert_eq!(headers.get("x-warren-reason"), Some(&HeaderValue::Text("a\u{fffd}b\u{fffd}c\n".into())));
@@ -432,9 +455,9 @@ mod tests {
         let properties = Properties { expiration: None, user_id: None, persistent: true, ..full() };
         let mut properties = properties;
         properties.headers.remove("CC");
-        let first = receive(job(properties), 1000);
+        let first = receive(job(properties), 1000, None);
         let copy = retry_copy(&first, 3, Route::Queue("delay".into()));
-        let received = receive(back(copy, "orders"), 2000);
+        let received = receive(back(copy, "orders"), 2000, None);
         let reason = Reason { class: Class::Exhausted, text: "failed 4 times".into(), failure: None };
         let dead = dead_letter_copy(&received, &reason, 4, 9000);
         assert_eq!(dead.body, first.job.message.body);
@@ -464,7 +487,7 @@ mod tests {
     #[test]
     fn a_dead_letter_neither_expires_nor_goes_astray() {
         let reason = Reason { class: Class::Rejected, text: "no".into(), failure: None };
-        let dead = dead_letter_copy(&receive(job(full()), 1), &reason, 1, 2);
+        let dead = dead_letter_copy(&receive(job(full()), 1, None), &reason, 1, 2);
         assert!(dead.properties.expiration.is_none() && dead.properties.user_id.is_none());
         assert!(dead.properties.headers.get("CC").is_none() && dead.properties.persistent);
         let Some(HeaderValue::Table(origin)) = dead.properties.headers.get(ORIGIN) else {
@@ -473,29 +496,79 @@ mod tests {
         assert_eq!(origin.get("expiration"), Some(&HeaderValue::Text("60000".into())));
     }
 
+    fn death(queue: &str, reason: &str, count: i64) -> Headers {
+        let text = |text: &str| HeaderValue::Text(text.to_owned());
+        let death = [("queue", text(queue)), ("reason", text(reason)), ("count", HeaderValue::I64(count))];
+        death.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     #[test]
-    fn the_highest_count_is_believed() {
-        let with = |own: i64, delivery: Option<u64>, deaths: &[i64], sqs: Option<&str>| {
+    fn only_our_own_retries_and_rejections_are_attempts() {
+        let spent = |own: Option<i64>, deaths: &[(&str, &str, i64)], delivered: Option<u64>| {
             let mut properties = Properties::default();
-            properties.headers.set(ATTEMPT, HeaderValue::I64(own));
-            let deaths = deaths.iter().map(|count| {
-                HeaderValue::Table([("count".to_owned(), HeaderValue::I64(*count))].into_iter().collect())
-            });
-            properties.headers.set("x-death", HeaderValue::Array(deaths.collect()));
+            if let Some(own) = own {
+                properties.headers.set(ATTEMPT, HeaderValue::I64(own));
+            }
+            if let Some(delivered) = delivered {
+                properties.headers.set("x-delivery-count", HeaderValue::I64(delivered as i64));
+                properties.headers.set("x-acquired-count", HeaderValue::I64(delivered as i64));
+            }
+            let deaths = deaths.iter().map(|(queue, reason, count)| death(queue, reason, *count));
+            properties.headers.set("x-death", HeaderValue::Array(deaths.map(HeaderValue::Table).collect()));
             let mut job = job(properties);
-            job.envelope.delivery_count = delivery;
-            job.envelope.system = sqs
-                .map(|count| ("ApproximateReceiveCount".to_owned(), count.to_owned()))
-                .into_iter()
-                .collect();
-            receive(job, 0).spent
+            job.envelope.delivery_count = delivered;
+            receive(job, 0, None).spent
         };
-        assert_eq!(with(0, None, &[], None), 0);
-        assert_eq!(with(4, Some(2), &[1, 1], Some("3")), 4);
-        assert_eq!(with(1, Some(5), &[1, 1], Some("3")), 5);
-        assert_eq!(with(1, Some(2), &[3, 4], Some("3")), 7);
-        assert_eq!(with(1, Some(2), &[1], Some("9")), 8);
-        assert_eq!(with(-7, None, &[-2, i64::MAX], Some("x")), u32::MAX);
+        let delay = "warren.delay.orders.12000";
+        assert_eq!(spent(None, &[], None), 0);
+        assert_eq!(spent(Some(4), &[], None), 4);
+        assert_eq!(spent(Some(-7), &[], None), 0);
+        // Nine queues that lead one into the other, and this one.
+        let hops: Vec<String> = (0..9).map(|hop| format!("hop.{hop}")).collect();
+        let hops: Vec<(&str, &str, i64)> = hops.iter().map(|hop| (hop.as_str(), "expired", 1)).collect();
+        assert_eq!(spent(None, &hops, None), 0);
+        for reason in ["expired", "maxlen", "delivery_limit"] {
+            assert_eq!(spent(None, &[("orders", reason, 5)], None), 0, "{reason}");
+            assert_eq!(spent(Some(1), &[("other", reason, 5)], None), 1, "{reason}");
+        }
+        assert_eq!(spent(None, &[("other", "rejected", 5)], None), 0, "another consumer's");
+        assert_eq!(spent(None, &[("orders", "rejected", 2)], None), 2);
+        assert_eq!(spent(Some(3), &[("orders", "rejected", 2)], None), 5, "since the copy was made");
+        assert_eq!(spent(Some(3), &[(delay, "expired", 3)], None), 3, "our header says it already");
+        assert_eq!(spent(None, &[(delay, "expired", 3)], None), 3);
+        assert_eq!(spent(None, &[("warren.delay.other.12000", "expired", 3)], None), 0);
+        // Requeued, handed back, or lost with a connection.
+        assert_eq!(spent(None, &[], Some(20)), 0);
+        assert_eq!(spent(Some(1), &[], Some(20)), 1);
+        assert_eq!(spent(Some(1), &[("orders", "rejected", i64::MAX)], None), u32::MAX);
+    }
+
+    #[test]
+    fn where_only_the_broker_counts_deliveries_that_were_no_attempt_are_taken_off() {
+        let spent = |received: &str, delivered: Option<u64>, uncounted: u32| {
+            let mut job = job(Properties::default());
+            job.envelope.delivery_count = delivered;
+            job.envelope.system.insert(RECEIVE_COUNT.to_owned(), received.to_owned());
+            receive(job, 0, Some(uncounted)).spent
+        };
+        assert_eq!(spent("1", None, 0), 0);
+        assert_eq!(spent("4", None, 0), 3);
+        assert_eq!(spent("4", None, 2), 1);
+        assert_eq!(spent("4", None, 9), 0);
+        assert_eq!(spent("x", Some(3), 1), 2);
+    }
+
+    #[test]
+    fn a_message_that_was_given_up_and_led_back_is_tried_again() {
+        let mut properties = Properties::default();
+        let origin: Headers =
+            [("given-up".to_owned(), HeaderValue::Text("failed 9 times".into()))].into_iter().collect();
+        properties.headers.set(ORIGIN, HeaderValue::Table(origin));
+        let given_up = |properties: &Properties| receive(job(properties.clone()), 0, None).given_up;
+        assert_eq!(given_up(&properties).as_deref(), Some("failed 9 times"));
+        let rejected = HeaderValue::Table(death("orders", "rejected", 1));
+        properties.headers.set("x-death", HeaderValue::Array(vec![rejected]));
+        assert_eq!(given_up(&properties), None);
     }
 
     #[test]
@@ -506,7 +579,7 @@ mod tests {
         }
         let reason = Reason { class: Class::Rejected, text: "no".into(), failure: None };
         let dead = |properties: &Properties| {
-            within(dead_letter_copy(&receive(job(properties.clone()), 1), &reason, 1, 2), Some(10))
+            within(dead_letter_copy(&receive(job(properties.clone()), 1, None), &reason, 1, 2), Some(10))
         };
         let copy = dead(&properties);
         assert_eq!(copy.properties.headers.len(), 10);
@@ -519,7 +592,7 @@ mod tests {
         assert_eq!(dead(&properties).properties.headers, properties.headers);
         let few = Properties::default();
         assert!(
-            within(dead_letter_copy(&receive(job(few), 1), &reason, 1, 2), None)
+            within(dead_letter_copy(&receive(job(few), 1, None), &reason, 1, 2), None)
                 .properties
                 .headers
                 .get(REASON)
@@ -537,7 +610,7 @@ mod tests {
             let origin: Headers =
                 origin.into_iter().map(|(name, value)| (name, HeaderValue::I64(value))).collect();
             properties.headers.set(ORIGIN, HeaderValue::Table(origin));
-            let received = receive(job(properties), 3);
+            let received = receive(job(properties), 3, None);
             prop_assert!(received.job.message.properties.headers.is_empty());
         }
     }

@@ -13,11 +13,13 @@ pub struct Lanes<T> {
     ready: VecDeque<(Lane, T)>,
     /// Lanes that are busy, with what waits behind.
     busy: HashMap<Arc<str>, VecDeque<T>>,
+    /// How many wait behind busy ones.
+    behind: usize,
 }
 
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
-        Lanes { ready: VecDeque::new(), busy: HashMap::new() }
+        Lanes { ready: VecDeque::new(), busy: HashMap::new(), behind: 0 }
     }
 }
 
@@ -27,6 +29,7 @@ impl<T> Lanes<T> {
         if let Some(name) = &lane {
             if let Some(behind) = self.busy.get_mut(name) {
                 behind.push_back(item);
+                self.behind += 1;
                 return;
             }
             self.busy.insert(name.clone(), VecDeque::new());
@@ -47,9 +50,10 @@ impl<T> Lanes<T> {
         self.ready.pop_front()
     }
 
-    /// What may start next, to look at.
-    pub fn peek(&self) -> Option<&T> {
-        self.ready.front().map(|(_, item)| item)
+    /// The first of those that may start which is such. Its lane is busy until [`Lanes::done`].
+    pub fn take_first(&mut self, is: impl Fn(&T) -> bool) -> Option<(Lane, T)> {
+        let at = self.ready.iter().position(|(_, item)| is(item))?;
+        self.ready.remove(at)
     }
 
     /// Makes a lane busy without anything running in it.
@@ -62,14 +66,19 @@ impl<T> Lanes<T> {
         let Some(name) = lane else { return };
         let Some(behind) = self.busy.get_mut(name) else { return };
         match behind.pop_front() {
-            Some(item) => self.ready.push_back((lane.clone(), item)),
+            Some(item) => {
+                self.behind -= 1;
+                self.ready.push_back((lane.clone(), item));
+            }
             None => drop(self.busy.remove(name)),
         }
     }
 
     /// Takes out what waits behind the busy one of a lane, in order.
     pub fn take_behind(&mut self, lane: &Arc<str>) -> VecDeque<T> {
-        self.busy.get_mut(lane).map(std::mem::take).unwrap_or_default()
+        let behind = self.busy.get_mut(lane).map(std::mem::take).unwrap_or_default();
+        self.behind -= behind.len();
+        behind
     }
 
     /// Takes out all that waits. Busy lanes stay busy until they are done.
@@ -86,12 +95,13 @@ impl<T> Lanes<T> {
         for behind in self.busy.values_mut() {
             all.extend(std::mem::take(behind));
         }
+        self.behind = 0;
         all
     }
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.ready.len() + self.busy.values().map(VecDeque::len).sum::<usize>()
+        self.ready.len() + self.behind
     }
 
     /// How many may start now.
@@ -137,6 +147,7 @@ mod tests {
                 }
                 // All that waits does so behind one that runs.
                 prop_assert!(lanes.waiting() == 0 || !running.is_empty());
+                prop_assert_eq!(lanes.waiting(), lanes.busy.values().map(VecDeque::len).sum::<usize>());
                 let Some(index) = ends.next() else { break };
                 if running.is_empty() { break }
                 let (_, key) = running.swap_remove(index.index(running.len()));

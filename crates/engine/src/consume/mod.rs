@@ -13,15 +13,15 @@
 //! | decision to copy, confirm, ack: the only place | `settle` |
 //! | which way a message is tried again | [`retry`] |
 //! | what may run beside what, and by which key | [`lanes`], [`key`] |
-//! | pause when the destination as a whole is down | [`breaker`] |
+//! | whether messages flow, pause or probe: the state machine | [`flow`] |
 //! | what becomes of parked messages at a consumer's end | [`lot`] |
 //! | what is put on record | [`record`] |
 //! | what can be seen of it from outside | [`status`] |
 //!
 //! Nothing here is settled before its outcome is on record, and nothing acked before its copy is confirmed.
 
-pub mod breaker;
 pub mod copies;
+pub mod flow;
 pub mod key;
 pub mod lanes;
 pub mod lot;

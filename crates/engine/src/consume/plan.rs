@@ -33,10 +33,27 @@ pub struct ConsumePlan {
     pub ordering: Ordering,
     /// When and how it is tried again.
     pub retry: Retry,
+    /// How many messages of one key are parked behind one of it that fails.
+    pub parking: ParkingMax,
     /// Where what is given up goes.
     pub dead_letter: DeadLetter,
     /// Whether bodies are recorded.
     pub record_bodies: bool,
+}
+
+/// The bounds of what is parked of one key. What is beyond is dead-lettered, in order, and concerns no other key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParkingMax {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes, by [`Job::parked_bytes`].
+    pub bytes: u64,
+}
+
+impl Default for ParkingMax {
+    fn default() -> Self {
+        ParkingMax { messages: 100_000, bytes: 1 << 30 }
+    }
 }
 
 /// What may run beside what.
@@ -148,6 +165,7 @@ impl ConsumePlan {
             message_bytes_max: 1 << 20,
             ordering: Ordering::None,
             retry: Retry::default(),
+            parking: ParkingMax::default(),
             dead_letter,
             record_bodies: true,
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::flow::Sign;
 use super::plan::Retry;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -10,6 +11,11 @@ use crate::outcome::Outcome;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How far a pause may be from the schedule's, as a share of it.
 pub const JITTER: f64 = 0.2;
+
+/// The longest pause after an attempt that does not count, unless the other side asks for a longer one.
+const UNCOUNTED_MAX: Duration = Duration::from_secs(60);
+/// The pause after an attempt that an operator's action is needed for.
+pub(super) const BLOCKED: Duration = Duration::from_secs(30);
 
 /// What is done about an outcome.
 #[derive(Debug, Clone)]
@@ -57,6 +63,8 @@ pub enum Class {
     Error,
     /// It may have run before, nobody knows how that ended, and it may not run again.
     Unknown,
+    /// More messages wait behind a failing one of its key than may be parked.
+    Backlog,
 }
 
 impl Class {
@@ -69,6 +77,7 @@ impl Class {
             Class::Crashed => "crashed",
             Class::Error => "error",
             Class::Unknown => "unknown",
+            Class::Backlog => "backlog",
         }
     }
 }
@@ -97,6 +106,18 @@ pub fn decide(outcome: Outcome, number: u32, retry: &Retry, allow_redelivery: bo
         Some(_) | None => scheduled,
     };
     Decision::Retry { after, failure }
+}
+
+/// How long a message waits, where it cannot be held, after attempt `number` that does not count.
+pub fn uncounted_pause(failure: &Failure, sign: Sign, number: u32, retry: &Retry, dice: f64) -> Duration {
+    let step = retry.delays.get(number.saturating_sub(1) as usize).or(retry.delays.last());
+    let step = match (sign, step) {
+        (Sign::Blocked | Sign::StillBlocked, _) => BLOCKED,
+        (_, Some(step)) => (*step).min(UNCOUNTED_MAX),
+        (_, None) => UNCOUNTED_MAX,
+    };
+    let asked = failure.retry_after.map_or(Duration::ZERO, |asked| asked.min(RETRY_AFTER_MAX));
+    jittered(step, dice).max(asked)
 }
 
 fn give_up(class: Class, text: String, failure: Failure) -> Decision {
@@ -178,6 +199,28 @@ mod tests {
         }
         let none = Retry { delays: Vec::new(), ..retry };
         assert_eq!(shown(&decide(Outcome::Retry(failure(None)), 1, &none, true, 0.5)), "exhausted");
+    }
+
+    #[test]
+    fn an_attempt_that_does_not_count_waits_for_a_minute_at_most_unless_more_is_asked_for() {
+        let retry = |delays: &[u64]| Retry {
+            delays: delays.iter().map(|delay| Duration::from_secs(*delay)).collect(),
+            ..Retry::default()
+        };
+        let table = [
+            // delays, attempt, asked, seconds
+            (&[][..], 1, None, 60),
+            (&[1], 1, None, 1),
+            (&[1], 9, None, 1),
+            (&[10, 600], 2, None, 60),
+            (&[10], 1, Some(95), 95),
+            (&[10], 1, Some(5), 10),
+        ];
+        for (delays, number, asked, seconds) in table {
+            let pause = uncounted_pause(&failure(asked), Sign::Down, number, &retry(delays), 0.5);
+            assert_eq!(pause, Duration::from_secs(seconds), "{delays:?} {number} {asked:?}");
+        }
+        assert_eq!(uncounted_pause(&failure(None), Sign::Blocked, 1, &retry(&[3600]), 0.5), BLOCKED);
     }
 
     proptest! {

@@ -49,7 +49,7 @@ pub enum MessageStatus {
     Dropped,
     /// It failed after it had been acknowledged on receipt.
     Failed,
-    /// It failed while the destination as a whole was down; the attempt does not count.
+    /// It failed while the destination as a whole was down, or an operator must act; the attempt does not count.
     Held,
     /// It went back to the queue: the process was stopping, or nobody was there to handle it.
     HandedBack,

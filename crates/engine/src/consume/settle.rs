@@ -29,7 +29,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 const SILENCES_MAX: u32 = 2;
 
 /// How settling ended.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Settled {
     /// As decided; nothing of it is left here.
     Done,
@@ -48,8 +48,7 @@ enum Cut {
 }
 
 /// Does what was decided.
-pub(super) async fn settle(shared: &Shared, item: Box<Item>, decision: &Decision) -> Settled {
-    let mut item = item;
+pub(super) async fn settle(shared: &Shared, item: &mut Item, decision: &Decision) -> Settled {
     if shared.plan.auto_ack && item.parked.is_none() {
         return Settled::Done; // it was acknowledged on receipt
     }
@@ -60,24 +59,19 @@ pub(super) async fn settle(shared: &Shared, item: Box<Item>, decision: &Decision
         }
         Decision::Ack | Decision::Drop => Ok(Told::Ack),
         // Boxed, since they are large and mostly not needed.
-        Decision::DeadLetter(reason) => Box::pin(dead_letter(shared, &item, reason)).await,
-        Decision::Retry { after, .. } => Box::pin(retry(shared, &item, *after)).await,
+        Decision::DeadLetter(reason) => Box::pin(dead_letter(shared, item, reason)).await,
+        Decision::Retry { after, .. } => Box::pin(retry(shared, item, *after)).await,
     };
-    match done {
-        Ok(Told::Nothing) => Settled::Parked,
-        Ok(Told::Parked) => match tell(item.unsettled.take(), Settlement::Ack).await {
-            Ok(()) => Settled::Parked,
-            Err(_) => Settled::Late,
-        },
-        Ok(Told::Ack) => finish(shared, item, Settlement::Ack).await,
-        Ok(Told::Broker(how)) => finish(shared, item, how).await,
-        Err(Cut::Late) => Settled::Late,
-        Err(Cut::Stopping) => {
-            // One that is parked stays where it is.
-            give_back(item.unsettled.take()).await;
-            Settled::HandedBack
-        }
+    finish(shared, item, done).await
+}
+
+/// Has a message tried again later whose attempt does not count. It is on record.
+pub(super) async fn defer(shared: &Shared, item: &mut Item, after: Duration) -> Settled {
+    let done = Box::pin(retry(shared, item, after)).await;
+    if let Ok(Told::Broker(_)) = &done {
+        shared.uncounted(item);
     }
+    finish(shared, item, done).await
 }
 
 /// What is to be told of the original.
@@ -92,8 +86,30 @@ enum Told {
     Nothing,
 }
 
+/// Settles the original once its copy, if it became one, is safe.
+async fn finish(shared: &Shared, item: &mut Item, done: Result<Told, Cut>) -> Settled {
+    match done {
+        Ok(Told::Nothing) => Settled::Parked,
+        Ok(Told::Parked) => match tell(item.unsettled.take(), Settlement::Ack).await {
+            Ok(()) => Settled::Parked,
+            Err(_) => Settled::Late,
+        },
+        Ok(Told::Ack) => {
+            shared.is_settled(item);
+            end(shared, item, Settlement::Ack).await
+        }
+        Ok(Told::Broker(how)) => end(shared, item, how).await,
+        Err(Cut::Late) => Settled::Late,
+        Err(Cut::Stopping) => {
+            // One that is parked stays where it is.
+            hand_back(shared, item).await;
+            Settled::HandedBack
+        }
+    }
+}
+
 /// Tells whoever has the message that this is over.
-async fn finish(shared: &Shared, mut item: Box<Item>, how: Settlement) -> Settled {
+async fn end(shared: &Shared, item: &mut Item, how: Settlement) -> Settled {
     let Some(id) = item.parked else {
         return match tell(item.unsettled.take(), how).await {
             Ok(()) => Settled::Done,
@@ -252,9 +268,9 @@ fn due_ms(shared: &Shared, after: Duration) -> i64 {
 }
 
 /// Gives a message back to its queue. One that is parked stays parked.
-pub(super) async fn hand_back(shared: &Shared, mut item: Box<Item>) {
-    if !item.handled && item.parked.is_none() && !shared.plan.allow_redelivery {
-        shared.ports.in_flight.unstarted(item.print);
+pub(super) async fn hand_back(shared: &Shared, item: &mut Item) {
+    if item.unsettled.is_some() {
+        shared.uncounted(item);
     }
     give_back(item.unsettled.take()).await;
 }

@@ -5,12 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::plan::ParkingMax;
 use super::record::MessageStatus;
-use super::worker::LANE_PARKED_MAX;
 use crate::codes;
 use crate::failure::{Failure, FailureKind, FailureName};
 use crate::outcome::Outcome;
+use crate::size::ByteSize;
+
+/// How long an operator's action counts as needed after the last message that failed for want of it. Such messages are tried again
+/// every half minute.
+const BLOCKED_FOR: Duration = Duration::from_secs(90);
 
 /// Where a consumer stands.
 #[derive(Debug, Clone)]
@@ -23,6 +29,8 @@ pub enum State {
     Waiting(Failure),
     /// The destination as a whole is down; one message at a time probes.
     Paused,
+    /// Nothing works until an operator acts; one message at a time probes.
+    Blocked(Failure),
     /// It takes no more, and what runs ends.
     Draining,
     /// It has ended.
@@ -37,6 +45,7 @@ impl State {
             State::Consuming => "consuming",
             State::Waiting(_) => "waiting",
             State::Paused => "paused",
+            State::Blocked(_) => "blocked",
             State::Draining => "draining",
             State::Stopped => "stopped",
         }
@@ -49,6 +58,10 @@ pub struct Status {
     state: watch::Sender<State>,
     /// What holds it up although it is consuming: a copy that no broker confirms, a record that cannot be written.
     trouble: Mutex<Option<Failure>>,
+    /// The bounds of the parking lot.
+    parking: Mutex<ParkingMax>,
+    /// What an operator was needed for last, and when.
+    blocked: Mutex<Option<(Failure, Instant)>>,
     /// Which way messages are tried again, once that is known.
     mechanism: Mutex<Option<super::retry::Mechanism>>,
     /// Messages received.
@@ -65,7 +78,7 @@ pub struct Status {
     pub waiting: AtomicI64,
     /// Messages in the local parking lot.
     pub parked: AtomicI64,
-    /// Keys of which as many are parked as may be, and more have come.
+    /// Keys of which as much is parked as may be, so that more is dead-lettered.
     pub full_lanes: AtomicI64,
     /// Connections lost or refused.
     pub reconnects: AtomicU64,
@@ -78,6 +91,8 @@ impl Default for Status {
         Status {
             state: watch::Sender::new(State::Starting),
             trouble: Mutex::default(),
+            parking: Mutex::default(),
+            blocked: Mutex::default(),
             mechanism: Mutex::default(),
             received: AtomicU64::default(),
             ended: std::array::from_fn(|_| AtomicU64::default()),
@@ -127,21 +142,42 @@ impl Status {
     /// What holds it up.
     pub fn trouble(&self) -> Option<Failure> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        trouble.or_else(|| (self.full_lanes.load(Ordering::Relaxed) > 0).then(|| self.backlog()))
+        trouble.or_else(|| {
+            let keys = self.full_lanes.load(Ordering::Relaxed);
+            (keys > 0).then(|| backlog(keys, *self.parking.lock().unwrap_or_else(PoisonError::into_inner)))
+        })
     }
 
-    /// That too much waits behind messages that fail.
-    pub(super) fn backlog(&self) -> Failure {
-        let keys = match self.full_lanes.load(Ordering::Relaxed) {
-            1 => "1 key has".to_owned(),
-            keys => format!("{keys} keys have"),
+    /// What an operator must do something about before all of its messages can be handled.
+    pub fn needs_operator(&self) -> Option<Failure> {
+        let waits_for = match self.state() {
+            State::Waiting(failure) | State::Blocked(failure) => Some(failure),
+            State::Starting | State::Consuming | State::Paused | State::Draining | State::Stopped => None,
         };
-        Failure::new(FailureKind::Throttled, codes::KEY_BACKLOG, "park a message behind those of its key")
-            .detail(format!(
-                "{keys} {LANE_PARKED_MAX} messages parked behind one that fails; what comes for them stays with the broker, \
-                 and takes up the `concurrency`"
-            ))
-            .remedy("mend what fails, or have it given up sooner with fewer `retry.delays`")
+        let trouble = || self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let needed = waits_for.filter(Failure::needs_operator);
+        needed.or_else(|| trouble().filter(Failure::needs_operator)).or_else(|| {
+            let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+            let recent = blocked.as_ref().filter(|(_, at)| at.elapsed() < BLOCKED_FOR);
+            recent.map(|(failure, _)| failure.clone())
+        })
+    }
+
+    /// What an operator was needed for last.
+    pub(super) fn blocked_by(&self) -> Option<Failure> {
+        let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        blocked.as_ref().map(|(failure, _)| failure.clone())
+    }
+
+    /// A message failed because of something that an operator must do something about.
+    pub(super) fn blocked(&self, failure: &Failure) {
+        *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((failure.clone(), Instant::now()));
+    }
+
+    /// The bounds of the parking lot, for messages about them.
+    pub(super) fn parks_at_most(&self, max: ParkingMax) {
+        *self.parking.lock().unwrap_or_else(PoisonError::into_inner) = max;
     }
 
     pub(super) fn troubled(&self, trouble: Option<Failure>) {
@@ -186,6 +222,20 @@ impl FailureCounts {
             }
         }
     }
+}
+
+/// The failure that more of some keys has come than may be parked.
+pub(super) fn backlog(keys: i64, max: ParkingMax) -> Failure {
+    let keys = match keys {
+        1 => "1 key has".to_owned(),
+        keys => format!("{keys} keys have"),
+    };
+    let (messages, size) = (max.messages, ByteSize(max.bytes));
+    Failure::new(FailureKind::Throttled, codes::KEY_BACKLOG, "park a message behind a failing one of its key")
+        .detail(format!(
+            "{keys} as much parked as `parking` allows ({messages} messages, {size}); what comes for them is dead-lettered"
+        ))
+        .remedy("fix what fails, or raise `parking`; the dead letters can be redriven")
 }
 
 /// Counts of durations, each up to a bound.

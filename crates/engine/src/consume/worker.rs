@@ -1,20 +1,20 @@
 //! The loop of one consumer: open, take, start what may start, settle, open again; and an orderly end.
 //!
-//! One task owns all that waits, and mostly goes on with what is worked on too, which hands back what became of it (`running`).
-//! What comes is looked at in `arrival`, what comes again while it is worked on in `again`; the parking lot is
-//! looked after in `lot`; what is otherwise while the destination is down stands in `pause`.
+//! One task owns everything that waits, and mostly polls the work on messages too, which returns what became of them (`running`).
+//! Deliveries are looked at in `arrival`, deliveries that come again while they are worked on in `redelivery`; `parking` looks after the
+//! parking lot, `pausing` does what the state machine in [`flow`](super::flow) says.
 //!
-//! Nothing here ends because of a broker that is away or a queue that is missing: that is a state, shown and tried again.
+//! Nothing here ends because a broker is away or a queue is missing: that is a state, shown and tried again.
 
-mod again;
 mod arrival;
-mod lot;
-mod pause;
+mod parking;
+mod pausing;
+mod redelivery;
 mod running;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -22,23 +22,24 @@ use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::again::Again;
-pub(super) use self::again::Working;
-use self::arrival::came_before;
-pub use self::lot::LANE_PARKED_MAX;
-use self::lot::Lot;
-use self::pause::Pause;
+pub(super) use self::parking::Batch;
+use self::parking::Lot;
+use self::pausing::Shown;
+use self::redelivery::Again;
+pub(super) use self::redelivery::Working;
 use self::running::{Ended, Running};
 use super::copies;
+use super::flow::{Event, Flow, May, Mode, Role};
 use super::lanes::Lanes;
 use super::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
-use super::policy::{Class, Decision, Reason};
-use super::settle::{acknowledge, give_back, hand_back};
+use super::policy::{Class, Decision, Reason, decide};
+use super::settle::{give_back, hand_back};
 use super::status::{State, Status};
-use super::work::{End, Finished, Item, Shared, work};
+use super::work::{Finished, Item, Over, Shared, Stays, let_go_later, work};
 use crate::codes;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Unsettled};
 use crate::failure::{Failure, FailureKind};
+use crate::outcome::Outcome;
 use crate::ports::{Broker, Clock, Consumer, Dice, Handler, InFlight, MessageRecords, Parking};
 
 /// The first pause before a consumer is opened again.
@@ -47,15 +48,14 @@ const REOPEN_MIN: Duration = Duration::from_secs(1);
 const REOPEN_MAX: Duration = Duration::from_secs(30);
 /// A consumer that lived as long begins anew with the shortest pause.
 const LIVED: Duration = Duration::from_secs(30);
-/// How long messages are held while the destination is down. Brokers take a message back that is not settled for long
-/// (RabbitMQ: 30 minutes, with all others of the channel); after this they are settled, and one at a time is taken.
-const HOLD_MAX: Duration = Duration::from_secs(10 * 60);
-/// The deaths of the process after which the message that was worked on is given up.
+/// Deaths of the process after which the message that was being handled is dead-lettered.
 const CRASHES_MAX: u32 = 3;
+/// Panics of our own over one message after which nothing more is tried with it: the broker delivers it again when the consumer closes.
+const PANICS_MAX: u32 = 3;
 /// Messages taken in one round.
 const TOGETHER_MAX: u32 = 64;
 
-/// With whom a consumer works.
+/// What a consumer works with.
 #[derive(Clone)]
 pub struct ConsumePorts {
     /// Where its messages come from, and their copies go.
@@ -78,21 +78,22 @@ pub struct ConsumePorts {
 pub struct Worker {
     shared: Arc<Shared>,
     lanes: Lanes<Box<Item>>,
+    /// Messages of lanes that are full, to be dead-lettered, one after another of each lane.
+    overflow: Lanes<Box<Item>>,
     running: Running<Finished>,
     /// Messages that were being handled when the process died: each runs alone.
     suspects: VecDeque<Box<Item>>,
-    alone: bool,
-    /// Messages that failed while the destination was down, in the order in which they did.
+    /// Messages that failed during a pause, the one that failed longest ago first.
     held: VecDeque<Box<Item>>,
-    paused: Option<Pause>,
-    /// How long messages have waited for nothing but the destination, in all.
-    paused_in_all: Duration,
+    /// The prefetch of the consumer that is open.
+    prefetch: Option<u16>,
     lot: Lot,
     again: Again,
+    shown: Shown,
 }
 
 /// How a session with an open consumer ended.
-enum Over {
+enum SessionEnd {
     Lost(Failure),
     /// To be opened again with what the moment asks for.
     Reopen,
@@ -102,23 +103,32 @@ enum Over {
 impl Worker {
     /// A consumer of a plan. `status` is seen from outside.
     pub fn new(plan: ConsumePlan, ports: ConsumePorts, status: Arc<Status>) -> Worker {
-        let abandon = CancellationToken::new();
-        let (breaker, declared) = (std::sync::Mutex::default(), std::sync::Mutex::default());
+        status.parks_at_most(plan.parking);
         Worker {
-            shared: Arc::new(Shared { plan, ports, status, breaker, declared, abandon }),
+            shared: Arc::new(Shared {
+                plan,
+                ports,
+                status,
+                flow: Mutex::new(Flow::default()),
+                declared: Mutex::default(),
+                uncounted: Mutex::new(HashMap::new()),
+                blocked: Mutex::default(),
+                dropped: Mutex::default(),
+                abandon: CancellationToken::new(),
+            }),
             lanes: Lanes::default(),
+            overflow: Lanes::default(),
             running: Running::new(),
             suspects: VecDeque::new(),
-            alone: false,
             held: VecDeque::new(),
-            paused: None,
-            paused_in_all: Duration::ZERO,
+            prefetch: None,
             lot: Lot::default(),
             again: Again::default(),
+            shown: Shown::Flowing,
         }
     }
 
-    /// Consumes until it is told to stop; then finishes what runs within `grace` and hands the rest back.
+    /// Consumes until `stop`; then finishes what runs within `grace` and hands the rest back.
     pub async fn run(self, stop: CancellationToken, grace: Duration) {
         self.running.work().beside(self.consume(stop, grace)).await;
     }
@@ -135,17 +145,18 @@ impl Worker {
             lot_is_known = true;
             let opened = self.open().await;
             let began = Instant::now();
-            let over = match opened {
+            let end = match opened {
                 Ok(consumer) => self.serve(consumer, &stop, grace).await,
-                Err(failure) => Over::Lost(failure),
+                Err(failure) => SessionEnd::Lost(failure),
             };
-            let failure = match over {
-                Over::Stopping => break,
-                Over::Reopen => {
+            self.prefetch = None;
+            let failure = match end {
+                SessionEnd::Stopping => break,
+                SessionEnd::Reopen => {
                     pause = REOPEN_MIN;
                     continue;
                 }
-                Over::Lost(failure) => failure,
+                SessionEnd::Lost(failure) => failure,
             };
             self.forget_waiting().await;
             if began.elapsed() >= LIVED {
@@ -173,10 +184,11 @@ impl Worker {
                 self.shared.status.troubled(Some(failure));
             }
         }
-        let prefetch = if self.paused.is_some() { 1 } else { plan.concurrency.max(1) };
+        let prefetch = self.shared.flow().prefetch(plan.concurrency);
         let consumer = broker.consume(&plan.queue, prefetch).await?;
-        let state = if self.paused.is_some() { State::Paused } else { State::Consuming };
-        self.shared.status.set(state);
+        self.prefetch = Some(prefetch);
+        self.show();
+        self.set_state();
         Ok(consumer)
     }
 
@@ -186,20 +198,21 @@ impl Worker {
         mut consumer: Box<dyn Consumer>,
         stop: &CancellationToken,
         grace: Duration,
-    ) -> Over {
+    ) -> SessionEnd {
         self.again.opened();
         loop {
             consume_budget().await; // others of the thread have their turn
             self.start_what_may();
             if let Some(Some(ended)) = self.running.next().now_or_never() {
-                self.finished(ended).await;
+                self.finished(ended);
                 continue;
             }
-            if self.rests() || self.queue_waits_for_parked() || self.rests_for_room() {
+            if self.rests() || self.queue_waits_for_parked() || self.is_to_be_reopened() {
                 self.forget_waiting().await;
                 drop(consumer);
+                self.prefetch = None;
                 self.wait_until_it_may_go_on(stop).await;
-                return Over::Reopen;
+                return SessionEnd::Reopen;
             }
             let takes = self.takes();
             let wake_at = self.wake_at();
@@ -207,16 +220,16 @@ impl Worker {
                 biased;
                 () = stop.cancelled() => {
                     self.end(Some(consumer), grace).await;
-                    return Over::Stopping;
+                    return SessionEnd::Stopping;
                 }
                 Some(finished) = self.running.next(), if !self.running.is_empty() => {
-                    self.finished(finished).await;
+                    self.finished(finished);
                 }
                 () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
                 // A consumer that is dropped half-way has taken nothing: that is its contract.
                 delivery = consumer.next(), if takes => {
-                    if let Err(over) = self.arrived_with_others(delivery, &mut *consumer).await {
-                        return over;
+                    if let Err(end) = self.arrived_with_others(delivery, &mut *consumer).await {
+                        return end;
                     }
                 }
             }
@@ -228,13 +241,13 @@ impl Worker {
         &mut self,
         first: Result<Option<Delivery>, Failure>,
         consumer: &mut dyn Consumer,
-    ) -> Result<(), Over> {
+    ) -> Result<(), SessionEnd> {
         let mut next = first;
         for taken in 1.. {
             match next {
                 Ok(Some(delivery)) => self.arrived(delivery).await,
-                Ok(None) => return Err(Over::Lost(ended(&self.shared.plan.queue))),
-                Err(failure) => return Err(Over::Lost(failure)),
+                Ok(None) => return Err(SessionEnd::Lost(ended(&self.shared.plan.queue))),
+                Err(failure) => return Err(SessionEnd::Lost(failure)),
             }
             if taken == TOGETHER_MAX || !self.takes() {
                 break;
@@ -247,142 +260,158 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether more is to be taken. The prefetch bounds what waits; while the destination is down one message is enough.
+    /// Whether more is to be taken. The prefetch bounds what waits; during a pause one message at a time is enough.
     fn takes(&self) -> bool {
-        if self.lot.is_full_for_long() {
-            return false;
+        let mode = self.shared.flow().mode(); // not in the match, which would keep the lock
+        match mode {
+            Mode::Flowing | Mode::Alone => !self.has_too_small_a_prefetch(),
+            Mode::Paused(_) => self.lanes.ready() == 0,
+            Mode::Probing(_) | Mode::Draining { .. } => false,
         }
-        self.paused.is_none() || (self.held.is_empty() && self.lanes.ready() == 0 && self.running.is_empty())
     }
 
-    /// A message came.
-    async fn arrived(&mut self, delivery: Delivery) {
-        let (job, unsettled) = delivery.split();
-        let shared = self.shared.clone();
-        shared.status.received.fetch_add(1, Relaxed);
-        let received = copies::receive(job, shared.ports.clock.now_ms());
-        let mut unsettled = Some(unsettled);
-        if shared.plan.auto_ack && acknowledge(unsettled.take()).await.is_err() {
-            return; // the broker gives it out again
-        }
-        let print = copies::print(&received.job);
-        let crashes = shared.ports.in_flight.crashes(print);
-        let (lane, decided) = self.judged(&received, print, crashes).await;
-        let again = lane.is_none() && decided.is_none() && came_before(&received.job.envelope);
-        let working = unsettled.is_some().then(|| self.again.came(print));
-        let item = Box::new(Item {
-            received,
-            unsettled,
-            parked: None,
-            lane: lane.clone(),
-            print,
-            crashes,
-            arrived: Instant::now(),
-            paused_before: self.paused_in_all,
-            decided: decided.map(Decision::DeadLetter),
-            handled: false,
-            working,
-        });
-        if again && self.again.is_worked_on(print) {
-            self.again.wait(item);
-            return;
-        }
-        self.lanes.push(lane.clone(), item);
-        if let Some(lane) = lane
-            && self.lot.lanes.contains_key(&lane)
-        {
-            self.park_behind(&lane).await;
-        }
+    /// Whether a consumer that was opened during a pause is to be opened again with the whole prefetch.
+    fn is_to_be_reopened(&self) -> bool {
+        self.has_too_small_a_prefetch() && self.running.is_empty() && self.lanes.ready() == 0
+    }
+
+    fn has_too_small_a_prefetch(&self) -> bool {
+        let concurrency = self.shared.plan.concurrency;
+        self.prefetch.is_some_and(|prefetch| prefetch < self.shared.flow().prefetch(concurrency))
     }
 
     /// Starts all that may run now.
     fn start_what_may(&mut self) {
         loop {
-            let room = self.running.len() < usize::from(self.shared.plan.concurrency.max(1));
-            if self.alone || !room {
+            let room = self.working() < usize::from(self.shared.plan.concurrency.max(1));
+            let started = room
+                && match self.shared.may() {
+                    May::Any => self.start_any(),
+                    May::Probe => self.start_settling() || self.start_probe(),
+                    May::Settle => self.start_settling(),
+                    May::Nothing => false,
+                };
+            if !started {
                 break;
-            }
-            if self.paused.is_some() {
-                self.probe();
-                break;
-            }
-            if !self.suspects.is_empty() {
-                if self.running.is_empty()
-                    && let Some(item) = self.suspects.pop_front()
-                {
-                    self.alone = true;
-                    self.start(item);
-                }
-                break;
-            }
-            let next = self.held.pop_front().map(again).or_else(|| self.lanes.take().map(|(_, item)| item));
-            match next {
-                None => break,
-                Some(item) if item.crashes > 0 && item.decided.is_none() => self.suspects.push_back(item),
-                Some(item) => {
-                    let item = self.unless_expired(item);
-                    self.start(item);
-                }
             }
         }
-        let waiting = self.lanes.waiting() + self.suspects.len() + self.held.len() + self.again.waiting();
+        self.make_room();
+        self.park_what_came();
+        let waiting = self.lanes.waiting() + self.overflow.waiting() + self.suspects.len() + self.held.len();
+        let waiting = waiting + self.again.waiting() + self.lot.to_park.len();
         self.shared.status.waiting.store(waiting as i64, Relaxed);
+    }
+
+    /// Starts one message; whether there was one that may start.
+    fn start_any(&mut self) -> bool {
+        if let Some((_, item)) = self.overflow.take() {
+            self.start(item);
+            return true;
+        }
+        if !self.suspects.is_empty() {
+            return self.running.is_empty() && self.start_suspect();
+        }
+        let next = self.held.pop_front().map(Item::once_more);
+        let Some(item) = next.or_else(|| self.lanes.take().map(|(_, item)| item)) else { return false };
+        if item.crashes > 0 && item.decided.is_none() {
+            self.suspects.push_back(item);
+            return true;
+        }
+        let item = self.unless_expired(item);
+        self.start(item);
+        true
+    }
+
+    fn start_suspect(&mut self) -> bool {
+        let Some(mut item) = self.suspects.pop_front() else { return false };
+        item.role = Role::Alone;
+        self.shared.on(Event::Started(Role::Alone));
+        self.start(item);
+        true
     }
 
     fn start(&mut self, item: Box<Item>) {
         self.running.start(work(self.shared.clone(), item));
     }
 
-    /// A message that waited too long here is given up: whoever set that bound does not want it run so late.
+    /// How many messages are worked on. Those that are being parked behind others take no place.
+    fn working(&self) -> usize {
+        self.running.len() - usize::from(self.lot.is_parking)
+    }
+
+    /// A message that waited too long here is dead-lettered: whoever set that bound does not want it run so late.
     fn unless_expired(&self, mut item: Box<Item>) -> Box<Item> {
         let Some(expiration) = self.shared.plan.expiration else { return item };
-        // Time in which nothing could be started because the destination was down does not count.
-        let paused = self.paused_in_all.saturating_sub(item.paused_before);
-        let waited = item.arrived.elapsed().saturating_sub(paused);
-        if waited <= expiration || item.decided.is_some() || item.parked.is_some() {
+        if item.decided.is_some() || item.parked.is_some() {
             return item;
         }
-        let text = format!("expired: it waited {} s to be started", waited.as_secs());
-        let reason = Reason { class: Class::Expired, text, failure: None };
-        item.decided = Some(Decision::DeadLetter(reason));
+        let now = Instant::now();
+        // Time in which nothing could be started because the destination did not work does not count.
+        let paused = self.shared.flow().paused_in_all(now).saturating_sub(item.paused_before);
+        let waited = (now - item.arrived).saturating_sub(paused);
+        if waited > expiration {
+            let text = format!("expired: it waited {} s to be started", waited.as_secs());
+            let reason = Reason { class: Class::Expired, text, failure: None };
+            item.decided = Some(Decision::DeadLetter(reason));
+        }
         item
     }
 
-    /// A message is over, or waits.
-    async fn finished(&mut self, finished: Ended<Finished>) {
-        self.alone = false;
+    /// Work on a message is over, or it waits.
+    fn finished(&mut self, finished: Ended<Finished>) {
         for item in self.again.over() {
             self.lanes.push(item.lane.clone(), item);
         }
-        let Some(Finished { lane, parked, end }) = finished else {
-            // A panic of ours, not of a handler: what it held is with the broker, which gives it out again.
-            self.shared.status.troubled(Some(Failure::internal("work on a message")));
-            return;
-        };
-        match end {
-            End::Held(item) => self.held.push_back(item),
-            End::Done => match parked {
-                Some(id) => self.unparked(id, &lane).await,
-                None => self.lanes.done(&lane),
+        match finished {
+            None => self.panicked(),
+            Some(Finished::Batch(batch)) => self.batch_is_over(batch),
+            Some(Finished::Message(over)) => self.is_over(over),
+        }
+        self.show();
+    }
+
+    fn is_over(&mut self, over: Over) {
+        if over.role != Role::Usual {
+            self.shared.on(Event::Over(over.role));
+        }
+        match over.stays {
+            Stays::Held(item) => self.held.push_back(item),
+            Stays::Parked => self.is_parked(over.parked, over.lane, over.bytes),
+            Stays::No => match (over.parked, over.overflow) {
+                (Some(id), _) => self.unparked(id, &over.lane, over.bytes),
+                (None, true) => self.overflow.done(&over.lane),
+                (None, false) => self.lanes.done(&over.lane),
             },
-            End::Parked => {
-                self.lot.look_at = Some(Instant::now());
-                match (parked, &lane) {
-                    (Some(id), _) => {
-                        self.lot.taken.remove(&id);
-                    }
-                    (None, Some(name)) => {
-                        *self.lot.lanes.entry(name.clone()).or_default() += 1;
-                        self.shared.status.parked.fetch_add(1, Relaxed);
-                        self.park_behind(&name.clone()).await;
-                    }
-                    (None, None) => {
-                        self.shared.status.parked.fetch_add(1, Relaxed);
-                    }
-                }
+        }
+    }
+
+    /// The task of a message panicked outside its handler. That is an error of this attempt: the message is tried again as after
+    /// any other, and what it held (its lane, its place, the probe) is free again.
+    fn panicked(&mut self) {
+        for mut item in self.shared.take_dropped() {
+            let role = std::mem::take(&mut item.role);
+            if role != Role::Usual {
+                self.shared.on(Event::Over(role));
+            }
+            item.panics += 1;
+            let failure = Failure::internal("work on a message").detail("its task panicked; see the log");
+            tracing::error!(consumer = &*self.shared.plan.name, failure = failure.line(), "a bug in Warren");
+            if item.is_being_parked {
+                self.parking_panicked(item);
+            } else if item.panics == 1 {
+                (item.handled, item.later) = (true, None);
+                let plan = &self.shared.plan;
+                let outcome = Outcome::Retry(failure);
+                item.decided =
+                    Some(decide(outcome, item.attempts(), &plan.retry, plan.allow_redelivery, 0.5));
+                self.start(item);
+            } else if item.panics < PANICS_MAX {
+                self.running.start(let_go_later(self.shared.clone(), item));
+            } else {
+                let stays = if item.parked.is_some() { Stays::Parked } else { Stays::No };
+                self.is_over(Over::of(&mut item, stays));
             }
         }
-        self.pause_or_go_on();
     }
 
     /// Whether the whole queue waits for a parked message: then nothing is held unsettled meanwhile.
@@ -398,10 +427,11 @@ impl Worker {
         while !stop.is_cancelled() {
             self.rests();
             self.start_what_may();
-            let probe_is_due = self.paused.as_ref().is_none_or(|pause| Instant::now() >= pause.probe_at);
+            let probe_is_due =
+                self.shared.flow().pause().is_none_or(|pause| Instant::now() >= pause.probe_at);
             let queue_waits =
                 matches!(self.shared.plan.ordering, Ordering::Queue) && !self.lot.lanes.is_empty();
-            if self.running.is_empty() && probe_is_due && !queue_waits && self.lot.has_room() {
+            if self.running.is_empty() && probe_is_due && !queue_waits {
                 return;
             }
             let wake_at = self.wake_at();
@@ -409,7 +439,7 @@ impl Worker {
                 biased;
                 () = stop.cancelled() => {}
                 Some(finished) = self.running.next(), if !self.running.is_empty() => {
-                    self.finished(finished).await;
+                    self.finished(finished);
                 }
                 () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
             }
@@ -428,61 +458,55 @@ impl Worker {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(until) => return,
                 Some(finished) = self.running.next(), if !self.running.is_empty() => {
-                    self.finished(finished).await;
+                    self.finished(finished);
                 }
                 () = sleep_until(wake_at), if wake_at.is_some() => self.look_at_lot().await,
             }
         }
     }
 
-    /// When something is to be done although nothing happens.
-    fn wake_at(&self) -> Option<Instant> {
-        let pause = self.paused.as_ref();
-        let probe = pause.filter(|pause| !pause.probing).map(|pause| pause.probe_at);
-        let probe = probe.filter(|_| !self.held.is_empty() || self.lanes.ready() > 0);
-        let rest = pause.filter(|_| self.running.is_empty()).map(|pause| pause.since + HOLD_MAX);
-        let lot = self.lot.look_at.and_then(|at| match pause {
-            None => Some(at),
-            Some(pause) => self.lot_is_to_probe().then(|| at.max(pause.probe_at)),
-        });
-        let now = Instant::now();
-        // What is due already and could not be done waits for something else to happen.
-        let full = self.lot.full_for_long_at().filter(|at| *at > now);
-        [probe.filter(|at| *at > now), rest, lot, full].into_iter().flatten().min()
-    }
-
     /// Lets go of what waits and was not started: the consumer is gone, or about to be closed. What is parked stays parked.
     async fn forget_waiting(&mut self) {
-        // The last first: a broker that puts what comes back at the head has them in order then.
+        let to_park = self.nothing_is_to_be_parked();
         let waiting = self.again.take_all().into_iter().chain(self.lanes.take_all());
-        for item in waiting.collect::<Vec<_>>().into_iter().rev() {
-            self.let_go(item).await;
-        }
-        self.nothing_is_held_back();
+        let waiting = waiting.chain(self.overflow.take_all()).chain(to_park);
         // These have a lane for themselves, as if they ran.
         let begun: Vec<Box<Item>> = self.suspects.drain(..).chain(self.held.drain(..)).collect();
-        for item in begun.into_iter().rev() {
-            let lane = item.lane.clone();
-            self.let_go(item).await;
-            self.lanes.done(&lane);
+        for item in &begun {
+            self.lanes.done(&item.lane);
         }
+        let all: Vec<Box<Item>> = begun.into_iter().chain(waiting).collect();
         for lane in self.lot.lanes.keys() {
             self.lanes.keep(lane);
         }
+        self.note_unstarted(&all).await;
+        // The last first: a broker that puts what comes back at the head has them in order then.
+        for mut item in all.into_iter().rev() {
+            if let Some(id) = item.parked {
+                self.lot.taken.remove(&id);
+                self.lot.look_at = Some(Instant::now());
+            }
+            hand_back(&self.shared, &mut item).await;
+        }
     }
 
-    async fn let_go(&mut self, item: Box<Item>) {
-        if let Some(id) = item.parked {
-            self.lot.taken.remove(&id);
-            self.lot.look_at = Some(Instant::now());
+    /// Where nothing may run twice, it is noted which messages go back without having been started: all of them at once.
+    async fn note_unstarted(&self, items: &[Box<Item>]) {
+        if self.shared.plan.allow_redelivery {
+            return;
         }
-        hand_back(&self.shared, item).await;
+        let unstarted = items.iter().filter(|item| item.goes_back_unstarted()).map(|item| item.print);
+        let unstarted: Vec<u128> = unstarted.collect();
+        if !unstarted.is_empty() {
+            self.shared.ports.in_flight.unstarted(&unstarted).await;
+        }
     }
 
     // The end.
 
     /// Asks for no more, hands back what was not started, lets what runs end within the grace, and hands back the rest.
     async fn end(&mut self, consumer: Option<Box<dyn Consumer>>, grace: Duration) {
+        self.shared.on(Event::Stop);
         if !matches!(self.shared.status.state(), State::Draining) {
             self.shared.status.set(State::Draining);
         }
@@ -497,26 +521,60 @@ impl Worker {
         while !self.running.is_empty() || comes {
             tokio::select! {
                 biased;
-                Some(_) = self.running.next(), if !self.running.is_empty() => {}
+                Some(ended) = self.running.next(), if !self.running.is_empty() => self.is_left(ended).await,
                 delivery = next_of(&mut consumer), if comes => match delivery {
-                    // It was on its way when we asked for no more.
-                    Ok(Some(delivery)) => {
-                        let (job, unsettled) = delivery.split();
-                        if !self.shared.plan.allow_redelivery {
-                            let received = copies::receive(job, 0);
-                            self.shared.ports.in_flight.unstarted(copies::print(&received.job));
-                        }
-                        give_back(Some(unsettled)).await;
-                    }
+                    Ok(Some(delivery)) => comes = self.hand_back_unread(delivery, &mut consumer).await,
                     Ok(None) | Err(_) => comes = false,
                 },
                 () = tokio::time::sleep_until(over) => break,
             }
         }
         self.shared.abandon.cancel();
-        while self.running.next().await.is_some() {}
+        while let Some(ended) = self.running.next().await {
+            self.is_left(ended).await;
+        }
         // Only now: closing it hands back whatever is still unsettled.
         drop(consumer);
+    }
+
+    /// What ended while the process stops, and is not settled.
+    async fn is_left(&mut self, ended: Ended<Finished>) {
+        let left = match ended {
+            Some(Finished::Message(Over { stays: Stays::Held(item), .. })) => vec![item],
+            Some(Finished::Message(_)) => Vec::new(),
+            Some(Finished::Batch(batch)) => batch.left,
+            None => self.shared.take_dropped(),
+        };
+        self.note_unstarted(&left).await;
+        for mut item in left {
+            hand_back(&self.shared, &mut item).await;
+        }
+    }
+
+    /// Messages that were on their way when no more were asked for. Whether more may come.
+    async fn hand_back_unread(&self, first: Delivery, consumer: &mut Option<Box<dyn Consumer>>) -> bool {
+        let (mut unsettled, mut prints): (Vec<Unsettled>, Vec<u128>) = (Vec::new(), Vec::new());
+        let (mut next, mut comes) = (Some(first), true);
+        while let Some(delivery) = next.take() {
+            let (job, half) = delivery.split();
+            unsettled.push(half);
+            prints.push(copies::print(&job));
+            next = match consumer.as_mut().and_then(|consumer| consumer.next_that_is_there()) {
+                Some(Ok(Some(delivery))) => Some(delivery),
+                Some(Ok(None) | Err(_)) => {
+                    comes = false;
+                    None
+                }
+                None => None,
+            };
+        }
+        if !self.shared.plan.allow_redelivery {
+            self.shared.ports.in_flight.unstarted(&prints).await;
+        }
+        for half in unsettled {
+            give_back(Some(half)).await;
+        }
+        comes
     }
 }
 
@@ -532,14 +590,6 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// A message that was held, to be tried once more: the attempt did not count.
-fn again(mut item: Box<Item>) -> Box<Item> {
-    if matches!(item.decided, Some(Decision::Retry { .. })) {
-        (item.decided, item.handled) = (None, false);
-    }
-    item
 }
 
 fn ended(queue: &str) -> Failure {

@@ -313,14 +313,17 @@ impl Hub {
     /// Why an active subscription is not delivered to at the moment, such as that its queue is missing; `None` where it is.
     pub fn waits_for(&self, id: SubscriptionId) -> Option<Failure> {
         match self.consumer(id)?.state() {
-            State::Waiting(failure) => Some(failure),
+            State::Waiting(failure) | State::Blocked(failure) => Some(failure),
             State::Starting | State::Consuming | State::Paused | State::Draining | State::Stopped => None,
         }
     }
 
     /// How many active subscriptions are not delivered to at the moment.
     pub fn waiting(&self) -> usize {
-        self.running().values().filter(|status| matches!(status.state(), State::Waiting(_))).count()
+        self.running()
+            .values()
+            .filter(|status| matches!(status.state(), State::Waiting(_) | State::Blocked(_)))
+            .count()
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<SubscriptionId, Arc<Status>>> {

@@ -130,7 +130,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::consume::breaker::Sign;
+    use crate::consume::flow::Sign;
     use crate::outcome::Outcome;
 
     const STAYS: Fate = Fate::Stays;

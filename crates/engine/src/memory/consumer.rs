@@ -9,6 +9,7 @@ use tokio::time::{Duration, Instant};
 
 use super::broker::Inner;
 use crate::codes;
+use crate::consume::copies::RECEIVE_COUNT;
 use crate::consume::retry::DelayQueue;
 use crate::delivery::{Delivery, Envelope, Job, Settle, Settlement};
 use crate::failure::{Failure, FailureKind};
@@ -253,6 +254,8 @@ impl Consumer for MemoryConsumer {
                 {
                     queues.deliveries += 1;
                     let number = queues.deliveries;
+                    let count = (RECEIVE_COUNT.to_owned(), (entry.deliveries + 1).to_string());
+                    let system = queues.can_delay.then_some(count).into_iter().collect();
                     let (exchange, routing_key) =
                         entry.through.clone().unwrap_or_else(|| (String::new(), self.queue.clone()));
                     let envelope = Envelope {
@@ -263,7 +266,7 @@ impl Consumer for MemoryConsumer {
                         delivery_count: (counts && entry.deliveries > 0).then_some(entry.deliveries),
                         delivery_tag: number,
                         consumer_tag: "memory".into(),
-                        ..Envelope::default()
+                        system,
                     };
                     let job = Job { message: entry.message.clone(), envelope };
                     queues.unsettled.insert(number, (self.queue.clone(), self.connection, entry));
@@ -347,7 +350,7 @@ impl Settle for MemorySettle {
             queues.events.push(Event::Settled(queue.clone(), shown(&entry.message), how));
             match how {
                 Settlement::Ack | Settlement::Reject => drop(queues.unsettled.remove(&self.number)),
-                Settlement::Requeue => queues.back(self.number, false),
+                Settlement::Requeue => queues.back(self.number, true),
                 Settlement::Delay(by) => {
                     queues.unsettled.remove(&self.number);
                     let entry = Entry { redelivered: true, deliveries: entry.deliveries + 1, ..entry };

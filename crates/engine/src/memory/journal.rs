@@ -47,6 +47,7 @@ impl MemoryInFlight {
     }
 }
 
+#[async_trait]
 impl InFlight for MemoryInFlight {
     fn crashes(&self, print: u128) -> u32 {
         self.lock().crashes.get(&print).copied().unwrap_or(0)
@@ -65,11 +66,11 @@ impl InFlight for MemoryInFlight {
         inner.crashes.remove(&noted.print);
     }
 
-    fn unstarted(&self, print: u128) {
-        self.lock().unstarted.insert(print);
+    async fn unstarted(&self, prints: &[u128]) {
+        self.lock().unstarted.extend(prints);
     }
 
-    fn take_unstarted(&self, print: u128) -> bool {
+    async fn take_unstarted(&self, print: u128) -> bool {
         self.lock().unstarted.remove(&print)
     }
 }
@@ -84,12 +85,18 @@ pub struct MemoryMessageRecords {
 struct Records {
     runs: Vec<MessageRun>,
     full: bool,
+    panics: u32,
 }
 
 impl MemoryMessageRecords {
     /// Whether nothing more can be written.
     pub fn full(&self, full: bool) {
         self.lock().full = full;
+    }
+
+    /// As if there were a bug: the next so many calls panic.
+    pub fn panics(&self, times: u32) {
+        self.lock().panics = times;
     }
 
     /// All that is on record, oldest first.
@@ -103,9 +110,15 @@ impl MemoryMessageRecords {
 }
 
 #[async_trait]
+#[expect(clippy::panic, reason = "what a test asked for")]
 impl MessageRecords for MemoryMessageRecords {
     async fn append(&self, run: &MessageRun) -> Result<MessageRunId, Failure> {
         let mut inner = self.lock();
+        if inner.panics > 0 {
+            inner.panics -= 1;
+            drop(inner);
+            panic!("the record of messages was told to panic");
+        }
         if inner.full {
             let what = "record what became of a message";
             return Err(Failure::new(FailureKind::Internal, codes::STATE_UNWRITABLE, what));

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::codes;
 use crate::failure::{Failure, FailureKind};
-use crate::ports::{NewParked, Parked, ParkedId, Parking};
+use crate::ports::{NewParked, Parked, ParkedId, ParkedSum, Parking};
 
 /// Parked messages in memory, for one consumer or several.
 #[derive(Debug, Default)]
@@ -20,12 +20,18 @@ struct Inner {
     parked: BTreeMap<ParkedId, (String, NewParked)>,
     last: i64,
     full: bool,
+    panics: u32,
 }
 
 impl MemoryParking {
     /// Whether nothing more can be written, as if the disk were full.
     pub fn full(&self, full: bool) {
         self.lock().full = full;
+    }
+
+    /// As if there were a bug: the next so many messages that are to be parked or delayed panic.
+    pub fn panics(&self, times: u32) {
+        self.lock().panics = times;
     }
 
     /// All that is parked, oldest first.
@@ -40,7 +46,12 @@ impl MemoryParking {
 }
 
 impl Inner {
-    fn writable(&self) -> Result<(), Failure> {
+    #[expect(clippy::panic, reason = "what a test asked for")]
+    fn writable(&mut self) -> Result<(), Failure> {
+        if self.panics > 0 {
+            self.panics -= 1;
+            panic!("the parking lot was told to panic");
+        }
         if self.full {
             return Err(Failure::new(FailureKind::Internal, codes::STATE_UNWRITABLE, "park a message"));
         }
@@ -50,13 +61,16 @@ impl Inner {
 
 #[async_trait]
 impl Parking for MemoryParking {
-    async fn park(&self, consumer: &str, parked: &NewParked) -> Result<ParkedId, Failure> {
+    async fn park_all(&self, consumer: &str, parked: &[NewParked]) -> Result<Vec<ParkedId>, Failure> {
         let mut inner = self.lock();
         inner.writable()?;
-        inner.last += 1;
-        let id = ParkedId(inner.last);
-        inner.parked.insert(id, (consumer.to_owned(), parked.clone()));
-        Ok(id)
+        let ids = parked.iter().map(|parked| {
+            inner.last += 1;
+            let id = ParkedId(inner.last);
+            inner.parked.insert(id, (consumer.to_owned(), parked.clone()));
+            id
+        });
+        Ok(ids.collect())
     }
 
     async fn due(&self, consumer: &str, now_ms: i64, max: usize) -> Result<Vec<Parked>, Failure> {
@@ -83,11 +97,13 @@ impl Parking for MemoryParking {
         Ok(first.map(|(_, parked)| parked.due_ms).min())
     }
 
-    async fn lanes(&self, consumer: &str) -> Result<Vec<(Option<String>, u64)>, Failure> {
-        let mut lanes: BTreeMap<Option<String>, u64> = BTreeMap::new();
+    async fn lanes(&self, consumer: &str) -> Result<Vec<(Option<String>, ParkedSum)>, Failure> {
+        let mut lanes: BTreeMap<Option<String>, ParkedSum> = BTreeMap::new();
         for (of, parked) in self.lock().parked.values() {
             if of == consumer {
-                *lanes.entry(parked.lane.as_deref().map(str::to_owned)).or_default() += 1;
+                let sum = lanes.entry(parked.lane.as_deref().map(str::to_owned)).or_default();
+                sum.messages += 1;
+                sum.bytes += parked.job.parked_bytes();
             }
         }
         Ok(lanes.into_iter().collect())

@@ -6,7 +6,7 @@ use super::document::header_of;
 use super::http::bytes_of;
 use super::plan::{Given, Pairs, PublishRoute, PublishStep, ReplyStep};
 use super::run::{Done, Runner, kind_of};
-use super::scope::Scope;
+use super::scope::{Scope, Text};
 use super::trouble::Trouble;
 use crate::codes;
 use crate::failure::{Failure, FailureKind};
@@ -49,12 +49,11 @@ impl Runner<'_> {
             );
         };
         let note = route.to_string();
-        send(broker.as_ref(), Outbound { route, message: Message { body, properties } }).await.map_err(
-            |failure| match failure.kind {
-                FailureKind::Invalid => Trouble::of_input(failure, step.repeats(scope)),
-                _ => failure.into(),
-            },
-        )?;
+        let sent = send(broker.as_ref(), Outbound { route, message: Message { body, properties } }).await;
+        sent.map_err(|failure| match failure.kind {
+            FailureKind::Invalid => Trouble::of_input(failure, step.repeats(scope)),
+            _ => blamed(failure, &step.route).into(),
+        })?;
         Ok(Done::same().note(note))
     }
 
@@ -112,6 +111,22 @@ impl PublishStep {
             && scope.repeats_pairs(&self.properties)
             && scope.repeats_pairs(&self.headers)
     }
+}
+
+/// Whose fault it is that a place does not exist or may not be used: a name that was made from the message is the message's, a constant
+/// one the operator's.
+fn blamed(failure: Failure, route: &PublishRoute) -> Failure {
+    let is_made = |text: &Text| matches!(text, Text::Template(_));
+    let (place, key) = match route {
+        PublishRoute::Queue(queue) => (is_made(queue), false),
+        PublishRoute::Exchange { exchange, routing_key } => (is_made(exchange), is_made(routing_key)),
+    };
+    let of_message = match failure.code {
+        codes::NO_SUCH_QUEUE | codes::NO_SUCH_EXCHANGE | codes::ACCESS_REFUSED => place,
+        codes::UNROUTABLE => place || key,
+        _ => false,
+    };
+    if of_message { failure.of_message() } else { failure }
 }
 
 /// Publishes one message; anything but a confirm is a failure.

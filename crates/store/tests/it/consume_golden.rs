@@ -57,13 +57,13 @@ async fn a_newer_record_is_not_read() {
     assert_eq!(failure.code, codes::STATE_TOO_NEW);
 }
 
-#[test]
+#[tokio::test]
 #[ignore = "makes the files that the next one reads"]
-fn make_version_1_of_the_journal() {
+async fn make_version_1_of_the_journal() {
     let folder = golden("inflight-v1");
     let first = FileInFlight::open(&folder, "orders").unwrap();
     let _died = first.enter(7).unwrap();
-    first.unstarted(9);
+    first.unstarted(&[9]).await;
     drop(first);
     let second = FileInFlight::open(&folder, "orders").unwrap();
     let (_died, _died_too) = (second.enter(7).unwrap(), second.enter(u128::MAX - 1).unwrap());
@@ -72,8 +72,8 @@ fn make_version_1_of_the_journal() {
 }
 
 /// 7 died twice, the second time together with another; 8 ended; 9 was handed back without having been started.
-#[test]
-fn version_1_of_the_journal_is_read() {
+#[tokio::test]
+async fn version_1_of_the_journal_is_read() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["orders.slots", "orders.suspects"] {
         std::fs::copy(golden("inflight-v1").join(name), folder.path().join(name)).unwrap();
@@ -81,7 +81,7 @@ fn version_1_of_the_journal_is_read() {
     let journal = FileInFlight::open(folder.path(), "orders").unwrap();
     let crashes = [7, u128::MAX - 1, 8, 9].map(|print| journal.crashes(print));
     assert_eq!(crashes, [2, 1, 0, 0]);
-    assert!(journal.take_unstarted(9) && !journal.take_unstarted(8));
+    assert!(journal.take_unstarted(9).await && !journal.take_unstarted(8).await);
 }
 
 /// Two attempts in a block, and one in the journal, whose result came late. `messages-v3` has a journal of version 1,

@@ -49,6 +49,10 @@ pub struct RawConsume {
     /// When and how a message is tried again.
     #[serde(default)]
     pub retry: RawRetries,
+    /// With `ordering: {key: …}`, or the groups of a FIFO queue: how much is kept on this machine's disk of one key, behind a message of
+    /// it that is to be tried again.
+    #[serde(default)]
+    pub parking: RawParking,
     /// Where a message goes that is given up: `{queue: NAME}` for a copy that says why, `broker` to reject it to wherever the queue
     /// sends what is rejected, or `drop`. There is no default, since each choice loses something: `drop` the message, `broker` the reason.
     pub dead_letter: RawDeadLetter,
@@ -68,6 +72,18 @@ pub struct RawRetries {
     pub delays: Option<Vec<Span>>,
     /// By which mechanism. Default: `auto`, the best one the broker allows; `warren check` says which that is.
     pub mode: RawRetryMode,
+}
+
+/// How much of one key is parked. What comes beyond it is dead-lettered with the class `backlog`, in order, until there is room again. The
+/// bounds are for each key, so that a key that fails takes nothing from another.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Parking")]
+pub struct RawParking {
+    /// Messages. Default: 100000. 0 parks only the message that is to be tried again.
+    pub messages: Option<u64>,
+    /// Bytes of their bodies, and 512 for each message. Default: `1GiB`.
+    pub size: Option<Size>,
 }
 
 /// By which mechanism a message is tried again.

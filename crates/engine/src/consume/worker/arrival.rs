@@ -1,16 +1,67 @@
 //! A message that came: its lane, and whether it is given up before it is handled.
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::time::Instant;
+
 use super::{CRASHES_MAX, Worker};
 use crate::codes;
-use crate::consume::copies::Received;
+use crate::consume::copies::{self, Received};
+use crate::consume::flow::Role;
 use crate::consume::lanes::Lane;
 use crate::consume::plan::{ConsumePlan, Ordering};
-use crate::consume::policy::{Class, Reason};
-use crate::consume::settle::given_up_before;
-use crate::delivery::{Envelope, Job};
+use crate::consume::policy::{Class, Decision, Reason};
+use crate::consume::settle::{acknowledge, given_up_before};
+use crate::consume::work::Item;
+use crate::delivery::{Delivery, Envelope, Job};
 use crate::failure::{Failure, FailureKind};
 
 impl Worker {
+    /// A message came.
+    pub(super) async fn arrived(&mut self, delivery: Delivery) {
+        let (job, unsettled) = delivery.split();
+        let shared = self.shared.clone();
+        shared.status.received.fetch_add(1, Relaxed);
+        let print = copies::print(&job);
+        let counted = shared.broker_counts(&job).then(|| shared.uncounted_of(print));
+        let received = copies::receive(job, shared.ports.clock.now_ms(), counted);
+        let mut unsettled = Some(unsettled);
+        if shared.plan.auto_ack && acknowledge(unsettled.take()).await.is_err() {
+            return; // the broker gives it out again
+        }
+        let crashes = shared.ports.in_flight.crashes(print);
+        let (lane, decided) = self.judged(&received, print, crashes).await;
+        let again = lane.is_none() && decided.is_none() && came_before(&received.job.envelope);
+        let working = unsettled.is_some().then(|| self.again.came(print));
+        let arrived = Instant::now();
+        let item = Box::new(Item {
+            received,
+            unsettled,
+            parked: None,
+            lane: lane.clone(),
+            overflow: false,
+            print,
+            crashes,
+            arrived,
+            paused_before: shared.flow().paused_in_all(arrived),
+            role: Role::Usual,
+            decided: decided.map(Decision::DeadLetter),
+            handled: false,
+            later: None,
+            panics: 0,
+            is_being_parked: false,
+            working,
+        });
+        if again && self.again.is_worked_on(print) {
+            self.again.wait(item);
+            return;
+        }
+        match lane {
+            Some(lane) if self.lot.lanes.contains_key(&lane) => self.comes_behind(&lane, item),
+            lane => self.lanes.push(lane, item),
+        }
+    }
+
     /// The lane of a message, and why it is given up before it is handled, if it is.
     pub(super) async fn judged(
         &self,
@@ -30,19 +81,29 @@ impl Worker {
         let reason = given_up_before(received)
             .or_else(|| too_large(plan, &received.job))
             .or_else(|| not_text(plan, &received.job))
-            .or(no_key)
-            .or_else(|| self.may_have_run(received, print, crashes));
+            .or(no_key);
+        let reason = match reason {
+            Some(reason) => Some(reason),
+            None => self.may_have_run(received, print, crashes).await,
+        };
         (lane, reason)
     }
 
-    pub(super) fn may_have_run(&self, received: &Received, print: u128, crashes: u32) -> Option<Reason> {
+    pub(super) async fn may_have_run(
+        &self,
+        received: &Received,
+        print: u128,
+        crashes: u32,
+    ) -> Option<Reason> {
         let reason = |class, text: String| Some(Reason { class, text, failure: None });
         let again = self.shared.plan.allow_redelivery;
         if crashes >= CRASHES_MAX || (crashes > 0 && !again) {
             let times = if crashes == 1 { "once".to_owned() } else { format!("{crashes} times") };
             return reason(Class::Crashed, format!("the process died {times} while it handled the message"));
         }
-        if again || !came_before(&received.job.envelope) || self.shared.ports.in_flight.take_unstarted(print)
+        if again
+            || !came_before(&received.job.envelope)
+            || self.shared.ports.in_flight.take_unstarted(print).await
         {
             return None;
         }
@@ -54,7 +115,7 @@ impl Worker {
 pub(super) fn came_before(envelope: &Envelope) -> bool {
     envelope.redelivered
         || envelope.delivery_count.unwrap_or(0) > 0
-        || envelope.system.get("ApproximateReceiveCount").is_some_and(|count| count != "1")
+        || envelope.system.get(copies::RECEIVE_COUNT).is_some_and(|count| count != "1")
 }
 
 fn rejected(failure: Failure) -> Reason {

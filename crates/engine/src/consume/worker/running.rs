@@ -187,7 +187,8 @@ impl<T> Future for Light<T> {
         self.weight.note(began.elapsed());
         match polled {
             Ok(polled) => polled.map(Some),
-            Err(_) => Poll::Ready(None), // it has been told where it came from, and is asked no more
+            // The panic was reported where it came from, and dropped what the work held.
+            Err(_) => Poll::Ready(None),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warren_engine::consume::plan::Ordering;
+use warren_engine::consume::plan::{Ordering, RetryMode};
 use warren_engine::consume::record::MessageStatus;
 
 use super::world::{Act, World, passes};
@@ -75,7 +75,7 @@ async fn messages_are_not_held_for_longer_than_brokers_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn poison_alone_does_not_stop_the_others() {
+async fn rejections_alone_do_not_stop_the_others() {
     let mut world = World::new();
     for at in 0..5 {
         world.act(&format!("bad{at}"), Act::Reject);
@@ -86,6 +86,172 @@ async fn poison_alone_does_not_stop_the_others() {
     world.until_settled().await;
     assert!(world.is("consuming"));
     assert_eq!(world.depth("dead"), 5);
+}
+
+/// Messages that fail by their own content, as if the destination were down, and good ones behind them.
+#[tokio::test(start_paused = true)]
+async fn poison_alone_does_not_stop_the_others() {
+    for act in [Act::Answers503, Act::Hangs, Act::Unreachable, Act::Busy(None)] {
+        for (concurrency, bad) in [(1, 10), (1, 12), (20, 10), (20, 20), (20, 25)] {
+            for mode in [RetryMode::Auto, RetryMode::Parking] {
+                let mut world = World::new().with(|plan| {
+                    plan.concurrency = concurrency;
+                    plan.max_timeout = Duration::from_secs(5);
+                    plan.retry.mode = mode;
+                });
+                for at in 0..bad {
+                    world.act(&format!("bad{at}"), act.clone());
+                }
+                world.publish((0..bad).map(|at| format!("bad{at}"))).await;
+                world.publish((0..30).map(|at| format!("good{at}"))).await;
+                world.start();
+                let all_good = |world: &World| (0..30).all(|at| world.calls_of(&format!("good{at}")) > 0);
+                world.until("the good ones", all_good).await;
+                // One at a time, each poison takes its five seconds in each of its first tries.
+                let most = if matches!(act, Act::Hangs) { 400 } else { 180 };
+                assert!(world.seconds() < most, "{} s, {concurrency}, {bad}, {mode:?}", world.seconds());
+                // They stay poison and are given up in the end, while others go on.
+                world.publish(["last"]).await;
+                world.until("the last", |world| world.calls_of("last") == 1).await;
+                world.stop().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_a_message_that_has_not_failed() {
+    let mut world = World::new().with(|plan| plan.concurrency = 1);
+    world.otherwise(Act::Busy(None));
+    world.publish((0..40).map(|at| at.to_string())).await;
+    world.start();
+    world.until("the pause", |world| world.is("paused")).await;
+    let before = world.calls().len();
+    passes(Duration::from_secs(8)).await;
+    let probes: Vec<String> = world.bodies()[before..].to_vec();
+    assert!(probes.len() >= 3, "{probes:?}");
+    let new = probes.iter().filter(|body| !world.bodies()[..before].contains(body)).count();
+    assert_eq!(new, probes.len(), "{probes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_have_failed_they_probe_in_turns() {
+    let mut world = down(12).await;
+    let before = world.calls().len();
+    passes(Duration::from_secs(40)).await;
+    let probes: Vec<String> = world.bodies()[before..].to_vec();
+    assert!(probes.len() >= 4, "{probes:?}");
+    assert!(probes.windows(2).all(|pair| pair[0] != pair[1]), "{probes:?}");
+    // One works, and all are tried again at once.
+    world.otherwise(Act::Ok);
+    world.until_settled().await;
+    world.stop().await;
+    assert_eq!(world.depth("dead"), 0);
+}
+
+/// An outage of 25 minutes, longer than messages are held, spends no attempt of a message that comes while it lasts: by each
+/// mechanism, with no, one and many later tries.
+#[tokio::test(start_paused = true)]
+async fn an_outage_spends_no_attempts() {
+    let modes = [RetryMode::Auto, RetryMode::Parking, RetryMode::Visibility, RetryMode::Requeue];
+    for mode in modes {
+        for ordering in [Ordering::None, Ordering::Queue] {
+            for delays in [&[][..], &[1], &[10, 30, 120]] {
+                let mut world = World::new().with(|plan| {
+                    plan.retry.delays = delays.iter().map(|delay| Duration::from_secs(*delay)).collect();
+                    plan.retry.mode = mode;
+                    plan.ordering = ordering.clone();
+                });
+                world.broker.can_delay(mode == RetryMode::Visibility);
+                world.broker.delete("in");
+                world.broker.declare_counting("in");
+                world.otherwise(Act::Answers503);
+                world.publish((0..10).map(|at| format!("opener{at}"))).await;
+                world.start();
+                world.until("the pause", |world| world.is("paused")).await;
+                world.publish((0..4).map(|at| format!("m{at}"))).await;
+                passes(Duration::from_secs(25 * 60)).await;
+                let shown = format!("{mode:?}, {ordering:?}, {delays:?}");
+                assert!(world.is("paused"), "{shown}");
+                let dead = world.dead();
+                world.otherwise(Act::Ok);
+                world.until_settled().await;
+                world.until("all", |world| (0..4).all(|at| world.calls_of(&format!("m{at}")) > 0)).await;
+                world.until_settled().await;
+                world.stop().await;
+                assert_eq!(world.dead(), dead, "{shown}: nothing was dead-lettered after the pause began");
+                let of_m: Vec<(String, u32)> =
+                    world.calls().into_iter().filter(|(body, _)| body.starts_with('m')).collect();
+                assert!(of_m.iter().all(|(_, attempt)| *attempt == 1), "{shown}: {of_m:?}");
+            }
+        }
+    }
+}
+
+/// The attempt that is spent before the outage counts, the last one is not spent by it.
+#[tokio::test(start_paused = true)]
+async fn the_last_attempt_is_not_spent_by_an_outage() {
+    for mode in [RetryMode::Auto, RetryMode::Parking, RetryMode::Visibility] {
+        let mut world = World::new().acts([("m", Act::FailsTimes(1))]).with(|plan| {
+            plan.retry.delays = vec![Duration::from_secs(100)];
+            plan.retry.mode = mode;
+        });
+        world.broker.can_delay(mode == RetryMode::Visibility);
+        world.publish(["m"]).await;
+        world.start();
+        world.until("the first attempt", |world| world.calls_of("m") == 1).await;
+        world.otherwise(Act::Unreachable);
+        world.act("m", Act::Unreachable);
+        world.publish((0..10).map(|at| format!("opener{at}"))).await;
+        world.until("the pause", |world| world.is("paused")).await;
+        world.until("the last attempt", |world| world.calls_of("m") >= 2).await;
+        passes(Duration::from_secs(25 * 60)).await;
+        world.otherwise(Act::Ok);
+        world.act("m", Act::Ok);
+        world.until_settled().await;
+        world.stop().await;
+        assert_eq!(world.statuses("m").last(), Some(&MessageStatus::Ok), "{mode:?}");
+        assert!(world.calls().iter().filter(|(body, _)| body == "m").all(|(_, attempt)| *attempt <= 2));
+        assert_eq!(world.depth("dead"), 0, "{mode:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_long_outage_messages_are_worked_on_beside_each_other_again() {
+    let mut world = down(40).await;
+    passes(Duration::from_secs(30 * 60)).await;
+    world.otherwise(Act::Ok);
+    world.until_settled().await;
+    world.otherwise(Act::Waits);
+    world.publish((0..10).map(|at| format!("w{at}"))).await;
+    world.until("ten at once", |world| world.running() == 10).await;
+    world.release(10);
+    world.until_settled().await;
+    world.stop().await;
+}
+
+/// Whatever returns a message without a failed attempt is not counted.
+#[tokio::test(start_paused = true)]
+async fn deliveries_that_were_no_attempt_are_not_counted() {
+    let mut world = World::new().acts([("m", Act::Waits)]).with(|plan| {
+        plan.retry.delays = vec![Duration::from_secs(1)];
+        plan.max_timeout = Duration::from_secs(1000);
+    });
+    world.broker.delete("in");
+    world.broker.declare_counting("in");
+    world.publish(["m"]).await;
+    world.start();
+    for round in 1..=5 {
+        world.until("it runs", |world| world.calls_of("m") == round).await;
+        // The process stops in good order, and it does not end in time.
+        world.stop().await;
+        world.start();
+    }
+    world.until("it runs", |world| world.calls_of("m") == 6).await;
+    assert!(world.calls().iter().all(|(_, attempt)| *attempt == 1), "{:?}", world.calls());
+    world.release(1);
+    world.until_settled().await;
+    assert_eq!(world.depth("dead"), 0);
 }
 
 #[tokio::test(start_paused = true)]

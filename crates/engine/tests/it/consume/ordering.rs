@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use warren_engine::codes;
 use warren_engine::consume::plan::{KeyOf, Ordering, RetryMode};
-use warren_engine::consume::worker::LANE_PARKED_MAX;
 use warren_engine::delivery::Job;
 use warren_engine::failure::{Failure, FailureKind};
 
@@ -150,88 +149,135 @@ async fn an_ordered_trigger_makes_no_delay_queues() {
     assert!(!RetryMode::Auto.makes_queues(&Ordering::Queue));
 }
 
-/// A key that fails, with more of its messages than may be parked behind it, and others.
+const PARKED_MAX: u64 = 50;
+
+/// A key that fails, with more of its messages than may be parked behind it.
 async fn flooded(concurrency: u16, beyond: usize) -> World {
     let mut world = World::new().acts([("a-0", Act::Busy(None))]).with(|plan| {
         plan.ordering = by_key();
         plan.concurrency = concurrency;
+        plan.parking.messages = PARKED_MAX;
         // Once a day, so that it fails for as long as a test wants it to.
         plan.retry.delays = vec![Duration::from_secs(86_400); 3];
     });
-    world.publish((0..LANE_PARKED_MAX as usize + beyond).map(|at| format!("a-{at}"))).await;
+    world.publish((0..PARKED_MAX as usize + beyond).map(|at| format!("a-{at}"))).await;
     world.start();
-    world.until("the bound", |world| world.status.full_lanes.load(Relaxed) == 1).await;
+    world.until("the overflow", |world| world.depth("dead") == beyond).await;
     world
 }
 
+fn overflow(beyond: usize) -> Vec<String> {
+    (0..beyond).map(|at| format!("a-{}", PARKED_MAX as usize + at)).collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_is_parked_of_one_key_has_a_bound_and_others_go_on() {
-    let mut world = flooded(4, 3).await;
-    assert_eq!(
-        (world.parking.all().len() as u64, world.status.parked.load(Relaxed)),
-        (LANE_PARKED_MAX, 1000)
-    );
-    world.until("the rest is held", |world| world.broker.unsettled() == 3).await;
-    assert_eq!(world.status.trouble().unwrap().code, codes::KEY_BACKLOG);
-    // One place is left for the others.
-    world.publish((0..50).map(|at| format!("b-{at}"))).await;
-    world.until("the others", |world| world.calls_of("b-49") == 1).await;
-    assert!(world.is("consuming"));
-    assert_eq!((world.parking.all().len() as u64, world.calls_of("a-1")), (LANE_PARKED_MAX, 0));
-    // It is mended, and all of them go through in order.
-    world.act("a-0", Act::Ok);
-    world.until("the last", |world| world.calls_of("a-1002") == 1).await;
-    world.until_settled().await;
-    let expected: Vec<String> =
-        std::iter::once("a-0".to_owned()).chain((0..1003).map(|at| format!("a-{at}"))).collect();
-    assert_eq!(of(&world, "a"), expected);
-    assert_eq!((world.status.full_lanes.load(Relaxed), world.status.parked.load(Relaxed)), (0, 0));
-    assert!(world.status.trouble().is_none());
-    assert_eq!(world.depth("dead"), 0);
+async fn beyond_the_bound_a_key_is_dead_lettered_in_order_and_others_flow() {
+    for concurrency in [1, 4] {
+        let mut world = flooded(concurrency, 30).await;
+        let dead: Vec<String> = world.dead().into_iter().map(|(body, ..)| body).collect();
+        assert_eq!(dead, overflow(30), "in order");
+        assert!(world.dead().iter().all(|(_, class, _)| class == "backlog"));
+        assert_eq!((world.parking.all().len() as u64, world.broker.unsettled()), (PARKED_MAX, 0));
+        assert_eq!(world.status.full_lanes.load(Relaxed), 1);
+        assert_eq!(world.status.trouble().unwrap().code, codes::KEY_BACKLOG);
+        // For hours, with more of the bad key all the time.
+        for hour in 0..6 {
+            let (one, other) = (hour * 20, hour * 20 + 20);
+            world.publish((one..other).flat_map(|at| [format!("b-{at}"), format!("a-x{at}")])).await;
+            let before = world.seconds();
+            world.until("the other key", |world| world.calls_of(&format!("b-{}", other - 1)) == 1).await;
+            assert!(world.seconds() - before < 2, "it waits for nobody");
+            passes(Duration::from_secs(3600)).await;
+            assert!(world.is("consuming") && world.broker.unsettled() == 0);
+        }
+        let expected: Vec<String> = (0..120).map(|at| format!("b-{at}")).collect();
+        assert_eq!(of(&world, "b"), expected);
+        // It works again, and what is parked goes through in order.
+        world.act("a-0", Act::Ok);
+        world.until("the last", |world| world.calls_of("a-49") == 1).await;
+        world.until_settled().await;
+        let parked = (0..PARKED_MAX).map(|at| format!("a-{at}"));
+        let expected: Vec<String> = std::iter::once("a-0".to_owned()).chain(parked).collect();
+        assert_eq!(of(&world, "a"), expected);
+        assert_eq!((world.status.full_lanes.load(Relaxed), world.status.parked.load(Relaxed)), (0, 0));
+        assert!(world.status.trouble().is_none());
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_key_that_is_full_takes_nothing_from_another_that_fails() {
+    let mut world = World::new().acts([("a-0", Act::Busy(None)), ("c-0", Act::FailsTimes(1))]).with(|plan| {
+        plan.ordering = by_key();
+        plan.concurrency = 2;
+        plan.parking.messages = 5;
+        plan.retry.delays = vec![Duration::from_secs(3600); 3];
+    });
+    world.publish((0..20).map(|at| format!("a-{at}"))).await;
+    world.publish((0..4).map(|at| format!("c-{at}"))).await;
+    world.start();
+    world.until("the overflow", |world| world.depth("dead") == 15).await;
+    world.until("the other key", |world| world.calls_of("c-3") == 1).await;
+    assert_eq!(of(&world, "c"), ["c-0", "c-0", "c-1", "c-2", "c-3"]);
+    assert!(world.dead().iter().all(|(body, ..)| body.starts_with('a')));
     world.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_beyond_the_bound_goes_back_before_the_broker_takes_it() {
-    let world = flooded(4, 10).await;
-    world.until("the prefetch is full", |world| world.broker.unsettled() == 4).await;
-    passes(Duration::from_secs(9 * 60)).await;
-    assert_eq!((world.broker.unsettled(), world.is("consuming")), (4, true));
-    world.until("it rests", |world| world.is("waiting")).await;
-    assert_eq!(world.waits_for().unwrap().code, codes::KEY_BACKLOG);
-    assert_eq!((world.broker.unsettled(), world.depth("in")), (0, 10));
-    // For hours, without taking and giving back.
-    let received = world.status.received.load(Relaxed);
-    passes(Duration::from_secs(6 * 3600)).await;
-    assert_eq!((world.status.received.load(Relaxed), world.is("waiting")), (received, true));
-    // The lane is worked on all the same, and at half of the bound there is room again.
-    world.act("a-0", Act::Ok);
-    world.until("the half", |world| world.calls_of("a-499") == 1).await;
-    world.until("the last", |world| world.calls_of("a-1009") == 1).await;
-    world.until_settled().await;
-    let expected: Vec<String> =
-        std::iter::once("a-0".to_owned()).chain((0..1010).map(|at| format!("a-{at}"))).collect();
-    assert_eq!(of(&world, "a"), expected);
-    assert_eq!((world.is("consuming"), world.depth("dead")), (true, 0));
+async fn what_is_parked_of_a_key_is_bounded_in_bytes_too() {
+    let mut world = World::new().acts([("a-0", Act::Busy(None))]).with(|plan| {
+        plan.ordering = by_key();
+        plan.parking.bytes = 10_000;
+        plan.retry.delays = vec![Duration::from_secs(3600); 3];
+    });
+    let large = |at: usize| format!("a-{at}-{}", "x".repeat(3000));
+    world.publish([String::from("a-0")].into_iter().chain((1..5).map(large))).await;
+    world.start();
+    world.until("the overflow", |world| world.depth("dead") == 2).await;
+    assert_eq!(world.parking.all().len(), 3);
+    world.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_key_is_full_after_a_restart_too() {
     let mut world = flooded(4, 3).await;
-    world.until("the rest is held", |world| world.broker.unsettled() == 3).await;
     world.stop().await;
-    assert_eq!((world.parking.all().len() as u64, world.depth("in")), (LANE_PARKED_MAX, 3));
+    assert_eq!((world.parking.all().len() as u64, world.depth("in")), (PARKED_MAX, 0));
+    world.publish(["a-53", "b-0", "a-54"]).await;
     world.start();
-    world.until("the rest is held", |world| world.broker.unsettled() == 3).await;
-    assert_eq!(world.parking.all().len() as u64, LANE_PARKED_MAX);
+    world.until("the other key", |world| world.calls_of("b-0") == 1).await;
+    world.until("the overflow", |world| world.depth("dead") == 5).await;
     world.broker.disconnect();
-    world.until("consuming", |world| world.is("consuming") && world.broker.unsettled() == 3).await;
+    world.publish(["a-55", "b-1"]).await;
+    world.until("the other key", |world| world.calls_of("b-1") == 1).await;
+    world.until("the overflow", |world| world.depth("dead") == 6).await;
+    let dead: Vec<String> = world.dead().into_iter().map(|(body, ..)| body).collect();
+    assert_eq!(dead, overflow(6));
     world.act("a-0", Act::Ok);
-    world.until("the last", |world| world.calls_of("a-1002") == 1).await;
+    world.until("the last", |world| world.calls_of("a-49") == 1).await;
+    world.until_settled().await;
+    assert_eq!(of(&world, "a").len() as u64, PARKED_MAX + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_full_loses_nothing_of_what_is_to_be_parked() {
+    let mut world = World::new().acts([("a-0", Act::FailsTimes(1))]).with(|plan| plan.ordering = by_key());
+    world.publish((0..5).map(|at| format!("a-{at}"))).await;
+    world.start();
+    world.until("parked", |world| world.parking.all().len() == 5).await;
+    world.parking.full(true);
+    world.publish((5..8).map(|at| format!("a-{at}"))).await;
+    world.until("trouble", |world| world.status.needs_operator().is_some()).await;
+    world.publish(["b-0"]).await;
+    world.until("the other key", |world| world.calls_of("b-0") == 1).await;
+    world.parking.full(false);
+    world.until("the last", |world| world.calls_of("a-7") == 1).await;
     world.until_settled().await;
     let expected: Vec<String> =
-        std::iter::once("a-0".to_owned()).chain((0..1003).map(|at| format!("a-{at}"))).collect();
+        std::iter::once("a-0".to_owned()).chain((0..8).map(|at| format!("a-{at}"))).collect();
     assert_eq!(of(&world, "a"), expected);
+    assert!(world.status.needs_operator().is_none());
+    world.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,8 @@ pub enum Act {
     Busy(Option<u64>),
     /// An answer that says that it does not work now.
     Answers503,
+    /// Cannot be handled before an operator acts: the login is refused.
+    LoginRefused,
     /// Fails so often, then works.
     FailsTimes(usize),
     Hangs,
@@ -123,6 +125,11 @@ impl Handler for Script {
                 exit_code: None,
                 answer: Some("come back later".into()),
             })),
+            Act::LoginRefused => Outcome::Retry(Failure::new(
+                FailureKind::Refused,
+                codes::BROKER_REFUSED_LOGIN,
+                "publish to the ledger",
+            )),
             Act::FailsTimes(times) if before < times => Outcome::Retry(failure(FailureKind::Internal)),
             Act::FailsTimes(_) => Outcome::Ok,
             Act::Hangs => std::future::pending().await,
@@ -146,6 +153,8 @@ pub struct World {
     pub parking: Arc<MemoryParking>,
     pub in_flight: Arc<MemoryInFlight>,
     pub status: Arc<Status>,
+    /// The next so many throws of the dice panic.
+    pub dice_panics: Arc<AtomicUsize>,
     began: Instant,
     stop: CancellationToken,
     worker: Option<JoinHandle<()>>,
@@ -163,6 +172,7 @@ impl World {
             parking: Arc::default(),
             in_flight: Arc::default(),
             status: Arc::default(),
+            dice_panics: Arc::default(),
             began: Instant::now(),
             stop: CancellationToken::new(),
             worker: None,
@@ -208,6 +218,7 @@ impl World {
     }
 
     pub fn ports(&self) -> ConsumePorts {
+        let panics = self.dice_panics.clone();
         ConsumePorts {
             broker: self.broker.clone(),
             handler: self.script.clone(),
@@ -215,7 +226,12 @@ impl World {
             parking: self.parking.clone(),
             in_flight: self.in_flight.clone(),
             clock: Arc::new(TestClock(self.began)),
-            dice: Arc::new(|| 0.5),
+            dice: Arc::new(move || {
+                let panics =
+                    panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                assert!(panics.is_err(), "the dice were told to panic");
+                0.5
+            }),
         }
     }
 
