@@ -85,7 +85,9 @@ pub fn made(told: &Told<'_>) -> HttpRequest {
             set(name, value);
         }
     }
-    if let Some(encoding) = properties.content_encoding.as_deref().filter(|_| !settings.compat) {
+    // RabbitHub left it out.
+    let tells_encoding = !settings.compat || subscription.protocol == Protocol::Websub;
+    if let Some(encoding) = properties.content_encoding.as_deref().filter(|_| tells_encoding) {
         set("content-encoding", encoding);
     }
     if let Some(secret) = &subscription.secret {

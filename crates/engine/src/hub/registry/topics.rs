@@ -30,7 +30,7 @@ const REDIRECTS_MAX: usize = 5;
 struct Known {
     etag: Option<String>,
     last_modified: Option<String>,
-    /// Of content type and body.
+    /// Of content type, content encoding and body.
     print: String,
 }
 
@@ -54,7 +54,15 @@ enum Ended {
 /// What came of fetching.
 enum Fetched {
     Unchanged,
-    New(Known, Option<String>, Bytes),
+    New(Known, Document),
+}
+
+/// The content of a topic, as it is handed out.
+struct Document {
+    content_type: Option<String>,
+    /// The codings that were not decoded on the way: the followers are sent them with the body.
+    content_encoding: Option<String>,
+    body: Bytes,
 }
 
 impl Hub {
@@ -97,9 +105,11 @@ impl Hub {
         let known: Known = known.and_then(|known| serde_json::from_slice(&known).ok()).unwrap_or_default();
         let content = self.content(topic, &known).await;
         let content = content.inspect_err(|failure| self.note_topic_error(topic, failure))?;
-        let Fetched::New(now, content_type, body) = content else { return Ok(Ended::Unchanged) };
+        let Fetched::New(now, Document { content_type, content_encoding, body }) = content else {
+            return Ok(Ended::Unchanged);
+        };
         let exchange = websub::foreign(self.settings.websub.as_ref());
-        let properties = Properties { content_type, ..Properties::default() };
+        let properties = Properties { content_type, content_encoding, ..Properties::default() };
         let routing_key = websub::print(topic);
         let outbound = Outbound {
             route: Route::Exchange { exchange: exchange.name.clone(), routing_key },
@@ -165,6 +175,8 @@ impl Hub {
         let noun = if followers == 1 { "subscriber" } else { "subscribers" };
         let agent = format!("Warren/{} (+{hub}; {followers} {noun})", env!("CARGO_PKG_VERSION"));
         let mut headers = vec![("user-agent".to_owned(), agent), ("accept".to_owned(), "*/*".to_owned())];
+        // Followers get the content without a coding, where the server can do without one.
+        headers.push(("accept-encoding".to_owned(), "identity".to_owned()));
         // Asking on a condition is worth it only where what is known is what was handed out.
         let conditions = [("if-none-match", &known.etag), ("if-modified-since", &known.last_modified)];
         for (name, value) in conditions {
@@ -191,8 +203,17 @@ impl Hub {
 fn new(known: &Known, answer: HttpAnswer) -> Fetched {
     let held = |name: &str| answer.header(name).map(str::to_owned);
     let content_type = held("content-type");
+    // Each line of the header has codings, in the order in which they were applied.
+    let codings = answer.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
+    let codings: Vec<&str> =
+        codings.map(|(_, value)| value.trim()).filter(|value| !value.is_empty()).collect();
+    let content_encoding = (!codings.is_empty()).then(|| codings.join(", "));
     let mut digest = Sha256::new();
     digest.update(content_type.as_deref().unwrap_or_default());
+    if let Some(content_encoding) = &content_encoding {
+        digest.update([1]);
+        digest.update(content_encoding);
+    }
     digest.update([0]);
     digest.update(&answer.body);
     let print = sign::hex(&digest.finalize());
@@ -200,7 +221,7 @@ fn new(known: &Known, answer: HttpAnswer) -> Fetched {
         return Fetched::Unchanged;
     }
     let now = Known { etag: held("etag"), last_modified: held("last-modified"), print };
-    Fetched::New(now, content_type, answer.body)
+    Fetched::New(now, Document { content_type, content_encoding, body: answer.body })
 }
 
 /// Where a redirect leads.

@@ -393,6 +393,41 @@ enum Answer {
     Fails(Failure),
 }
 
+/// The headers of an answer.
+type HeaderLines<'h> = &'h [(&'h str, &'h str)];
+
+#[tokio::test(start_paused = true)]
+async fn a_coding_of_a_topic_is_passed_on_with_its_body_and_the_signature_covers_what_is_sent() {
+    for compat in [false, true] {
+        let settings = HubSettings { compat, ..settings() };
+        let world = World::with(settings).await;
+        let request = to_topic(&world.settings, TOPIC, "http://good/");
+        world.subscribe(SubscribeRequest { secret: Some(Hidden("key".into())), ..request }).await;
+        let kind = ("content-type", "text/plain");
+        let contents: [(HeaderLines<'_>, Option<&str>); 5] = [
+            (&[kind, ("content-encoding", "br")], Some("br")),
+            (&[kind, ("Content-Encoding", "gzip, zstd")], Some("gzip, zstd")),
+            (&[kind, ("content-encoding", "gzip"), ("content-encoding", "br")], Some("gzip, br")),
+            (&[kind], None),
+            (&[kind, ("content-encoding", " ")], None),
+        ];
+        for (number, (headers, expected)) in contents.into_iter().enumerate() {
+            // The same bytes with another coding are another content.
+            world.web.topic(TOPIC, 200, headers, if expected.is_some() { "coded" } else { "plain" });
+            ping(&world).await;
+            let count = number.min(3) + 1;
+            world.until_taken("good", count).await;
+            assert_eq!(world.web.taken("good").len(), count, "{headers:?}");
+            assert_eq!(header(&world, "good", "content-encoding").as_deref(), expected, "{headers:?}");
+            let body = world.web.taken("good").pop().unwrap();
+            let signed = warren_engine::hub::sign::headers(Signing::Sha256, "key", "", 0, body.as_bytes());
+            assert_eq!(header(&world, "good", "x-hub-signature"), Some(signed[0].1.clone()));
+        }
+        let asked = world.web.requests("GET", "blog").pop().unwrap();
+        assert!(asked.headers.contains(&("accept-encoding".into(), "identity".into())));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_anew_has_the_topic_with_the_next_ping_although_it_did_not_change() {
     let world = world().await;
