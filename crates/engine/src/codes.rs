@@ -106,6 +106,8 @@ codes! {
     DUPLICATE_COLUMN = "duplicate-column";
     /// The configuration names a column that the model does not have.
     UNKNOWN_COLUMN = "unknown-column";
+    /// A sync whose message, or whose `compare`, has only key columns.
+    KEY_COLUMNS_ONLY = "key-columns-only";
 
     // Rows.
     /// A row whose key is NULL, in one of its columns at least.

@@ -4,10 +4,14 @@
 //! key's print keeps all 128 bits: at 10⁹ keys two of them collide with a probability of 1.5·10⁻²¹. A row's print
 //! is only ever compared with the print of the same key, and keeps 112 bits; the other 16 of an entry count
 //! the key's accepted changes (see [`crate::change::ChangeId`]).
+//!
+//! Decimals are printed by value ([`canonical`]): `1.0` and `1.00` have one print. Prints of older baselines are of decimals
+//! as they were written, which [`Picker::as_written`] still makes.
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::model::Schema;
+use crate::canonical;
+use crate::model::{ColumnType, Schema};
 use crate::row::RowRef;
 
 /// The 128-bit hash of a key.
@@ -45,6 +49,8 @@ pub struct Picker {
     /// The same, where each run of neighbours is one: the first and behind the last.
     runs: Vec<(usize, usize)>,
     whole: bool,
+    /// Those that may hold decimals, which are printed by value.
+    decimals: Vec<usize>,
 }
 
 impl Picker {
@@ -62,7 +68,7 @@ impl Picker {
         }
         let runs = runs(&indexes);
         let whole = runs == [(0, schema.len())];
-        Ok(Picker { indexes, runs, whole })
+        Ok(Picker { decimals: decimals(schema, &indexes), indexes, runs, whole })
     }
 
     /// Picks columns in the order given, as a key does.
@@ -74,13 +80,25 @@ impl Picker {
         for name in names {
             indexes.push(schema.index_of(name).ok_or_else(|| name.to_owned())?);
         }
-        Ok(Picker { runs: runs(&indexes), indexes, whole: false })
+        Ok(Picker { decimals: decimals(schema, &indexes), runs: runs(&indexes), indexes, whole: false })
+    }
+
+    /// The same columns, with decimals as they are written. `None`: none of them can hold a decimal.
+    #[must_use]
+    pub fn as_written(&self) -> Option<Picker> {
+        (!self.decimals.is_empty()).then(|| Picker { decimals: Vec::new(), ..self.clone() })
     }
 
     /// The places of the columns picked, in the order of the print.
     pub fn indexes(&self) -> &[usize] {
         &self.indexes
     }
+}
+
+fn decimals(schema: &Schema, indexes: &[usize]) -> Vec<usize> {
+    let may_hold =
+        |index: &usize| matches!(schema.columns()[*index].kind, ColumnType::Decimal | ColumnType::Array);
+    indexes.iter().copied().filter(may_hold).collect()
 }
 
 fn runs(indexes: &[usize]) -> Vec<(usize, usize)> {
@@ -106,6 +124,11 @@ impl Printer {
     pub fn key(&mut self, row: RowRef<'_>, key: &Picker) -> Option<KeyPrint> {
         if let [index] = key.indexes[..] {
             let cell = row.cell(index);
+            if !key.decimals.is_empty() && !canonical::is_canonical(cell) {
+                self.picked.clear();
+                canonical::append(cell, &mut self.picked);
+                return Some(KeyPrint(xxh3_128(&self.picked)));
+            }
             return (cell.first() != Some(&0)).then(|| KeyPrint(xxh3_128(cell)));
         }
         row.offsets(&mut self.offsets);
@@ -115,17 +138,32 @@ impl Printer {
             if cell.first() == Some(&0) {
                 return None;
             }
-            self.picked.extend_from_slice(cell);
+            if key.decimals.is_empty() {
+                self.picked.extend_from_slice(cell);
+            } else {
+                canonical::append(cell, &mut self.picked);
+            }
         }
         Some(KeyPrint(xxh3_128(&self.picked)))
     }
 
     /// The row's print over the columns picked.
     pub fn row(&mut self, row: RowRef<'_>, compare: &Picker) -> RowPrint {
-        if compare.whole {
+        if compare.whole && compare.decimals.is_empty() {
             return RowPrint::new(xxh3_128(row.as_bytes()));
         }
         row.offsets(&mut self.offsets);
+        if !compare.decimals.is_empty() {
+            let cell = |at: usize| &row.as_bytes()[self.offsets[at] as usize..self.offsets[at + 1] as usize];
+            if !compare.decimals.iter().all(|&index| canonical::is_canonical(cell(index))) {
+                self.picked.clear();
+                compare.indexes.iter().for_each(|&index| canonical::append(cell(index), &mut self.picked));
+                return RowPrint::new(xxh3_128(&self.picked));
+            }
+            if compare.whole {
+                return RowPrint::new(xxh3_128(row.as_bytes()));
+            }
+        }
         let cells = |&(first, end): &(usize, usize)| {
             &row.as_bytes()[self.offsets[first] as usize..self.offsets[end] as usize]
         };
@@ -215,6 +253,42 @@ mod tests {
         let by_name = |schema: &Schema| Picker::by_name(schema, ["b", "a"]).unwrap();
         assert_eq!(printer.row(ab.row(0), &by_name(&one)), printer.row(ba.row(0), &by_name(&other)));
         assert_eq!(Picker::by_name(&one, ["c"]).unwrap_err(), "c");
+    }
+
+    #[test]
+    fn equal_decimals_have_equal_prints_in_keys_and_rows() {
+        let columns = [("a", ColumnType::Decimal), ("b", ColumnType::Text), ("c", ColumnType::Array)];
+        let columns = columns.map(|(name, kind)| Column { name: name.into(), kind });
+        let schema = Schema::new(columns.into()).unwrap();
+        let make = |digits: &'static str, elements: &'static str| {
+            row(|cells| {
+                cells.decimal(digits);
+                cells.text("1.0");
+                cells.array(1, |cells| cells.decimal(elements));
+            })
+        };
+        let mut printer = Printer::default();
+        let pickers =
+            [vec!["a", "b", "c"], vec!["a"], vec!["a", "c"], vec!["c"]].map(|names| (names.clone(), names));
+        for (names, ordered) in pickers {
+            let picker = Picker::by_name(&schema, names).unwrap();
+            let key = Picker::in_order(&schema, ordered).unwrap();
+            let mut prints =
+                |batch: &Batch| (printer.key(batch.row(0), &key), printer.row(batch.row(0), &picker));
+            let plain = prints(&make("1", "2"));
+            for same in [make("1.0", "2.00"), make("1.000", "2"), make("1", "2.0")] {
+                assert_eq!(prints(&same), plain);
+            }
+            assert_ne!(prints(&make("1.01", "2.01")), plain);
+        }
+        // What is written without such zeros has the print it always had.
+        let (whole, plain) = (Picker::by_name(&schema, ["a", "b", "c"]).unwrap(), make("1.5", "2"));
+        let written = whole.as_written().unwrap();
+        assert_eq!(printer.row(plain.row(0), &whole), printer.row(plain.row(0), &written));
+        let zeros = make("1.50", "2");
+        assert_ne!(printer.row(zeros.row(0), &whole), printer.row(zeros.row(0), &written));
+        assert_eq!(printer.row(zeros.row(0), &whole), printer.row(plain.row(0), &whole));
+        assert!(Picker::by_name(&schema, ["b"]).unwrap().as_written().is_none());
     }
 
     #[test]

@@ -24,6 +24,7 @@
 //!
 //! The pages to read first are [`sync::run`](mod@sync::run) and [`consume::worker`].
 
+pub mod canonical;
 pub mod change;
 pub mod codes;
 pub mod consume;

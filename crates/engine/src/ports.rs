@@ -475,7 +475,8 @@ pub trait ChangeSet: Send {
     /// What was found.
     fn summary(&self) -> &DiffSummary;
 
-    /// The next changes, at most `max`; empty at the end. Each key occurs at most once.
+    /// The next changes, at most `max`; empty at the end. Each key occurs at most once. All removals come before the first
+    /// row added or changed.
     ///
     /// # Errors
     /// The state cannot be read.

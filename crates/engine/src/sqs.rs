@@ -127,6 +127,27 @@ pub fn set_attribute(headers: &mut Headers, name: &str, kind: &str, value: Heade
     }
 }
 
+/// Escapes in JSON what SQS does not take: U+FFFE becomes `\ufffe`, U+FFFF `\uffff`. JSON has these characters in strings
+/// only, where both forms mean the same. Control characters are escaped in any JSON.
+pub fn escape_json(body: &mut Vec<u8>) {
+    if !body.contains(&0xEF) {
+        return;
+    }
+    let forbidden = |bytes: &[u8]| matches!(bytes, [0xEF, 0xBF, 0xBE | 0xBF]);
+    let Some(first) = body.windows(3).position(forbidden) else { return };
+    let rest = body.split_off(first);
+    let mut at = 0;
+    while at < rest.len() {
+        if let Some(&[0xEF, 0xBF, last @ (0xBE | 0xBF)]) = rest.get(at..at + 3) {
+            body.extend_from_slice(if last == 0xBE { b"\\ufffe" } else { b"\\uffff" });
+            at += 3;
+        } else {
+            body.push(rest[at]);
+            at += 1;
+        }
+    }
+}
+
 /// Whether a queue, by name, URL or ARN, is a FIFO queue. SQS tells by the name, so can everybody.
 pub fn is_fifo(queue: &str) -> bool {
     queue.strip_suffix(".fifo").is_some()
@@ -230,6 +251,26 @@ fn json(value: &HeaderValue) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::message::Properties;
+
+    #[test]
+    fn json_is_escaped_where_sqs_does_not_take_it() {
+        let table = [
+            ("", ""),
+            ("{}", "{}"),
+            ("[\"a\u{fffe}\"]", "[\"a\\ufffe\"]"),
+            ("{\"\u{ffff}\":\"\u{fffe}\u{ffff}x\"}", "{\"\\uffff\":\"\\ufffe\\uffffx\"}"),
+            // Neighbours that SQS takes: U+FFFD, U+FEFF, beyond the first plane, C1 controls.
+            (
+                "\"\u{fffd}\u{feff}\u{1fffe}\u{10ffff}\u{85}\"",
+                "\"\u{fffd}\u{feff}\u{1fffe}\u{10ffff}\u{85}\"",
+            ),
+        ];
+        for (json, expected) in table {
+            let mut body = json.as_bytes().to_vec();
+            escape_json(&mut body);
+            assert_eq!(String::from_utf8(body).unwrap(), expected);
+        }
+    }
 
     fn message(headers: Headers) -> Message {
         Message {

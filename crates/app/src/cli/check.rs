@@ -88,10 +88,11 @@ pub(super) async fn gather(project: &Project) -> Gathered {
     state(project, &mut findings).await;
     let schemas = schemas(project, &mut findings).await;
     for sync in project.syncs.values() {
-        if let Some(schema) = schemas.get(&sync.plan.model.name)
-            && let Err(unbound) = bind::bind(&sync.plan, schema)
-        {
-            findings.extend(unbound);
+        if let Some(schema) = schemas.get(&sync.plan.model.name) {
+            findings.extend(match bind::bind(&sync.plan, schema) {
+                Ok(bound) => bound.findings,
+                Err(unbound) => unbound,
+            });
         }
     }
     let down = brokers(project, &mut findings).await;

@@ -121,6 +121,14 @@ impl From<Exit> for Stop {
     }
 }
 
+/// Closes a broker's connections. What it had to do is done, so one that does not answer is not waited for.
+pub async fn farewell(broker: &dyn warren_engine::ports::Broker) {
+    tokio::time::timeout(FAREWELL_MAX, broker.close()).await.ok();
+}
+
+/// How long the end of connections may keep a command from ending.
+const FAREWELL_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Parses the command line, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {

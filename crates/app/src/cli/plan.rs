@@ -54,10 +54,11 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         bars.clear();
     }
     let preview = result?;
-    parts.ports.broker.close().await;
+    super::farewell(parts.ports.broker.as_ref()).await;
     let orphans = if preview.summary.first_run { assemble::orphans(&project).await? } else { Vec::new() };
     let orphans = orphans.iter().filter(|orphan| orphan.sync == args.sync);
-    let findings: Vec<Finding> = orphans.map(Orphan::finding).collect();
+    let findings: Vec<Finding> =
+        preview.findings.iter().cloned().chain(orphans.map(Orphan::finding)).collect();
     match context.style {
         Style::Person => {
             tell(&args.sync, &preview);

@@ -69,7 +69,7 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
             sync::tell(context, &parts, &record).await?;
             exits.push(Exit::of_run(record.state));
         }
-        parts.ports.broker.close().await;
+        super::farewell(parts.ports.broker.as_ref()).await;
     }
     Ok(Exit::worst(exits))
 }

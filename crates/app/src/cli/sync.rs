@@ -75,7 +75,7 @@ async fn one(context: &Context, args: &Args, assembly: &Assembly<'_>, name: &str
     }
     let record = watched_run(context, &parts, ask).await?;
     tell(context, &parts, &record).await?;
-    parts.ports.broker.close().await;
+    super::farewell(parts.ports.broker.as_ref()).await;
     Ok(Exit::of_run(record.state))
 }
 

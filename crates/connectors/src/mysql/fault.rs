@@ -90,6 +90,11 @@ pub(super) fn query(error: Error, query: &Query) -> Failure {
     caused(failure, &query.sql, error)
 }
 
+/// A server that sent all rows and then fell silent.
+pub(super) fn unended(query: &Query) -> Failure {
+    lost(query).detail("the server does not answer to the end of the transaction")
+}
+
 fn lost(query: &Query) -> Failure {
     let code = if query.rows_came { codes::QUERY_INTERRUPTED } else { codes::SOURCE_UNREACHABLE };
     Failure::new(FailureKind::Disconnected, code, &query.what)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Statement};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
@@ -44,6 +44,9 @@ struct MySql {
 /// How much later than the server we give a query up ourselves: the server's own word is the better one, but a server
 /// that went silent, or knows no limits, gives none.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a query without a limit may take to be parsed; it may wait for a table that is being altered.
+const PREPARED_WITHIN: Duration = Duration::from_secs(600);
 
 #[async_trait]
 impl Source for MySql {
@@ -92,9 +95,16 @@ impl MySql {
                 .detail("the statement is no query")
                 .remedy("Warren only reads: give a SELECT, WITH … SELECT or VALUES."));
         }
-        let deadline = self.deadline(model);
-        let opened = connection::open(&self.settings.now()).await?;
-        let work = prepare(opened, self.limit(model), query);
+        let deadline = self.deadline(model).or_else(|| Instant::now().checked_add(PREPARED_WITHIN));
+        let settings = self.settings.now();
+        let mut opened = connection::open(&settings).await?;
+        let limit = self.limit(model);
+        // The transaction begins at once, or the server does not answer.
+        match timeout(settings.connect_timeout, connection::begin(&mut opened, limit)).await {
+            Ok(begun) => begun.map_err(|error| fault::query(error, query))?,
+            Err(_) => return Err(fault::connect_timeout(&settings)),
+        }
+        let work = prepare(opened, query);
         match deadline {
             None => work.await,
             Some(deadline) => timeout_at(deadline, work).await.unwrap_or_else(|_| Err(silent(query))),
@@ -111,8 +121,7 @@ fn query(model: &Model, verb: &str) -> Query {
     }
 }
 
-async fn prepare(mut connection: Conn, limit: Option<Duration>, query: &Query) -> Result<Prepared, Failure> {
-    connection::begin(&mut connection, limit).await.map_err(|error| fault::query(error, query))?;
+async fn prepare(mut connection: Conn, query: &Query) -> Result<Prepared, Failure> {
     let statement = connection.prep(&query.sql).await.map_err(|error| fault::query(error, query))?;
     let refused = |detail: &str, remedy: &str| {
         Err(Failure::new(FailureKind::Invalid, codes::QUERY_FAILED, &query.what)
@@ -148,6 +157,8 @@ struct Reading {
 enum Stop {
     Gone,
     Silent,
+    /// The server does not answer to the end of the transaction.
+    Unended,
     Failed(Error),
 }
 
@@ -175,6 +186,10 @@ impl Reading {
             Err(Stop::Silent) => {
                 connection::kill(connection, &self.settings).await;
                 Err(silent(&self.query))
+            }
+            Err(Stop::Unended) => {
+                connection::kill(connection, &self.settings).await;
+                Err(fault::unended(&self.query))
             }
             Err(Stop::Failed(error)) => {
                 connection::close(connection).await;
@@ -205,8 +220,11 @@ impl Reading {
             }
         }
         drop(result);
-        // Refused if the connection did not stay whole.
-        connection.query_drop("COMMIT").await.map_err(Stop::Failed)?;
+        // Refused if the connection did not stay whole. There is nothing to wait for, whatever the query's limit is.
+        match timeout(self.settings.connect_timeout, connection.query_drop("COMMIT")).await {
+            Ok(ended) => ended.map_err(Stop::Failed)?,
+            Err(_) => return Err(Stop::Unended),
+        }
         feeder.rows(batch).await.map_err(|Gone| Stop::Gone)
     }
 }

@@ -66,7 +66,7 @@ impl Cell {
             Cell::Numeric => numeric(field, cells, scratch)?,
             Cell::Float4 => cells.float(widen(f32::from_be_bytes(fixed(field)?), scratch)),
             Cell::Float8 => cells.float(f64::from_be_bytes(fixed(field)?)),
-            // The server checks what it sends in UTF-8; what a look-alike sends unchecked is bytes.
+            // What a database in SQL_ASCII, or a look-alike, sends unchecked may be bytes.
             Cell::Text => cells.text_or_bytes(field),
             Cell::Char => char(fixed::<1>(field)?[0], cells, scratch),
             Cell::Bytea => cells.bytes(field),

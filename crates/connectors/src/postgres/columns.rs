@@ -9,7 +9,7 @@ use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::model::{Column, ColumnType, Schema};
 
 use super::cell::Cell;
-use super::sql::{self, Copy};
+use super::sql::{self, Around};
 
 /// The columns of a query: what they are called, what they are, and how their fields are read.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Columns {
 
 /// How a type is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Reading {
+pub(super) struct Reading {
     cell: Cell,
     /// The type it is cast to by the server first, if its own binary form will not do.
     cast: Option<String>,
@@ -40,12 +40,19 @@ impl Columns {
                 .detail("the query yields no columns")
                 .remedy("Give a query that reads: SELECT, WITH … SELECT, TABLE or VALUES."));
         }
+        let columns = statement.columns().iter();
+        let readings =
+            columns.map(|column| (column.name().to_owned(), Reading::of(column.type_()))).collect();
+        Columns::new(readings, what)
+    }
+
+    /// Columns by name, and how each is read.
+    pub(super) fn new(readings: Vec<(String, Reading)>, what: &str) -> Result<Columns, Failure> {
         let mut columns = Vec::new();
         let mut cells = Vec::new();
         let mut casts = Vec::new();
-        for column in statement.columns() {
-            let reading = Reading::of(column.type_());
-            columns.push(Column { name: column.name().to_owned(), kind: reading.cell.kind() });
+        for (name, reading) in readings {
+            columns.push(Column { name, kind: reading.cell.kind() });
             cells.push(reading.cell);
             casts.push(reading.cast);
         }
@@ -58,9 +65,17 @@ impl Columns {
     }
 
     /// The statement that copies the rows out, so that [`cells`](Self::cells) can read them.
-    pub(super) fn copy(&self, query: &str) -> Copy {
-        let columns: Vec<_> = self.schema.names().zip(self.casts.iter().map(Option::as_deref)).collect();
-        sql::copy(query, &columns)
+    pub(super) fn copy(&self, query: &str) -> Around {
+        sql::copy(query, &self.names_and_casts())
+    }
+
+    /// The statement that starts the query and reads no row.
+    pub(super) fn cursor(&self, query: &str) -> Around {
+        sql::cursor(query, &self.names_and_casts())
+    }
+
+    fn names_and_casts(&self) -> Vec<(&str, Option<&str>)> {
+        self.schema.names().zip(self.casts.iter().map(Option::as_deref)).collect()
     }
 }
 
@@ -71,7 +86,17 @@ pub(super) fn uncast(kind: &Type) -> Option<Cell> {
 }
 
 impl Reading {
-    fn of(kind: &Type) -> Reading {
+    /// As the text that the server writes.
+    pub(super) fn as_text() -> Reading {
+        Reading { cell: Cell::Text, cast: Some("text".into()) }
+    }
+
+    /// As an array of the texts that the server writes.
+    pub(super) fn as_texts() -> Reading {
+        Reading { cell: Cell::Array(Box::new(Cell::Text)), cast: Some("text[]".into()) }
+    }
+
+    pub(super) fn of(kind: &Type) -> Reading {
         let plain = |cell| Reading { cell, cast: None };
         let cast = |cell, to: &str| Reading { cell, cast: Some(to.to_owned()) };
         match *kind {

@@ -92,7 +92,7 @@ impl Session {
             }
             None => String::new(),
         };
-        self.wire.drive(self.client.batch_execute(&format!("{BEGIN}{limit}"))).await
+        self.wire.drive(self.client.batch_execute(&format!("{BEGIN}{ANY_BYTES}{limit}"))).await
     }
 
     /// Has the server parse a query.
@@ -164,7 +164,8 @@ impl Wire {
 
 /// `extra_float_digits` and `DateStyle` make what is cast to text the same whatever the server's defaults are, since a changed text is a
 /// changed row. The time zone is left alone: what `now()::date` means is the query's business. A server that can is told to look every
-/// ten seconds whether we are still there, for the case that we are killed while it sorts.
+/// ten seconds whether we are still there, for the case that we are killed while it sorts. A database in SQL_ASCII has any bytes, and the
+/// server would end the query at the first that are not UTF-8; see [`ANY_BYTES`].
 const BEGIN: &str = "\
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL extra_float_digits = 3;
@@ -172,6 +173,13 @@ SET LOCAL DateStyle = 'ISO';
 SELECT pg_catalog.set_config(name, '10s', true) FROM pg_catalog.pg_settings
  WHERE name = 'client_connection_check_interval'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'dynamic_shared_memory_type' AND setting = 'windows');
+";
+
+/// Has a server whose database is in SQL_ASCII send text as it is, until the transaction ends. Cells tell text from bytes. In all other
+/// encodings the server converts to UTF-8.
+pub(super) const ANY_BYTES: &str = "\
+SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) FROM pg_catalog.pg_settings
+ WHERE name = 'server_encoding' AND setting = 'SQL_ASCII';
 ";
 
 /// Whether the driver asks for a stream for each of its hosts, which it does only of those with a name to check.

@@ -30,7 +30,7 @@ use warren_engine::row::Batch;
 use super::cell::Cell;
 use super::columns::uncast;
 use super::config::{Config, Settings};
-use super::connection::Session;
+use super::connection::{ANY_BYTES, Session};
 use super::fault::{self, Query};
 use crate::kit::limit::Limit;
 use crate::kit::pool::{CONNECTIONS_MAX, Place, Pool};
@@ -233,7 +233,7 @@ async fn work(client: &Client, call: &SqlCall, what: &str) -> Result<SqlAnswer, 
 fn begin(limit: Duration) -> String {
     let limit = limit.as_millis().clamp(1, i32::MAX as u128); // 0 would mean no limit
     format!(
-        "BEGIN;\nSET LOCAL statement_timeout = {limit};\nSET LOCAL extra_float_digits = 3;\nSET LOCAL DateStyle = 'ISO';"
+        "BEGIN;\nSET LOCAL statement_timeout = {limit};\nSET LOCAL extra_float_digits = 3;\nSET LOCAL DateStyle = 'ISO';\n{ANY_BYTES}"
     )
 }
 

@@ -108,6 +108,13 @@ pub(super) fn query(error: Error, lost: Option<Error>, query: &Query) -> Failure
     caused(failure, &query.sql, error)
 }
 
+/// A server that sent all rows and then fell silent.
+pub(super) fn unended(query: &Query) -> Failure {
+    Failure::new(FailureKind::Disconnected, codes::QUERY_INTERRUPTED, &query.what)
+        .detail("the server does not answer to the end of the transaction")
+        .remedy("Run again; if it keeps happening, the server's log and the network between tell why.")
+}
+
 /// The kind, the code and the way out.
 fn refused(refusal: &DbError, query: &Query) -> Failure {
     let code = if query.rows_came { codes::QUERY_INTERRUPTED } else { codes::QUERY_FAILED };
@@ -117,13 +124,18 @@ fn refused(refusal: &DbError, query: &Query) -> Failure {
         SqlState::READ_ONLY_SQL_TRANSACTION => failure(FailureKind::Refused, code)
             .remedy("Warren only reads: take what writes (INSERT, UPDATE, DELETE, nextval, …) out of the query."),
         SqlState::INSUFFICIENT_PRIVILEGE => failure(FailureKind::Refused, code)
-            .remedy("Let the user read: GRANT SELECT ON … TO …, and GRANT USAGE ON SCHEMA … TO …."),
+            .remedy("Let the user read: GRANT SELECT ON … TO …, GRANT USAGE ON SCHEMA … TO …, or GRANT EXECUTE ON FUNCTION … TO …."),
         SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => failure(FailureKind::NotFound, code)
             .remedy("Check the name; write the schema before it if it is not on the user's search_path."),
         SqlState::UNDEFINED_COLUMN => failure(FailureKind::NotFound, code).remedy("Check the column's name."),
         SqlState::T_R_SERIALIZATION_FAILURE => failure(FailureKind::Disconnected, code).remedy(
             "Run again. On a standby, raise max_standby_streaming_delay or switch hot_standby_feedback on.",
         ),
+        SqlState::CHARACTER_NOT_IN_REPERTOIRE | SqlState::UNTRANSLATABLE_CHARACTER => {
+            failure(FailureKind::Invalid, code).remedy(
+                "Correct the row that has these bytes, or read the column as bytes: convert_to(column, current_setting('server_encoding')).",
+            )
+        }
         // Later it will do.
         SqlState::T_R_DEADLOCK_DETECTED | SqlState::LOCK_NOT_AVAILABLE => {
             failure(FailureKind::Disconnected, code)

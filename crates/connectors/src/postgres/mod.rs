@@ -13,10 +13,12 @@ mod config;
 mod connection;
 mod execute;
 mod fault;
+mod grants;
 mod merging;
 mod reader;
 mod source;
 mod sql;
+mod undescribed;
 
 pub use config::Config;
 pub use execute::executor;

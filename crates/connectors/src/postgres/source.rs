@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 use tokio_util::task::TaskTracker;
 use warren_engine::codes;
@@ -19,7 +20,9 @@ use super::columns::Columns;
 use super::config::{Config, Settings};
 use super::connection::Session;
 use super::fault::{self, Query};
+use super::grants;
 use super::reader::{Broken, Reader};
+use super::undescribed;
 use crate::kit::feed::{BATCH_BYTES, Feeder, Gone, feed};
 use crate::kit::limit::Limit;
 use crate::kit::renew::Made;
@@ -46,26 +49,38 @@ struct Postgres {
 /// that went silent gives none.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a query without a limit may take to be parsed.
+const PREPARED_WITHIN: Duration = Duration::from_secs(600);
+
 #[async_trait]
 impl Source for Postgres {
     async fn describe(&self, model: &Model) -> Result<Arc<Schema>, Failure> {
         let query = self.query(model, "describe");
         let limit = self.limit(model);
-        let session = Session::open(&self.settings.now()).await?;
-        let columns = within(deadline(limit), &query, prepare(session, limit, &query)).await?;
-        let (session, columns) = columns;
-        session.close().await;
-        Ok(columns.schema)
+        let settings = self.settings.now();
+        let session = begun(&settings, limit, &query).await?;
+        let described = async {
+            let (session, columns) = prepare(session, &query).await?;
+            start(session, &columns, &query).await.map(|session| (session, columns.schema))
+        };
+        match within(prepared_by(limit), &query, described).await {
+            Ok((session, schema)) => {
+                session.close().await;
+                Ok(schema)
+            }
+            Err(failure) => Err(grants::name(failure, &settings, &query.sql).await),
+        }
     }
 
     async fn rows(&self, model: &Model) -> Result<Box<dyn RowStream>, Failure> {
         let query = self.query(model, "run");
         let limit = self.limit(model);
-        let session = Session::open(&self.settings.now()).await?;
+        let settings = self.settings.now();
+        let session = begun(&settings, limit, &query).await?;
         let deadline = deadline(limit);
-        let (session, columns) = within(deadline, &query, prepare(session, limit, &query)).await?;
+        let (session, columns) = within(prepared_by(limit), &query, prepare(session, &query)).await?;
         let (feeder, feed) = feed(columns.schema.clone());
-        let reading = Reading::new(session, columns, query);
+        let reading = Reading::new(session, columns, query, settings.connect_timeout);
         self.readers.spawn(reading.run(feeder, deadline));
         Ok(Box::new(feed))
     }
@@ -95,23 +110,53 @@ fn deadline(limit: Option<Duration>) -> Option<Instant> {
     Instant::now().checked_add(limit?.checked_add(GRACE)?)
 }
 
-/// Begins the transaction and has the server parse the query, which tells its columns and finds its faults, in the places
-/// they have in the text as written.
-async fn prepare(
-    mut session: Session,
-    limit: Option<Duration>,
-    query: &Query,
-) -> Result<(Session, Columns), Failure> {
-    if let Err(error) = session.begin(limit).await {
-        return Err(lost(session, error, query));
+/// When a query must have been parsed: it may wait for a table that is being altered.
+fn prepared_by(limit: Option<Duration>) -> Option<Instant> {
+    deadline(limit).or_else(|| deadline(Some(PREPARED_WITHIN)))
+}
+
+/// A connection in its transaction, which begins at once, or the server does not answer.
+async fn begun(settings: &Settings, limit: Option<Duration>, query: &Query) -> Result<Session, Failure> {
+    let mut session = Session::open(settings).await?;
+    match timeout(settings.connect_timeout, session.begin(limit)).await {
+        Ok(Ok(())) => Ok(session),
+        Ok(Err(error)) => Err(lost(session, error, query)),
+        Err(_) => Err(fault::connect_timeout(settings)),
     }
+}
+
+/// Has the server parse the query, which tells its columns and finds its faults, in the places they have in the text as
+/// written.
+async fn prepare(mut session: Session, query: &Query) -> Result<(Session, Columns), Failure> {
     match session.prepare(&query.sql).await {
         Ok(statement) => Columns::of(&statement, &query.what).map(|columns| (session, columns)),
+        Err(error) if undescribed::is(&error) => undescribed::columns(session, query).await,
         Err(error) => Err(lost(session, error, query)),
     }
 }
 
-fn lost(mut session: Session, error: Error, query: &Query) -> Failure {
+/// Starts the query, and reads no row: permissions are checked when a query starts, not when it is parsed.
+async fn start(mut session: Session, columns: &Columns, query: &Query) -> Result<Session, Failure> {
+    let cursor = columns.cursor(&query.sql);
+    let query = Query { chars_before: cursor.chars_before, ..query.clone() };
+    match session.work(async |client| client.batch_execute(&cursor.text).await).await {
+        Ok(()) => Ok(session),
+        Err(error) => {
+            // What can be prepared but is not a query that reads.
+            let other = [SqlState::SYNTAX_ERROR, SqlState::FEATURE_NOT_SUPPORTED];
+            let other = error.code().is_some_and(|code| other.contains(code));
+            let failure = lost(session, error, &query);
+            if !other {
+                return Err(failure);
+            }
+            Err(Failure { kind: FailureKind::Refused, ..failure }.remedy(
+                "Warren only reads: give a SELECT, WITH … SELECT, TABLE or VALUES, without INSERT, UPDATE or DELETE.",
+            ))
+        }
+    }
+}
+
+pub(super) fn lost(mut session: Session, error: Error, query: &Query) -> Failure {
     fault::query(error, session.why_closed(), query)
 }
 
@@ -136,6 +181,8 @@ struct Reading {
     copy: String,
     reader: Reader,
     query: Query,
+    /// How long the server may take for what needs no work.
+    answers_within: Duration,
 }
 
 /// Why reading ended before the result did.
@@ -147,14 +194,14 @@ enum Stop {
 }
 
 impl Reading {
-    fn new(session: Session, columns: Columns, query: Query) -> Reading {
+    fn new(session: Session, columns: Columns, query: Query, answers_within: Duration) -> Reading {
         let copy = columns.copy(&query.sql);
         let query = Query { chars_before: copy.chars_before, ..query };
-        Reading { session, copy: copy.text, reader: Reader::new(columns.cells), query }
+        Reading { session, copy: copy.text, reader: Reader::new(columns.cells), query, answers_within }
     }
 
     async fn run(self, feeder: Feeder, deadline: Option<Instant>) {
-        let Reading { mut session, copy, mut reader, mut query } = self;
+        let Reading { mut session, copy, mut reader, mut query, answers_within } = self;
         let end = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -170,12 +217,16 @@ impl Reading {
             () = end => Err(Stop::Silent),
         };
         let result = match read {
-            Ok(()) => match session.end().await {
-                Ok(()) => {
+            Ok(()) => match timeout(answers_within, session.end()).await {
+                Ok(Ok(())) => {
                     session.close().await;
                     Ok(())
                 }
-                Err(error) => Err(lost(session, error, &query)),
+                Ok(Err(error)) => Err(lost(session, error, &query)),
+                Err(_) => {
+                    session.cancel().await;
+                    Err(fault::unended(&query))
+                }
             },
             Err(Stop::Gone) => return session.cancel().await,
             Err(Stop::Silent) => {

@@ -1,4 +1,4 @@
-//! A query as text: without its trailing semicolon, and put inside `COPY`.
+//! A query as text: without its trailing semicolon, and put inside `COPY` or a cursor.
 //!
 //! The server has parsed the query as one statement (it is prepared first) before it is put between parentheses, so
 //! what stands here need not guard against a query that closes the parenthesis itself.
@@ -112,9 +112,9 @@ fn until(rest: &[u8], end: &[u8]) -> usize {
     rest.windows(end.len()).position(|window| window == end).map_or(rest.len(), |at| at + end.len())
 }
 
-/// A statement that copies a query's rows out.
+/// A statement with a query in it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Copy {
+pub(super) struct Around {
     pub(super) text: String,
     /// Characters before the query in `text`; what the server says of places counts from there.
     pub(super) chars_before: usize,
@@ -122,8 +122,17 @@ pub(super) struct Copy {
 
 /// The statement that copies the rows of `sql`. `columns` are each column's name and the cast it needs; with no cast at all
 /// the query stands as it is.
-pub(super) fn copy(sql: &str, columns: &[(&str, Option<&str>)]) -> Copy {
-    let mut text = String::from("COPY (");
+pub(super) fn copy(sql: &str, columns: &[(&str, Option<&str>)]) -> Around {
+    around("COPY (", sql, columns, ") TO STDOUT (FORMAT binary)")
+}
+
+/// The statement that starts the same query and reads no row: a cursor, which takes the statements that `COPY` takes.
+pub(super) fn cursor(sql: &str, columns: &[(&str, Option<&str>)]) -> Around {
+    around("DECLARE warren_check NO SCROLL CURSOR FOR ", sql, columns, "")
+}
+
+fn around(before: &str, sql: &str, columns: &[(&str, Option<&str>)], after: &str) -> Around {
+    let mut text = String::from(before);
     if columns.iter().any(|(_, cast)| cast.is_some()) {
         text.push_str("SELECT ");
         for (index, (name, cast)) in columns.iter().enumerate() {
@@ -139,15 +148,17 @@ pub(super) fn copy(sql: &str, columns: &[(&str, Option<&str>)]) -> Copy {
         text.push_str(" FROM (\n");
         let chars_before = text.chars().count();
         text.push_str(&without_trailing_semicolons(sql));
-        text.push_str("\n) AS q) TO STDOUT (FORMAT binary)");
-        return Copy { text, chars_before };
+        text.push_str("\n) AS q");
+        text.push_str(after);
+        return Around { text, chars_before };
     }
     text.push('\n');
     let chars_before = text.chars().count();
     text.push_str(&without_trailing_semicolons(sql));
     // A line of its own: the query may end in a `-- comment`.
-    text.push_str("\n) TO STDOUT (FORMAT binary)");
-    Copy { text, chars_before }
+    text.push('\n');
+    text.push_str(after);
+    Around { text, chars_before }
 }
 
 #[cfg(test)]
@@ -186,6 +197,8 @@ mod tests {
         let plain = copy("SELECT a FROM t;", &[("a", None)]);
         assert_eq!(plain.text, "COPY (\nSELECT a FROM t \n) TO STDOUT (FORMAT binary)");
         assert_eq!(plain.chars_before, 7);
+        let started = cursor("SELECT a FROM t; -- x", &[("a", None)]);
+        assert_eq!(started.text, "DECLARE warren_check NO SCROLL CURSOR FOR \nSELECT a FROM t  -- x\n");
         let cast = copy("SELECT 1 AS \"a\"\"b\", x", &[("a\"b", None), ("x", Some("text"))]);
         assert_eq!(
             cast.text,

@@ -435,17 +435,3 @@ async fn a_client_certificate_is_shown_to_who_asks() {
     let failure = with_tls(&url, ca(&tls::ca())).describe(&model(user)).await.unwrap_err();
     assert_eq!(failure.code, codes::SOURCE_REFUSED_LOGIN, "{failure}");
 }
-
-#[tokio::test]
-async fn text_that_is_not_utf8_is_refused_by_the_server() {
-    let admin = pg::admin_url();
-    let name = format!("ascii_{}", std::process::id());
-    pg::sql(&admin, &format!("CREATE DATABASE {name} ENCODING SQL_ASCII LOCALE 'C' TEMPLATE template0"));
-    let (server, _) = admin.rsplit_once('/').unwrap();
-    let source = at(&format!("{server}/{name}"));
-    let failure = read(&*source, "SELECT E'a\\xff'::text AS v").await.unwrap_err();
-    drop(source);
-    pg::sql(&admin, &format!("DROP DATABASE {name} WITH (FORCE)"));
-    assert_eq!(failure.code, codes::QUERY_FAILED);
-    assert!(failure.to_string().contains("invalid byte sequence for encoding \"UTF8\""), "{failure}");
-}

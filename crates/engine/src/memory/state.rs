@@ -16,6 +16,7 @@ pub struct MemoryRecords {
     runs: Mutex<BTreeMap<RunId, Option<RunRecord>>>,
     outcomes: Mutex<Vec<(RunId, RowOutcome)>>,
     appends_left: Mutex<Option<usize>>,
+    updates_left: Mutex<Option<usize>>,
 }
 
 impl MemoryRecords {
@@ -24,9 +25,19 @@ impl MemoryRecords {
         *self.appends_left.lock().unwrap_or_else(PoisonError::into_inner) = appends;
     }
 
+    /// After so many more, one [`Records::update`] fails as a full disk does, and those behind it do not.
+    pub fn fail_one_update_after(&self, updates: usize) {
+        *self.updates_left.lock().unwrap_or_else(PoisonError::into_inner) = Some(updates);
+    }
+
     /// A run as it was last written.
     pub fn run(&self, run: RunId) -> Option<RunRecord> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned().flatten()
+    }
+
+    /// Whether there is such a run.
+    pub fn has(&self, run: RunId) -> bool {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
     }
 
     /// What became of the rows of a run.
@@ -46,17 +57,24 @@ impl Records for MemoryRecords {
     }
 
     async fn update(&self, run: &RunRecord) -> Result<(), Failure> {
+        {
+            let mut left = self.updates_left.lock().unwrap_or_else(PoisonError::into_inner);
+            match *left {
+                Some(0) => {
+                    *left = None;
+                    return Err(full("record how a run goes"));
+                }
+                Some(updates) => *left = Some(updates - 1),
+                None => {}
+            }
+        }
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run.id, Some(run.clone()));
         Ok(())
     }
 
     async fn append(&self, run: RunId, outcomes: Vec<RowOutcome>) -> Result<(), Failure> {
         match self.appends_left.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            Some(0) => {
-                let what = "record what became of rows";
-                return Err(Failure::new(FailureKind::Internal, codes::STATE_UNWRITABLE, what)
-                    .detail("the disk is full"));
-            }
+            Some(0) => return Err(full("record what became of rows")),
             Some(left) => *left -= 1,
             None => {}
         }
@@ -64,6 +82,10 @@ impl Records for MemoryRecords {
         all.extend(outcomes.into_iter().map(|outcome| (run, outcome)));
         Ok(())
     }
+}
+
+fn full(what: &str) -> Failure {
+    Failure::new(FailureKind::Internal, codes::STATE_UNWRITABLE, what).detail("the disk is full")
 }
 
 /// Leases within one process.

@@ -252,9 +252,7 @@ fn characters(part: &str, text: &str) -> Result<(), Failure> {
         codes::INVALID_CHARACTERS,
         format!("{part} has {} at byte {at}, which SQS does not take", named(bad)),
     )
-    .remedy(
-        "take it out in the query, or send the text as a JSON value, where control characters are escaped",
-    ))
+    .remedy("take it out in the query, or send the text as a JSON value, where such characters are escaped"))
 }
 
 fn named(character: char) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use warren_liquid::{Columns, Names, Reads};
 
 use crate::codes;
-use crate::finding::{Finding, Within};
+use crate::finding::{Finding, Severity, Within};
 use crate::model::Schema;
 use crate::ports::{Compare, DiffSpec};
 use crate::sync::plan::{
@@ -21,6 +21,8 @@ pub struct Bound {
     pub spec: DiffSpec,
     /// The columns that count, sorted.
     pub compared: Vec<String>,
+    /// What a user should know about the columns that count.
+    pub findings: Vec<Finding>,
 }
 
 /// Fits a plan to the columns of its model.
@@ -53,10 +55,15 @@ pub fn bind(plan: &SyncPlan, schema: &Schema) -> Result<Bound, Vec<Finding>> {
     if !columns.findings.is_empty() {
         return Err(once(columns.findings));
     }
+    let used: BTreeSet<String> = columns.used.difference(&plan.ignore).cloned().collect();
+    let is_key = |name: &str| plan.model.key.iter().any(|key| key == name);
+    // A message that has only the key says "look at this row": every column may be what the receiver looks at.
+    let thin = plan.compare == CompareChoice::Used
+        && !columns.all
+        && plan.changed.is_some()
+        && used.iter().all(|name| is_key(name));
     let compare = match &plan.compare {
-        CompareChoice::Used if !columns.all => {
-            Compare::These(columns.used.difference(&plan.ignore).cloned().collect())
-        }
+        CompareChoice::Used if !columns.all && !thin => Compare::These(used),
         CompareChoice::Used | CompareChoice::All => Compare::AllBut(plan.ignore.clone()),
         CompareChoice::These(names) => Compare::These(names.difference(&plan.ignore).cloned().collect()),
     };
@@ -67,6 +74,14 @@ pub fn bind(plan: &SyncPlan, schema: &Schema) -> Result<Bound, Vec<Finding>> {
         }
     };
     compared.sort_unstable();
+    let mut findings = Vec::new();
+    if plan.changed.is_some() && schema.names().any(|name| !is_key(name)) {
+        if compared.iter().all(|name| is_key(name)) {
+            findings.push(never_changes(plan));
+        } else if thin {
+            findings.push(compares_all(plan));
+        }
+    }
     let spec = DiffSpec {
         key: plan.model.key.clone(),
         compare,
@@ -74,7 +89,26 @@ pub fn bind(plan: &SyncPlan, schema: &Schema) -> Result<Bound, Vec<Finding>> {
         full: false,
         previous: columns.previous,
     };
-    Ok(Bound { spec, compared })
+    Ok(Bound { spec, compared, findings })
+}
+
+/// Only key columns count, so no row can be found changed.
+fn never_changes(plan: &SyncPlan) -> Finding {
+    let what = "only key columns count, so changed rows are never sent";
+    Finding::warning(codes::KEY_COLUMNS_ONLY, format!("syncs.{}.compare", plan.name), what).remedy(
+        "compare other columns too (`compare: all`, or a list), or leave `changed` out of `on` if only rows added and \
+         removed are wanted",
+    )
+}
+
+/// The message reads only key columns, so all columns count.
+fn compares_all(plan: &SyncPlan) -> Finding {
+    let what = "the message reads only key columns, so all columns are compared: a row is sent when any of them changes";
+    let finding = Finding::warning(codes::KEY_COLUMNS_ONLY, format!("syncs.{}.compare", plan.name), what);
+    Finding { severity: Severity::Note, ..finding }.remedy(
+        "write `compare: all` to confirm, list the columns that count, or leave `changed` out of `on` if only rows added \
+         and removed are wanted",
+    )
 }
 
 /// Findings without those that are the same of another op: what is said once for all ops is wrong once.

@@ -1,6 +1,7 @@
 //! Sync: rows to messages. Read [`run`](mod@run) first.
 
 pub mod attributes;
+mod batches;
 pub mod bind;
 mod groups;
 pub mod guard;

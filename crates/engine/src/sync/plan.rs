@@ -173,6 +173,16 @@ pub enum BodyPlan {
     AllFields,
 }
 
+impl BodyPlan {
+    /// Whether the message is JSON.
+    pub fn is_json(&self) -> bool {
+        match self {
+            BodyPlan::Template { json, .. } | BodyPlan::Column { json, .. } => *json,
+            BodyPlan::Fields(_) | BodyPlan::AllFields => true,
+        }
+    }
+}
+
 /// The properties of a message. `None`: the default, which for most is to be absent.
 #[derive(Debug, Default)]
 pub struct PropertyPlan {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::change::{Change, Op};
 use crate::failure::Failure;
+use crate::finding::Finding;
 use crate::fingerprint::KeyPrint;
 use crate::key::key_text;
 use crate::message::Outbound;
@@ -44,6 +45,8 @@ pub struct Preview {
     pub bytes: u64,
     /// Of these, rejections by code.
     pub rejected: BTreeMap<&'static str, u64>,
+    /// What a user should know about the columns that count.
+    pub findings: Vec<Finding>,
     /// The first few of each op, and the first few rejections.
     pub samples: Vec<Sample>,
 }
@@ -86,6 +89,7 @@ pub async fn preview(
         skipped: 0,
         bytes: 0,
         rejected: BTreeMap::new(),
+        findings: bound.findings,
         samples: Vec::new(),
     };
     let renderer = Renderer {

@@ -112,6 +112,9 @@ impl Renderer {
         scratch.clear();
         let made =
             body(&trigger.body, &change.row, view, self.plan.nan_as_null, limits.body_bytes_max, scratch);
+        if plan.sqs.is_some() && made.is_ok() && trigger.body.is_json() {
+            sqs::escape_json(scratch);
+        }
         let message = Message { body: Bytes::copy_from_slice(scratch), properties };
         let outbound = Outbound { route, message };
         let checked = made.and_then(|()| match &plan.sqs {

@@ -4,9 +4,11 @@
 //! breaks half-way must never look like removals. A run that ends early keeps what it did: what was accepted counts.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -82,8 +84,17 @@ pub async fn run(
     let began = Instant::now();
     let mut record = open(plan, ports, ask.kind).await?;
     let walk = Walk { plan, ports, ask, watch, cancel };
-    let result = walk.walk(&mut record).await;
+    let result = caught(walk.walk(&mut record)).await;
     walk.close(record, began, result, lease).await
+}
+
+/// Does what is between the opening and the closing of a record: a panic is a failure of the run, and is on record too.
+async fn caught(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it said nothing");
+        Err(Failure::internal("run the sync").detail(format!("it panicked: {text}")))
+    })
 }
 
 /// Opens the record of a run.
@@ -134,17 +145,10 @@ pub async fn resend(
 ) -> Result<RunRecord, Failure> {
     let ask = Ask { kind: RunKind::Replay, ..Ask::default() };
     let lease = lease(plan, ports).await?;
+    let began = Instant::now();
     let mut record = open(plan, ports, ask.kind).await?;
     let walk = Walk { plan, ports, ask, watch, cancel };
-    walk.enter(&mut record, RunState::Sending).await?;
-    for outcome in &outcomes {
-        *record.counts.planned.of(outcome.op.unwrap_or(Op::Added)) += 1;
-    }
-    watch.event(Event::Planned(&record.counts));
-    let began = Instant::now();
-    let renderer = walk.renderer(&record, Vec::new());
-    let result = walk.sender(&renderer).again(outcomes, &mut record).await;
-    record.times.sending_ms = RunTimes::ms(began.elapsed());
+    let result = caught(walk.resend(&mut record, outcomes)).await;
     walk.close(record, began, result, lease).await
 }
 
@@ -181,6 +185,20 @@ impl Walk<'_> {
         let result = self.guard_and_send(record, changes.as_mut(), bound).await;
         let finished = changes.finish().await;
         result.and(finished)
+    }
+
+    /// Sends recorded messages, and reads nothing.
+    async fn resend(&self, record: &mut RunRecord, outcomes: Vec<RowOutcome>) -> Result<(), Failure> {
+        self.enter(record, RunState::Sending).await?;
+        for outcome in &outcomes {
+            *record.counts.planned.of(outcome.op.unwrap_or(Op::Added)) += 1;
+        }
+        self.watch.event(Event::Planned(&record.counts));
+        let began = Instant::now();
+        let renderer = self.renderer(record, Vec::new());
+        let result = self.sender(&renderer).again(outcomes, record).await;
+        record.times.sending_ms = RunTimes::ms(began.elapsed());
+        result
     }
 
     async fn guard_and_send(
@@ -263,7 +281,7 @@ impl Walk<'_> {
         self.ports.records.append(run, outcomes).await
     }
 
-    /// Closes the record and gives back the lease.
+    /// Closes the record, however the run ended, and gives back the lease.
     async fn close(
         &self,
         mut record: RunRecord,

@@ -1,5 +1,9 @@
 //! Changes on their way: rendered, published with several batches in flight, recorded, and only then counted as told.
 //!
+//! A batch has either removals or rows added and changed, and the first of the latter starts only when every removal is
+//! settled. So a consumer that stores rows by a part of the key, or by a key without regard to case, ends with the rows
+//! there are.
+//!
 //! What is done in which order, for each batch: announce its changes to the baseline, publish, wait for every receipt, retry
 //! what may be retried, record what became of each row, advance the baseline by what was accepted and withdraw what
 //! certainly was not. A process that dies between announcing and advancing sends those rows once more, with the same
@@ -23,6 +27,7 @@ use crate::key::key_text;
 use crate::message::{Outbound, Receipt};
 use crate::ports::{Broker, ChangeSet, Clock, MessageLimits, Records};
 use crate::run::{Attempt, RowOutcome, RowStatus, RunCounts, RunId, RunRecord};
+use crate::sync::batches::Batches;
 use crate::sync::groups::Groups;
 use crate::sync::plan::BATCHES_AHEAD;
 use crate::sync::render::{Rendered, Renderer};
@@ -34,8 +39,6 @@ use crate::sync::watch::{Event, Watch};
 const REFUSALS_MAX: usize = 12;
 /// A message whose answer was lost this often, while the destination answers others, is left for the next run.
 const LOST_ANSWERS_MAX: usize = 20;
-/// Rows of a batch, in packed bytes, past which it is not filled further.
-const BATCH_BYTES_MAX: usize = 4 << 20;
 /// The first pause before a batch is tried again; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
@@ -181,8 +184,11 @@ impl Sender<'_> {
         let plan = &self.renderer.plan;
         let turns = Semaphore::new(plan.batches_in_flight);
         let mut under_way = UnderWay { running: FuturesUnordered::new(), ended: VecDeque::new() };
-        // A batch that waits for one under way, because they share a group that keeps an order.
+        // A batch that waits for those under way: it shares with one a group that keeps an order, or they are removals.
         let mut behind: Option<(Vec<Item>, Vec<Outbound>)> = None;
+        let mut batches = Batches::of(changes);
+        // Whether what is under way are removals.
+        let mut removing = false;
         let mut stop: Option<Failure> = None;
         let mut more = true;
         let mut scratch = Vec::new();
@@ -197,6 +203,12 @@ impl Sender<'_> {
                     break;
                 }
                 if let Some((items, outbounds)) = behind.take() {
+                    let removals = items.iter().all(|item| item.op == Op::Removed);
+                    if removing && !removals && under_way.len() > 0 {
+                        behind = Some((items, outbounds));
+                        break;
+                    }
+                    removing = removals;
                     let Some(hold) = progress.groups.hold(&outbounds) else {
                         behind = Some((items, outbounds));
                         break;
@@ -211,10 +223,10 @@ impl Sender<'_> {
                     });
                     continue;
                 }
-                match under_way.beside(next_batch(changes, plan.batch_messages)).await {
+                match under_way.beside(batches.next(plan.batch_messages)).await {
                     Ok(batch) if batch.is_empty() => more = false,
                     Ok(batch) => {
-                        let prepare = self.prepare(batch, &limits, changes, record, &mut scratch);
+                        let prepare = self.prepare(batch, &limits, batches.changes, record, &mut scratch);
                         match under_way.beside(prepare).await {
                             Ok((items, _)) if items.is_empty() => {}
                             Ok(batch) => behind = Some(batch), // it goes in the next round
@@ -233,10 +245,10 @@ impl Sender<'_> {
             let withdrawn: Vec<&Change> = delivered.withdrawn.iter().collect();
             let mut advanced = Ok(());
             if !accepted.is_empty() {
-                advanced = under_way.beside(changes.advance(&accepted)).await;
+                advanced = under_way.beside(batches.changes.advance(&accepted)).await;
             }
             if !withdrawn.is_empty() {
-                advanced = advanced.and(under_way.beside(changes.withdraw(&withdrawn)).await);
+                advanced = advanced.and(under_way.beside(batches.changes.withdraw(&withdrawn)).await);
             }
             if let Some(failure) = delivered.stop.or(advanced.err()) {
                 stop.get_or_insert(failure);
@@ -253,7 +265,7 @@ impl Sender<'_> {
         if let Some((items, _)) = behind {
             // Announced, and certainly not told.
             let withdrawn: Vec<&Change> = items.iter().filter_map(|item| item.change.as_ref()).collect();
-            stop = stop.or(changes.withdraw(&withdrawn).await.err());
+            stop = stop.or(batches.changes.withdraw(&withdrawn).await.err());
         }
         match stop {
             Some(failure) => Err(failure),
@@ -262,20 +274,23 @@ impl Sender<'_> {
         }
     }
 
-    /// Sends recorded messages again, as they were. The baseline has no part in it.
+    /// Sends recorded messages again, as they were and in their order as far as it matters: one batch after another, and a
+    /// batch has either removals or others, and each key once. The baseline has no part in it.
     ///
     /// # Errors
     /// As [`all`](Self::all).
     pub async fn again(&self, outcomes: Vec<RowOutcome>, record: &mut RunRecord) -> Result<(), Failure> {
         self.limits().await?;
         let progress = Progress::begun();
-        let mut rest = outcomes.into_iter().filter_map(|outcome| {
-            let item = Item::new(outcome.change, outcome.op.unwrap_or(Op::Added), outcome.key, None);
-            Some((item, outcome.outbound?))
-        });
+        let mut rest = outcomes
+            .into_iter()
+            .filter_map(|outcome| {
+                let item = Item::new(outcome.change, outcome.op.unwrap_or(Op::Added), outcome.key, None);
+                Some((item, outcome.outbound?))
+            })
+            .peekable();
         loop {
-            let batch = rest.by_ref().take(self.renderer.plan.batch_messages);
-            let (items, outbounds): (Vec<Item>, Vec<Outbound>) = batch.unzip();
+            let (items, outbounds) = recorded_batch(&mut rest, self.renderer.plan.batch_messages);
             if items.is_empty() {
                 return Ok(());
             }
@@ -576,21 +591,24 @@ fn left_over(items: Vec<Item>, outbounds: Vec<Outbound>, delivered: &mut Deliver
     outcomes
 }
 
-/// The next changes, as many as make a batch. A set yields them in whatever pieces it has, a partition of the baseline at a
-/// time, and small pieces would leave the window half empty.
-async fn next_batch(changes: &mut dyn ChangeSet, max: usize) -> Result<Vec<Change>, Failure> {
-    let mut batch = changes.next(max).await?;
-    let size = |changes: &[Change]| changes.iter().map(|change| change.row.bytes.len()).sum::<usize>();
-    let mut bytes = size(&batch);
-    while !batch.is_empty() && batch.len() < max && bytes < BATCH_BYTES_MAX {
-        let more = changes.next(max - batch.len()).await?;
-        if more.is_empty() {
-            break; // asked once more for the next batch, it is empty again
-        }
-        bytes += size(&more);
-        batch.extend(more);
+/// The next of the recorded messages that may be under way together, at most `max`.
+fn recorded_batch(
+    rest: &mut std::iter::Peekable<impl Iterator<Item = (Item, Outbound)>>,
+    max: usize,
+) -> (Vec<Item>, Vec<Outbound>) {
+    let (mut items, mut outbounds): (Vec<Item>, Vec<Outbound>) = (Vec::new(), Vec::new());
+    let mut keys = BTreeSet::new();
+    while items.len() < max {
+        let removals = items.first().map(|item: &Item| item.op == Op::Removed);
+        let fits = |(item, _): &(Item, Outbound)| {
+            !keys.contains(&item.key) && removals.is_none_or(|removals| removals == (item.op == Op::Removed))
+        };
+        let Some((item, outbound)) = rest.next_if(fits) else { break };
+        keys.insert(item.key.clone());
+        items.push(item);
+        outbounds.push(outbound);
     }
-    Ok(batch)
+    (items, outbounds)
 }
 
 /// Moves the baseline over all changes, and sends nothing.

@@ -2,6 +2,7 @@
 
 use warren_liquid::{Array, Globals, Object, Val};
 
+use crate::canonical;
 use crate::change::{Change, Op};
 use crate::row::{ArrayRef, Row, Value};
 
@@ -223,13 +224,13 @@ impl Object for ChangeView<'_> {
     }
 }
 
-/// The columns of `compared` whose cells differ, in the order of `compared`.
+/// The columns of `compared` whose values differ, in the order of `compared`.
 pub fn changed_columns<'r>(row: &Row, previous: &Row, compared: &'r [String]) -> Vec<&'r str> {
     compared
         .iter()
         .map(String::as_str)
         .filter(|name| match (row.schema.index_of(name), previous.schema.index_of(name)) {
-            (Some(now), Some(then)) => row.as_ref().cell(now) != previous.as_ref().cell(then),
+            (Some(now), Some(then)) => !canonical::same(row.as_ref().cell(now), previous.as_ref().cell(then)),
             // A column that the previous row did not have is not said to have changed: nobody knows.
             _ => false,
         })

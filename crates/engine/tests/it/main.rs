@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod answers;
+mod characters;
 mod choice;
 mod consume;
 mod ending;
@@ -10,7 +11,10 @@ mod groups;
 mod guards;
 mod hub;
 mod messages;
+mod order;
 mod pipeline;
 mod rejected;
+mod thin;
 mod trouble;
+mod unrecorded;
 mod world;

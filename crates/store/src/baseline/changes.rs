@@ -56,6 +56,8 @@ pub(crate) struct Found {
     pub(crate) reprints: u64,
     /// Partitions with changes, in order.
     pub(crate) partitions: Vec<Different>,
+    /// Whether some keys are only known as they are written.
+    pub(crate) written_keys: bool,
     pub(crate) sizes: Sizes,
 }
 
@@ -283,6 +285,10 @@ impl Told {
         if settled {
             next.key.clone_from(&found.key);
             next.compare = vec![found.compare.clone()];
+            // Every entry is of a key that was read now, with the print that was taken now.
+            let all_read = walked && !some_left && found.doubts.len() == 0;
+            next.written_rows &= !all_read;
+            next.written_keys &= !all_read || found.written_keys;
             if some_left {
                 let yielded =
                     |old: &&Vec<Column>| names(old).all(|name| found.schema.index_of(name).is_some());

@@ -7,6 +7,9 @@
 //!    is the same, and its entry gets the new print at the end of the run;
 //! 3. it does not, and the rows are kept with all the new columns: as 1;
 //! 4. otherwise nobody can tell what changed, and the summary says so.
+//!
+//! Baselines of formats 1 and 2 have prints of decimals as they were written. While there may be such entries, prints of both
+//! kinds are taken in the same way.
 
 use warren_engine::failure::Failure;
 use warren_engine::fingerprint::Picker;
@@ -23,6 +26,8 @@ pub(crate) struct Columns {
     /// The columns that count, sorted by name.
     pub(crate) compare: Vec<Column>,
     pub(crate) key_picker: Picker,
+    /// How keys would be printed by value, where they are printed as they are written.
+    pub(crate) key_by_value: Option<Picker>,
     /// The set in use, and then those the baseline may have prints of.
     pub(crate) pickers: Vec<Picker>,
     /// Whether the entries are to be printed anew from the kept rows, if these have the columns.
@@ -55,11 +60,13 @@ impl Columns {
         compare.sort_unstable_by(|one, other| one.name.cmp(&other.name));
 
         let key_picker = Picker::in_order(schema, spec.key.iter().map(String::as_str)).map_err(unknown)?;
+        let written_keys = manifest.written_keys.then(|| key_picker.as_written()).flatten();
         let mut columns = Columns {
             pickers: vec![Picker::by_name(schema, names(&compare)).map_err(unknown)?],
             key,
             compare,
-            key_picker,
+            key_by_value: written_keys.is_some().then(|| key_picker.clone()),
+            key_picker: written_keys.unwrap_or(key_picker),
             reprint: false,
             lost: false,
             gone: Vec::new(),
@@ -68,6 +75,10 @@ impl Columns {
         columns.compare_keys(&manifest.key);
         for old in &manifest.compare {
             columns.add_old(schema, old);
+        }
+        if manifest.written_rows {
+            let written: Vec<Picker> = columns.pickers.iter().filter_map(Picker::as_written).collect();
+            columns.pickers.extend(written);
         }
         Ok(columns)
     }
@@ -145,6 +156,16 @@ impl Columns {
         }
         (!parts.is_empty())
             .then(|| format!("columns that count changed since the last run: {}", parts.join("; ")))
+    }
+
+    /// What may be the reason where no key of the baseline is left: keys are printed as they are written, and decimals of another
+    /// scale are other keys. `None`: it cannot be.
+    pub(crate) fn other_scale(&self) -> Option<String> {
+        self.key_by_value.as_ref()?;
+        let list = names(&self.key).collect::<Vec<_>>().join(", ");
+        Some(format!(
+            "no key of the last run is left: the key `{list}` has decimals, whose number of decimal places may have changed"
+        ))
     }
 
     fn fault(&mut self, fault: String) {

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use warren_engine::change::Change;
+use warren_engine::change::{Change, Op};
 use warren_engine::codes;
 use warren_engine::failure::Failure;
 use warren_engine::fingerprint::Picker;
@@ -39,26 +39,33 @@ pub(crate) struct Counted {
 #[derive(Debug)]
 pub(crate) struct Different {
     pub(crate) partition: u16,
+    /// How many rows of it were removed.
+    pub(crate) removals: u32,
+    /// How many rows of it were added or changed.
+    pub(crate) others: u32,
     pub(crate) differences: Option<Vec<Difference>>,
 }
 
-/// Differences that are kept from the first pass to the second, 8 MiB. Of more than these the rest is found again,
-/// which costs little beside sending so many.
-const DIFFERENCES_KEPT_MAX: usize = 128 << 10;
+/// What is compared, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Comparing<'c> {
+    pub(crate) keys: Option<&'c KeysFile>,
+    pub(crate) spill: &'c Spill,
+    pub(crate) doubts: &'c Doubts,
+    pub(crate) rules: Rules,
+    /// Receives the rows that will be looked at.
+    pub(crate) wanted: &'c Wanted,
+    /// Differences that are kept from this pass to the walk. The others are found again, which costs little next to
+    /// sending so many.
+    pub(crate) kept_max: usize,
+}
 
-/// Compares every partition, on as many threads as there are cores, up to four. The rows that will be looked at are added
-/// to `wanted`.
-pub(crate) fn count(
-    keys: Option<&KeysFile>,
-    spill: &Spill,
-    doubts: &Doubts,
-    rules: Rules,
-    wanted: &Wanted,
-) -> Result<Counted, Failure> {
+/// Compares every partition, on as many threads as there are cores, up to four.
+pub(crate) fn count(compare: &Comparing<'_>) -> Result<Counted, Failure> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
     let turn = Turn::default();
     let work = || {
-        let result = count_some(keys, spill, doubts, rules, wanted, &turn);
+        let result = count_some(compare, &turn);
         turn.failed.fetch_or(result.is_err(), Ordering::Relaxed);
         result
     };
@@ -85,7 +92,7 @@ pub(crate) fn count(
     all.partitions.sort_unstable_by_key(|different| different.partition);
     all.duplicates.sort_unstable();
     all.duplicates.truncate(SAMPLES_MAX);
-    all.duplicates.iter().for_each(|&(_, number)| wanted.add(number));
+    all.duplicates.iter().for_each(|&(_, number)| compare.wanted.add(number));
     Ok(all)
 }
 
@@ -99,14 +106,8 @@ struct Turn {
     failed: AtomicBool,
 }
 
-fn count_some(
-    keys: Option<&KeysFile>,
-    spill: &Spill,
-    doubts: &Doubts,
-    rules: Rules,
-    wanted: &Wanted,
-    turn: &Turn,
-) -> Result<Counted, Failure> {
+fn count_some(compare: &Comparing<'_>, turn: &Turn) -> Result<Counted, Failure> {
+    let &Comparing { keys, spill, doubts, rules, wanted, kept_max } = compare;
     let mut counted = Counted::default();
     let (mut base, mut fresh, mut scratch) = (Vec::new(), Fresh::default(), Vec::new());
     while !turn.failed.load(Ordering::Relaxed) {
@@ -142,9 +143,15 @@ fn count_some(
         });
         if !differences.is_empty() {
             let kept = turn.kept.fetch_add(differences.len(), Ordering::Relaxed) + differences.len();
+            let removals = differences.iter().filter(|one: &&Difference| one.op == Op::Removed).count();
+            let others = differences.len() - removals;
             differences.shrink_to_fit();
-            let differences = (kept <= DIFFERENCES_KEPT_MAX).then_some(differences);
-            counted.partitions.push(Different { partition: partition as u16, differences });
+            counted.partitions.push(Different {
+                partition: partition as u16,
+                removals: removals as u32,
+                others: others as u32,
+                differences: (kept <= kept_max).then_some(differences),
+            });
         }
     }
     Ok(counted)

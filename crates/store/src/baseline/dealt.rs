@@ -1,7 +1,7 @@
 //! Packed rows divided by key into partitions, to be read back partition by partition.
 //!
 //! As with prints, rows collect in a buffer a partition, and a full one goes to a temporary file. Before each row
-//! stand its length and its number. Memory: one allocation of 32 MiB with the usual size, made with the first row, of
+//! stand its length and its number. Memory: one allocation of 32 MiB with the usual size (16 MiB where rows are dealt later), made with the first row, of
 //! which only what is touched is real; and 24 bytes a chunk.
 
 use std::path::Path;

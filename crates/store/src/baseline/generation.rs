@@ -159,6 +159,7 @@ impl Generation {
         }
         let mut next = self.manifest.clone();
         next.compare = vec![columns.compare.clone()];
+        next.written_rows = false;
         let mut printer = Printer::default();
         let mut print_all = |partition: usize, base: &[Entry], reprinted: &mut Vec<Entry>| {
             let located = rows.locate(partition, base)?;

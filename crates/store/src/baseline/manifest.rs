@@ -11,8 +11,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::folder::{Folder, damaged, too_new};
 
-/// The format this code writes, and the newest it reads. Format 1 knew no doubts.
-pub(crate) const FORMAT: u64 = 2;
+/// The format this code writes, and the newest it reads. Format 1 knew no doubts; formats 1 and 2 printed decimals as they
+/// were written, with the zeros behind the point.
+pub(crate) const FORMAT: u64 = 3;
 
 const NAME: &str = "manifest.json";
 const NAME_TMP: &str = "manifest.json.tmp";
@@ -42,6 +43,18 @@ pub(crate) struct Manifest {
     /// The sets of columns that prints of the baseline were made of, the usual one first, each sorted by name.
     /// There are several while some entries may have prints of columns that counted before.
     pub(crate) compare: Vec<Vec<Column>>,
+    /// Whether some entries may have prints of rows whose decimals are as they were written.
+    #[serde(default = "yes")]
+    pub(crate) written_rows: bool,
+    /// Whether keys are printed with decimals as they are written. Keys are not printed anew, so this stays until a run finds
+    /// that all keys are the same in both ways.
+    #[serde(default = "yes")]
+    pub(crate) written_keys: bool,
+}
+
+/// What older formats have.
+fn yes() -> bool {
+    true
 }
 
 /// One row file.
@@ -68,6 +81,8 @@ impl Manifest {
             next_segment: 1,
             key: Vec::new(),
             compare: Vec::new(),
+            written_rows: false,
+            written_keys: false,
         }
     }
 

@@ -14,8 +14,9 @@
 //! | write down what is about to be told, and what was | [`journal`] |
 //! | replace the baseline, keep it small | [`generation`], [`compact`] |
 //!
-//! Memory does not grow with the number of rows but for 32 bytes per 10,000 bytes or so that are spilled and a bit a row. All
-//! file work runs on threads that may block.
+//! Memory grows slowly with the number of rows, by about one byte a row in all: a bit for whether it is wanted; 32 bytes for 12 KiB of
+//! prints; the index of the row files; and the partitions that are compared at a time, one for each thread, of which each holds a
+//! 1,024th of the keys and prints of both sides (160 bytes a row). All file work runs on threads that may block.
 
 mod arrived;
 mod changes;
@@ -48,7 +49,7 @@ use warren_engine::run::RunCounts;
 
 use self::changes::{Changes, Found, blocking};
 use self::columns::Columns;
-use self::count::count;
+use self::count::{Comparing, count};
 pub use self::folder::Faults;
 use self::folder::Folder;
 use self::generation::Generation;
@@ -80,6 +81,8 @@ pub struct Sizes {
     pub compress_after_bytes: u64,
     /// Bytes of previous rows that are fetched at once.
     pub previous_bytes: usize,
+    /// Differences (64 bytes each) that are kept from the comparison to the sending; the others are found again.
+    pub differences_kept: usize,
     /// Overtaken rows that are no reason to compact row files.
     pub garbage_rows_min: u64,
 }
@@ -92,6 +95,7 @@ impl Default for Sizes {
             prints_chunk_bytes: 12 << 10,
             compress_after_bytes: 1 << 30,
             previous_bytes: 8 << 20,
+            differences_kept: 128 << 10,
             garbage_rows_min: 10_000,
         }
     }
@@ -177,14 +181,22 @@ impl Baseline for FileBaseline {
         let all_differ = spec.full || generation.manifest.rows == 0;
         let dealing = if all_differ { Dealing::AtOnce } else { Dealing::Later };
         let spill = Spill::new(&temp, columns.pickers.len(), sizes, dealing);
-        let pickers = columns.pickers.clone();
-        let mut read = read_all(rows, columns.key_picker.clone(), pickers, spill, progress).await?;
+        let mut read = read_all(rows, &columns, spill, progress).await?;
 
         let rules = Rules { full: spec.full, epoch: generation.manifest.epoch16() };
         let (folder, spec, sizes) = (self.folder.clone(), spec.clone(), self.sizes);
         blocking(move || {
+            read.spill.seal()?;
             let wanted = read.spill.want();
-            let counted = count(generation.keys.as_ref(), &read.spill, &generation.doubts, rules, &wanted)?;
+            let compare = Comparing {
+                keys: generation.keys.as_ref(),
+                spill: &read.spill,
+                doubts: &generation.doubts,
+                rules,
+                wanted: &wanted,
+                kept_max: sizes.differences_kept,
+            };
+            let counted = count(&compare)?;
             tracing::debug!(
                 rows = read.rows,
                 spilled_bytes = read.spill.file_bytes(),
@@ -204,7 +216,13 @@ impl Baseline for FileBaseline {
                 },
                 first_run: !generation.manifest.complete,
                 faults,
-                columns_changed: columns.sentence(),
+                columns_changed: columns.sentence().or_else(|| {
+                    let none_left = !spec.full
+                        && generation.manifest.rows > 0
+                        && counted.planned.removed == generation.manifest.rows
+                        && counted.planned.added > 0;
+                    columns.other_scale().filter(|_| none_left)
+                }),
                 digest: counted.digest,
             };
             let found = Found {
@@ -223,6 +241,7 @@ impl Baseline for FileBaseline {
                 previous: spec.previous,
                 reprints: counted.reprints,
                 partitions: counted.partitions,
+                written_keys: columns.key_by_value.is_some() && !read.keys_by_value,
                 sizes,
             };
             Ok(Box::new(Changes::new(found, summary)) as Box<dyn ChangeSet>)

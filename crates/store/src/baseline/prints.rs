@@ -5,8 +5,8 @@
 //! spare bits of the first, which is enough while rows of one partition are at most 65,535 apart: where they are further
 //! apart, a new chunk begins, and each chunk knows its first number.
 //!
-//! Memory: all buffers are one allocation, 12 MiB with the usual size, of which only what is touched is real; and
-//! 32 bytes a chunk.
+//! Memory: all buffers are one allocation, 12 MiB with the usual size, of which only what is touched is real, and which is
+//! given back once all rows were read, unless it holds all of them; and 32 bytes a chunk.
 
 use std::path::Path;
 
@@ -105,8 +105,23 @@ impl Prints {
             fresh.take(room, first);
         }
         let begin = at * self.bytes;
-        fresh.take(&self.buffers[begin..begin + partition.length], partition.first);
+        let rest = self.buffers.get(begin..begin + partition.length).unwrap_or_default();
+        fresh.take(rest, partition.first);
         fresh.sort();
+        Ok(())
+    }
+
+    /// All rows were taken: gives back the buffers, if most of the prints are in the file anyway.
+    pub(crate) fn seal(&mut self) -> Result<(), Failure> {
+        if self.scratch.length() == 0 {
+            return Ok(());
+        }
+        for at in 0..PARTITIONS {
+            if self.partitions[at].length > 0 {
+                self.spill(at)?;
+            }
+        }
+        self.buffers = Vec::new();
         Ok(())
     }
 
@@ -236,13 +251,21 @@ mod tests {
                     prints.push(number, 100 - at, &taken[..width]).unwrap();
                 }
                 let mut fresh = Fresh::default();
-                prints.fresh(0, &mut fresh, &mut Vec::new()).unwrap();
-                assert_eq!(fresh.keys[0], (91, 9));
-                for (ordinal, &number) in (0..).zip(&numbers) {
-                    assert_eq!(fresh.number(ordinal), number);
-                    let at = u128::from(ordinal);
-                    assert_eq!(fresh.prints(ordinal), &[RowPrint::MASK - at, 5 + at][..width]);
+                for sealed in [false, true] {
+                    if sealed {
+                        prints.seal().unwrap();
+                        assert_eq!(prints.buffers.is_empty(), prints.file_bytes() > 0);
+                    }
+                    prints.fresh(0, &mut fresh, &mut Vec::new()).unwrap();
+                    assert_eq!(fresh.keys[0], (91, 9));
+                    for (ordinal, &number) in (0..).zip(&numbers) {
+                        assert_eq!(fresh.number(ordinal), number);
+                        let at = u128::from(ordinal);
+                        assert_eq!(fresh.prints(ordinal), &[RowPrint::MASK - at, 5 + at][..width]);
+                    }
                 }
+                prints.fresh(1, &mut fresh, &mut Vec::new()).unwrap();
+                assert!(fresh.keys.is_empty());
             }
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

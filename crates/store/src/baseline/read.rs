@@ -10,6 +10,7 @@ use warren_engine::key::key_text_at;
 use warren_engine::ports::{Progress, RowFault, RowStream};
 use warren_engine::row::{Batch, RowRef};
 
+use super::columns::Columns;
 use super::spill::Spill;
 
 /// Batches that wait to be printed.
@@ -26,19 +27,20 @@ pub(crate) struct ReadRows {
     pub(crate) rows: u64,
     pub(crate) null_keys: u64,
     pub(crate) faults: Vec<RowFault>,
+    /// Whether all keys have the same print by value as the one that was taken.
+    pub(crate) keys_by_value: bool,
 }
 
 /// Reads all rows. An error of the stream is returned as it is, and nothing is left behind.
 pub(crate) async fn read_all(
     rows: &mut dyn RowStream,
-    key: Picker,
-    pickers: Vec<Picker>,
+    columns: &Columns,
     spill: Spill,
     progress: &Progress,
 ) -> Result<ReadRows, Failure> {
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<Batch>(BATCHES_WAITING);
+    let mut reader = Reader::new(columns, spill);
     let printing = tokio::task::spawn_blocking(move || {
-        let mut reader = Reader::new(key, pickers, spill);
         while let Some(batch) = receiver.blocking_recv() {
             reader.take(batch)?;
         }
@@ -68,6 +70,8 @@ pub(crate) async fn read_all(
 
 struct Reader {
     key: Picker,
+    /// As in [`Columns`].
+    key_by_value: Option<Picker>,
     pickers: Vec<Picker>,
     printer: Printer,
     /// The prints of a group of rows.
@@ -76,9 +80,16 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(key: Picker, pickers: Vec<Picker>, spill: Spill) -> Reader {
-        let read = ReadRows { spill, rows: 0, null_keys: 0, faults: Vec::new() };
-        Reader { key, prints: Vec::new(), pickers, printer: Printer::default(), read }
+    fn new(columns: &Columns, spill: Spill) -> Reader {
+        let read = ReadRows { spill, rows: 0, null_keys: 0, faults: Vec::new(), keys_by_value: true };
+        Reader {
+            key: columns.key_picker.clone(),
+            key_by_value: columns.key_by_value.clone(),
+            pickers: columns.pickers.clone(),
+            prints: Vec::new(),
+            printer: Printer::default(),
+            read,
+        }
     }
 
     fn take(&mut self, batch: Batch) -> Result<(), Failure> {
@@ -92,6 +103,9 @@ impl Reader {
                 }
                 continue;
             };
+            if let Some(by_value) = &self.key_by_value {
+                self.read.keys_by_value &= self.printer.key(row, by_value) == Some(key);
+            }
             for picker in &self.pickers {
                 self.prints.push(self.printer.row(row, picker).bits());
             }

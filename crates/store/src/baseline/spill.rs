@@ -56,9 +56,11 @@ impl Spill {
     pub(crate) fn new(folder: &Path, prints: usize, sizes: SpillSizes, dealing: Dealing) -> Spill {
         let SpillSizes { rows_bytes, memory_bytes, prints_bytes, compress_from } = sizes;
         let later = dealing == Dealing::Later;
+        // The rows that differ are dealt while others are still in memory, and are mostly few.
+        let dealt_bytes = if later { rows_bytes / 2 } else { rows_bytes };
         Spill {
             prints: Prints::new(folder, prints, prints_bytes),
-            dealt: Dealt::new(folder, rows_bytes, compress_from),
+            dealt: Dealt::new(folder, dealt_bytes, compress_from),
             arrived: later.then(|| Arrived::new(folder, rows_bytes, memory_bytes, compress_from)),
             rows: 0,
         }
@@ -91,6 +93,11 @@ impl Spill {
             Some(arrived) => arrived.push(batch),
             None => Ok(()),
         }
+    }
+
+    /// All rows were taken.
+    pub(crate) fn seal(&mut self) -> Result<(), Failure> {
+        self.prints.seal()
     }
 
     /// Reads the keys and prints of a partition back, sorted by key, over what `fresh` held.

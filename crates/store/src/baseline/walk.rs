@@ -1,4 +1,8 @@
-//! Walks through the changes of a run, partition by partition, and fetches their rows.
+//! Walks through the changes of a run and fetches their rows: first the removals of all partitions, then what was added
+//! or changed, partition by partition.
+//!
+//! The counts of the first pass say which partitions have removals, so the walk for removals opens no other.
+//! A partition whose differences were not kept and that has both is compared once for each.
 //!
 //! Memory stays bounded for wide rows too: rows of now are read chunk by chunk, rows of before in rounds of a bounded size,
 //! and the rows of one batch are copied together, so that a change in flight does not hold on to a whole chunk.
@@ -29,11 +33,37 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// leave holes in the heap of each, which was 30 MiB at 10⁷ rows.
 #[derive(Default)]
 pub(crate) struct Walk {
+    /// The changes that are handed out now.
+    part: Part,
     /// The next of the partitions with changes.
     next: usize,
     current: PartitionWalk,
     rows: Option<RowStore>,
     finding: Finding,
+}
+
+/// The two parts of a run's changes, in the order in which they are handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Part {
+    /// Removed rows.
+    #[default]
+    Removals,
+    /// Added and changed rows.
+    Others,
+}
+
+impl Part {
+    fn has(self, difference: &Difference) -> bool {
+        (difference.op == Op::Removed) == (self == Part::Removals)
+    }
+
+    /// Whether a partition has changes of this part.
+    fn is_in(self, different: &Different) -> bool {
+        match self {
+            Part::Removals => different.removals > 0,
+            Part::Others => different.others > 0,
+        }
+    }
 }
 
 /// Room to compare a partition again.
@@ -46,7 +76,7 @@ struct Finding {
 }
 
 impl Walk {
-    /// The next changes, at most `max`; none at the end.
+    /// The next changes, at most `max`; none at the end. Removals are never handed out together with others.
     pub(crate) fn next(&mut self, found: &Found, max: usize) -> Result<Vec<Change>, Failure> {
         loop {
             let changes = self.current.take(found, self.rows.as_ref(), max.max(1))?;
@@ -54,19 +84,26 @@ impl Walk {
                 return Ok(changes);
             }
             let Some(different) = found.partitions.get(self.next) else {
-                return Ok(Vec::new());
+                match self.part {
+                    Part::Removals => (self.part, self.next) = (Part::Others, 0),
+                    Part::Others => return Ok(Vec::new()),
+                }
+                continue;
             };
+            self.next += 1;
+            if !self.part.is_in(different) {
+                continue;
+            }
             let rows = match &self.rows {
                 Some(rows) => rows,
                 None => self.rows.insert(RowStore::open(&found.folder, &found.manifest)?),
             };
-            self.current.open(found, rows, different, &mut self.finding)?;
-            self.next += 1;
+            self.current.open(found, rows, different, self.part, &mut self.finding)?;
         }
     }
 }
 
-/// The changes of one partition: removed ones first, then in the order their rows were read.
+/// The changes of one partition that belong to one part, in the order their rows were read (removed ones by key).
 #[derive(Default)]
 struct PartitionWalk {
     /// Each with the place of its previous row, where it has one.
@@ -96,12 +133,13 @@ impl Round {
 }
 
 impl PartitionWalk {
-    /// Goes on to another partition.
+    /// Continues with another partition.
     fn open(
         &mut self,
         found: &Found,
         rows: &RowStore,
         different: &Different,
+        part: Part,
         finding: &mut Finding,
     ) -> Result<(), Failure> {
         let partition = usize::from(different.partition);
@@ -110,8 +148,10 @@ impl PartitionWalk {
         self.round.clear(0);
         self.differences.clear();
         match &different.differences {
-            Some(kept) => self.differences.extend(kept.iter().map(|&one| (one, None))),
-            None => finding.again(found, partition, &mut self.differences)?,
+            Some(kept) => {
+                self.differences.extend(kept.iter().filter(|one| part.has(one)).map(|&one| (one, None)));
+            }
+            None => finding.again(found, partition, part, &mut self.differences)?,
         }
         // `wanted` has the order of `differences`, that of keys, without those added.
         finding.wanted.clear();
@@ -207,11 +247,12 @@ impl PartitionWalk {
 }
 
 impl Finding {
-    /// The differences of a partition, as the first pass found them.
+    /// The differences of a partition that belong to one part, as the first pass found them.
     fn again(
         &mut self,
         found: &Found,
         partition: usize,
+        part: Part,
         differences: &mut Vec<(Difference, Option<Located>)>,
     ) -> Result<(), Failure> {
         self.base.clear();
@@ -220,7 +261,9 @@ impl Finding {
         }
         found.spill.fresh(partition, &mut self.fresh, &mut self.scratch)?;
         judge_in_doubt(&self.base, &self.fresh, found.doubts.of(partition), found.rules, |verdict| {
-            if let Verdict::Differs(difference) = verdict {
+            if let Verdict::Differs(difference) = verdict
+                && part.has(&difference)
+            {
                 differences.push((difference, None));
             }
         });

@@ -10,7 +10,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
@@ -20,11 +20,18 @@ use xxhash_rust::xxh3::xxh3_128;
 /// The longest file name we make of a name; file systems allow 255 bytes.
 const ESCAPED_BYTES_MAX: usize = 180;
 
+/// How long the gate is waited for: longer than a migration of the state takes.
+const GATE_MAX: Duration = Duration::from_secs(60);
+
+/// How often the gate is looked at.
+const GATE_LOOK: Duration = Duration::from_millis(2);
+
 /// The leases of a folder.
 #[derive(Debug)]
 pub(super) struct LeaseFolder {
     folder: PathBuf,
     owner: Owner,
+    gate_max: Duration,
 }
 
 /// Who holds a lease or runs a run: a process, told apart from a later one with the same number.
@@ -60,7 +67,7 @@ impl LeaseFolder {
     pub(super) fn open(folder: PathBuf) -> Result<LeaseFolder, Failure> {
         fs::create_dir_all(&folder)
             .map_err(|error| unwritable("make the folder of leases", &folder, error))?;
-        Ok(LeaseFolder { folder, owner: Owner::this() })
+        Ok(LeaseFolder { folder, owner: Owner::this(), gate_max: GATE_MAX })
     }
 
     /// This process's own name.
@@ -105,12 +112,31 @@ impl LeaseFolder {
         Ok(self.owner_of(name)?.map(|owner| owner.holder()))
     }
 
-    /// Waits for the gate, which nobody holds for longer than a few file operations (or a migration of the state).
+    /// Waits for the gate, which nobody holds for longer than a few file operations (or a migration of the state). A process that
+    /// was stopped while it held it is not waited for longer than [`GATE_MAX`].
     pub(super) fn gate(&self) -> Result<File, Failure> {
         let path = self.folder.join(".gate");
         let gate = writable(&path).map_err(|error| unwritable("open the gate of leases", &path, error))?;
-        gate.lock().map_err(|error| unwritable("lock the gate of leases", &path, error))?;
-        Ok(gate)
+        let failed = |error| unwritable("lock the gate of leases", &path, error);
+        let since = Instant::now();
+        loop {
+            match gate.try_lock() {
+                Ok(()) => return Ok(gate),
+                Err(TryLockError::WouldBlock) if since.elapsed() < self.gate_max => {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "a lock with a time-out; on threads that may block"
+                    )]
+                    std::thread::sleep(GATE_LOOK);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let what =
+                        format!("another process has held it for {:?}; is one stopped?", self.gate_max);
+                    return Err(failed(io::Error::new(io::ErrorKind::TimedOut, what)));
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -196,6 +222,21 @@ mod tests {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         looking.join().unwrap();
         assert_eq!(refused, 0);
+    }
+
+    #[test]
+    fn a_gate_that_is_held_for_too_long_is_an_error_and_no_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let stopped = LeaseFolder::open(folder.path().to_owned()).unwrap();
+        let mut leases = LeaseFolder::open(folder.path().to_owned()).unwrap();
+        leases.gate_max = Duration::from_millis(20);
+        let held = stopped.gate().unwrap();
+        for failure in [leases.take("orders").err().unwrap(), leases.holder_of("orders").unwrap_err()] {
+            assert_eq!(failure.code, codes::STATE_UNWRITABLE);
+            assert!(failure.to_string().contains("another process has held it"), "{failure}");
+        }
+        drop(held);
+        assert!(leases.take("orders").unwrap().is_ok());
     }
 
     #[test]

@@ -32,6 +32,24 @@ async fn rows_are_added_changed_and_removed() {
 }
 
 #[tokio::test]
+async fn removals_of_all_partitions_come_before_the_first_addition() {
+    // A few differences are kept from the comparison, or none, so that partitions are compared again.
+    for kept in [0, 50, usize::MAX] {
+        let mut world = World::new();
+        world.options.sizes.differences_kept = kept;
+        let rows: Vec<_> = (0..300).map(|id| row(id, "old", id)).collect();
+        world.run(&rows, &spec()).await.unwrap();
+        // A third is removed, a third changes, a third stays, and others are added.
+        let left = (0..400).filter(|id| id % 3 > 0);
+        let rows: Vec<_> = left.map(|id| row(id, ["", "old", "new"][id as usize % 3], id)).collect();
+        let changes = world.run(&rows, &spec()).await.unwrap();
+        let of = |op| changes.iter().filter(|change| change.op == op).count();
+        assert_eq!((of(Op::Removed), of(Op::Changed), of(Op::Added)), (100, 100, 66));
+        assert!(changes[..100].iter().all(|change| change.op == Op::Removed));
+    }
+}
+
+#[tokio::test]
 async fn a_run_with_nothing_changed_writes_nothing() {
     let world = World::new();
     let rows: Vec<_> = (0..50).map(|id| row(id, "x", id)).collect();

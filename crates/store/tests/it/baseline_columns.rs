@@ -87,6 +87,26 @@ async fn a_template_that_uses_another_column_sends_nothing_by_itself() {
 }
 
 #[tokio::test]
+async fn a_baseline_of_the_key_alone_compares_all_columns_without_sending_all() {
+    for (compare, keep_rows) in [(&["id"][..], true), (&["id"], false), (&[], true), (&[], false)] {
+        let world = World::new();
+        let old = DiffSpec { keep_rows, ..by(compare) };
+        let all = DiffSpec { keep_rows, ..spec() };
+        let mut rows: Vec<_> = (0..40).map(|id| row(id, "a", id)).collect();
+        world.run(&rows, &old).await.unwrap();
+        // A row changed meanwhile, which nobody compared; one goes and one comes.
+        rows[7].1 = "b".into();
+        rows.remove(9);
+        rows.push(row(40, "a", 40));
+        let (summary, changes) = run(&world, Rows::of(&rows), &all, true).await;
+        assert_eq!((ids(&changes), summary.columns_changed), (vec![9, 40], None));
+        rows[3].2 = 0;
+        assert_eq!(ids(&world.run(&rows, &all).await.unwrap()), [3]);
+        assert!(world.run(&rows, &all).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn fewer_columns_are_compared_by_more_where_rows_are_not_kept() {
     let world = World::new();
     let lean = |columns: &[&str]| DiffSpec { keep_rows: false, ..by(columns) };

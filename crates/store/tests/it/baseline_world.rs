@@ -96,6 +96,7 @@ pub fn tiny() -> BaselineOptions {
         prints_chunk_bytes: 64,
         compress_after_bytes: 200,
         previous_bytes: 100,
+        differences_kept: 20,
         garbage_rows_min: 5,
     };
     BaselineOptions { sizes, ..BaselineOptions::default() }
@@ -153,7 +154,7 @@ pub fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// All changes of a set, fetched a few at a time; each key at most once.
+/// All changes of a set, fetched a few at a time; each key at most once, and removals first.
 pub async fn all(set: &mut dyn ChangeSet) -> Result<Vec<Change>, Failure> {
     let mut changes: Vec<Change> = Vec::new();
     loop {
@@ -164,6 +165,7 @@ pub async fn all(set: &mut dyn ChangeSet) -> Result<Vec<Change>, Failure> {
         }
         changes.extend(next);
     }
+    assert!(changes.is_sorted_by_key(|change| change.op != Op::Removed), "removals come first");
     let mut keys: Vec<_> = changes.iter().map(|change| change.key).collect();
     keys.sort_unstable();
     keys.dedup();

@@ -5,6 +5,7 @@
 mod baseline;
 mod baseline_columns;
 mod baseline_damage;
+mod baseline_decimals;
 mod baseline_doubts;
 mod baseline_golden;
 mod baseline_model;

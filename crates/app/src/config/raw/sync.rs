@@ -21,8 +21,9 @@ pub struct RawSync {
     /// key given there counts instead of the sync's own. Default: all three. What is left out is taken note of and not sent.
     #[serde(default)]
     pub on: On,
-    /// Which columns make a row count as changed. `used`: those that message, queue, properties and conditions read. `all`: every column of the
-    /// model. Or a list. Default: `used`. With `all`, a column that changes in every run sends every row in every run.
+    /// Which columns make a row count as changed. `used`: those that message, queue, properties and conditions read; if these are only key
+    /// columns, every column. `all`: every column of the model. Or a list. Default: `used`. A column that changes in every run, such as
+    /// `now()`, sends every row in every run where it counts.
     #[serde(default)]
     pub compare: Compare,
     /// Columns that never make a row count as changed, such as `updated_at`. Default: none.

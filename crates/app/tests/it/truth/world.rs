@@ -182,6 +182,7 @@ impl World {
                 prints_chunk_bytes: 64,
                 compress_after_bytes: 200,
                 previous_bytes: 100,
+                differences_kept: 20,
                 garbage_rows_min: 5,
             },
             faults: Some(Arc::new(move |_, _| {
