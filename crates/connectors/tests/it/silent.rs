@@ -115,9 +115,10 @@ async fn a_server_that_does_not_begin_the_transaction_is_not_waited_for() {
     for (_proxy, source) in both(["BEGIN", "START TRANSACTION"]).await {
         for described in [true, false] {
             let work = async {
-                match described {
-                    true => source.describe(&model("SELECT 1 AS id")).await.map(drop),
-                    false => source.rows(&model("SELECT 1 AS id")).await.map(drop),
+                if described {
+                    source.describe(&model("SELECT 1 AS id")).await.map(drop)
+                } else {
+                    source.rows(&model("SELECT 1 AS id")).await.map(drop)
                 }
             };
             let failure = tokio::time::timeout(EVER, work).await.expect("it ends").unwrap_err();
