@@ -224,6 +224,8 @@ codes! {
     HUB_RUNS_ELSEWHERE = "hub-runs-elsewhere";
     /// A user, or a host of callbacks, has as many subscriptions as it may.
     TOO_MANY_SUBSCRIPTIONS = "too-many-subscriptions";
+    /// Too many wrong passwords were tried from an address or for a name.
+    TOO_MANY_LOGINS = "too-many-logins";
     /// A host of callbacks was asked as often in this minute as it may be.
     TOO_MANY_VERIFICATIONS = "too-many-verifications";
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use warren_connectors::kit::guard::Allowed;
 use warren_connectors::kit::setting::Misfit;
 use warren_connectors::{BrokerConfig, SourceConfig};
 use warren_engine::codes;
@@ -70,6 +71,8 @@ pub struct Project {
     pub listen: SocketAddr,
     /// Our certificate there.
     pub listen_tls: Option<RawServerTls>,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Allowed,
     /// What works and may hurt.
     pub warnings: Faults,
     files: Files,
@@ -162,7 +165,7 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
     reading.places.note("", Span { end: tree.span.start, ..tree.span }, &tree);
     let state = reading.all();
     let hub = reading.hub();
-    let (listen, listen_tls) = reading.listen(hub.as_ref());
+    let Listener { listen, tls: listen_tls, trusted_proxies } = reading.listen(hub.as_ref());
     let Reading { files, places, faults, sources, brokers, models, syncs, pipelines, triggers, .. } = reading;
     let (errors, warnings): (Vec<Fault>, Vec<Fault>) =
         faults.into_iter().partition(|fault| fault.severity == Severity::Error);
@@ -190,6 +193,7 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
         hub,
         listen,
         listen_tls,
+        trusted_proxies,
         warnings: Faults::new(warnings, files.clone(), checked.secrets.clone()),
         files,
         places,
@@ -227,6 +231,19 @@ struct Reading<'t> {
     syncs: BTreeMap<String, ProjectSync>,
     pipelines: BTreeMap<String, Arc<PipelinePlan>>,
     triggers: BTreeMap<String, ProjectTrigger>,
+}
+
+/// What `http` says.
+struct Listener {
+    listen: SocketAddr,
+    tls: Option<RawServerTls>,
+    trusted_proxies: Allowed,
+}
+
+impl Listener {
+    fn at(listen: SocketAddr) -> Listener {
+        Listener { listen, tls: None, trusted_proxies: Allowed::default() }
+    }
 }
 
 /// One entry of a named section.
@@ -432,17 +449,17 @@ impl<'t> Reading<'t> {
         reader.hub()
     }
 
-    fn listen(&mut self, hub: Option<&ProjectHub>) -> (SocketAddr, Option<RawServerTls>) {
+    fn listen(&mut self, hub: Option<&ProjectHub>) -> Listener {
         let of_hub = hub.and_then(|hub| hub.listen);
         let otherwise = of_hub.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15670)));
         let Some(node) = self.tree.get("http").filter(|_| !self.bad.contains("http")) else {
-            return (otherwise, None);
+            return Listener::at(otherwise);
         };
         let raw: RawListener = match de::read(node, "http") {
             Ok(raw) => raw,
             Err(fault) => {
                 self.faults.push(fault);
-                return (otherwise, None);
+                return Listener::at(otherwise);
             }
         };
         if let Some(tls) = &raw.tls
@@ -452,7 +469,16 @@ impl<'t> Reading<'t> {
             let remedy = failure.remedy.clone().unwrap_or_default();
             self.faults.push(Fault::new(failure.code, span, failure.to_string()).remedy(remedy));
         }
-        let Some(text) = raw.listen else { return (otherwise, raw.tls) };
+        for entry in &raw.trusted_proxies {
+            if !Allowed::is_network(entry) {
+                let span = node.get("trusted_proxies").map_or(node.span, |node| node.span);
+                let message = format!("`{entry}` under `http.trusted_proxies` is not an address or network");
+                let fault = Fault::new(codes::INVALID_VALUE, span, message);
+                self.faults.push(fault.remedy("write an address, or a network such as 10.0.0.0/8"));
+            }
+        }
+        let (tls, trusted_proxies) = (raw.tls, Allowed::new(&raw.trusted_proxies));
+        let Some(text) = raw.listen else { return Listener { listen: otherwise, tls, trusted_proxies } };
         let parsed = text.parse();
         if of_hub.is_some_and(|other| parsed.as_ref().is_ok_and(|listen| *listen != other)) {
             let span = node.get("listen").map_or(node.span, |node| node.span);
@@ -473,7 +499,7 @@ impl<'t> Reading<'t> {
             );
             otherwise
         });
-        (listen, raw.tls)
+        Listener { listen, tls, trusted_proxies }
     }
 
     fn state(&mut self) -> StateSettings {

@@ -88,7 +88,7 @@ async fn create(
     if resource.kind == ResourceKind::Queue && resource.name.is_empty() {
         resource.name = generated(web);
     }
-    let user = login::login(web, &parts.headers).await?;
+    let user = login::login(web, parts).await?;
     login::may(&web.users, &user, Right::Configure, &resource).await?;
     let estate = web.hub.estate();
     let made = match resource.kind {
@@ -124,11 +124,11 @@ async fn create(
 
 async fn delete(web: &Web, parts: &Parts, resource: &Resource) -> Result<Response, Denied> {
     if *resource == Resource::exchange(&resource.vhost, "") {
-        login::login(web, &parts.headers).await?;
+        login::login(web, parts).await?;
         let text = "Deleting the default exchange is not permitted";
         return Ok(answer::text(StatusCode::FORBIDDEN, text));
     }
-    login::allowed(web, &parts.headers, Right::Configure, resource).await?;
+    login::allowed(web, parts, Right::Configure, resource).await?;
     if resource.kind == ResourceKind::Exchange {
         web.known.forget(&resource.vhost, &resource.name);
     }
@@ -157,7 +157,7 @@ pub(super) async fn describe(
     facet: Facet,
     resource: &Resource,
 ) -> Result<Response, Denied> {
-    login::knows(web, &parts.headers, resource).await?;
+    login::knows(web, parts, resource).await?;
     let nature = match found(web, resource).await {
         Ok(nature) => nature,
         Err(answer) => return Ok(answer),
@@ -167,7 +167,7 @@ pub(super) async fn describe(
 }
 
 async fn generate(web: &Web, parts: &Parts, query: &Form, resource: &Resource) -> Result<Response, Denied> {
-    login::allowed(web, &parts.headers, Right::Write, resource).await?;
+    login::allowed(web, parts, Right::Write, resource).await?;
     let mode = match query.first("hub.intended_use") {
         Some("subscribe") => Mode::Subscribe,
         Some("unsubscribe") => Mode::Unsubscribe,
@@ -223,7 +223,7 @@ async fn post(
     resource: &Resource,
 ) -> Result<Response, Denied> {
     let topic = query.first("hub.topic");
-    let user = login::login(web, &parts.headers).await?;
+    let user = login::login(web, parts).await?;
     let (right, key) = (Right::Write, topic.unwrap_or_default());
     login::may_with_key(&web.users, &user, right, resource, key).await?;
     let body = match body::read(body, web.hub.settings().body_bytes_max).await {

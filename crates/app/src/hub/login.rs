@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::codes;
+use warren_engine::failure::Failure;
 use warren_engine::hub::ports::{Right, User, Users};
 use warren_engine::hub::resource::{Resource, ResourceKind};
 use warren_engine::pipeline::outside::Hidden;
 
 use super::Web;
+use crate::serve::client_address::client_address;
 
 /// Both are needed for what concerns all subscriptions.
 pub(super) const ADMIN_TAGS: [&str; 2] = ["administrator", "rabbithub_admin"];
@@ -60,10 +63,12 @@ fn credentials(headers: &HeaderMap) -> Credentials {
 }
 
 /// Who asks.
-pub(super) async fn login(web: &Web, headers: &HeaderMap) -> Result<User, Denied> {
-    match credentials(headers) {
+pub(super) async fn login(web: &Web, parts: &Parts) -> Result<User, Denied> {
+    match credentials(&parts.headers) {
         Credentials::Basic(name, password) => {
-            web.users.login(&name, &password).await.map_err(Denied::Unknown)?.ok_or(Denied::WrongLogin)
+            let from = client_address(parts);
+            let user = web.users.login(from, &name, &password).await.map_err(Denied::Unknown)?;
+            user.ok_or(Denied::WrongLogin)
         }
         Credentials::Unreadable => Err(Denied::WrongLogin),
         Credentials::None => {
@@ -76,11 +81,11 @@ pub(super) async fn login(web: &Web, headers: &HeaderMap) -> Result<User, Denied
 /// Who asks, where they may do that with the resource.
 pub(super) async fn allowed(
     web: &Web,
-    headers: &HeaderMap,
+    parts: &Parts,
     right: Right,
     resource: &Resource,
 ) -> Result<User, Denied> {
-    let user = login(web, headers).await?;
+    let user = login(web, parts).await?;
     may(&web.users, &user, right, resource).await?;
     Ok(user)
 }
@@ -119,8 +124,8 @@ pub(super) async fn may_with_key(
 }
 
 /// Who asks, where they may do anything at all with the resource: enough to know that it is there.
-pub(super) async fn knows(web: &Web, headers: &HeaderMap, resource: &Resource) -> Result<User, Denied> {
-    let user = login(web, headers).await?;
+pub(super) async fn knows(web: &Web, parts: &Parts, resource: &Resource) -> Result<User, Denied> {
+    let user = login(web, parts).await?;
     for right in [Right::Read, Right::Write, Right::Configure] {
         match may(&web.users, &user, right, resource).await {
             Err(Denied::Forbidden) => {}
@@ -131,8 +136,8 @@ pub(super) async fn knows(web: &Web, headers: &HeaderMap, resource: &Resource) -
 }
 
 /// Who asks, where they have both tags.
-pub(super) async fn admin(web: &Web, headers: &HeaderMap) -> Result<User, Denied> {
-    let user = login(web, headers).await?;
+pub(super) async fn admin(web: &Web, parts: &Parts) -> Result<User, Denied> {
+    let user = login(web, parts).await?;
     if user.has_tags(&ADMIN_TAGS) { Ok(user) } else { Err(Denied::Forbidden) }
 }
 
@@ -144,6 +149,9 @@ impl Denied {
             Denied::WrongLogin if compat => StatusCode::FORBIDDEN,
             Denied::WrongLogin => StatusCode::UNAUTHORIZED,
             Denied::Forbidden => StatusCode::FORBIDDEN,
+            Denied::Unknown(failure) if failure.code == codes::TOO_MANY_LOGINS => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Denied::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -176,15 +184,19 @@ impl Denied {
 }
 
 fn unknown(failure: &Failure, answer: fn(StatusCode, String) -> Response) -> Response {
-    // Whoever tries passwords must not fill the log.
-    if failure.kind == FailureKind::Throttled {
+    if failure.code == codes::TOO_MANY_LOGINS {
+        // Guesses must not fill the log.
         tracing::debug!(failure = failure.line(), "a login is not checked now");
-    } else {
-        tracing::warn!(failure = failure.line(), "nobody can tell who may what");
+        let text = format!("too many failed logins ({}); retry later", failure.code);
+        let mut answer = answer(StatusCode::TOO_MANY_REQUESTS, text);
+        let after = failure.retry_after.map_or(1, |after| after.as_secs_f64().ceil() as u64);
+        answer.headers_mut().insert(RETRY_AFTER, after.max(1).into());
+        return answer;
     }
+    tracing::warn!(failure = failure.line(), "cannot check a login or a permission");
     super::answer::unavailable(answer(
         StatusCode::SERVICE_UNAVAILABLE,
-        "nobody can tell who may do what now".to_owned(),
+        "cannot check the login or its permissions now".to_owned(),
     ))
 }
 

@@ -75,7 +75,7 @@ async fn post(
         Err(fault) => return Ok(routes::fault(&fault)),
     };
     // Any login was enough to unsubscribe anybody once.
-    let user = login::login(web, &parts.headers).await?;
+    let user = login::login(web, parts).await?;
     let key = fields.topic.clone().unwrap_or_default();
     login::may_with_key(&web.users, &user, Right::Read, resource, &key).await?;
     if let Some(claim) = shortcut(web, resource, &fields).await {
@@ -230,7 +230,7 @@ async fn bind(web: &Web, claim: &Claim, mode: Mode, exchange: &Resource, key: &s
 }
 
 async fn delete(web: &Web, parts: &Parts, query: &Form, resource: &Resource) -> Result<Response, Denied> {
-    let _user: User = login::allowed(web, &parts.headers, Right::Configure, resource).await?;
+    let _user: User = login::allowed(web, parts, Right::Configure, resource).await?;
     let key =
         match params::key(resource, query.first("hub.callback"), query.first("hub.topic"), Manner::Websub) {
             Ok(key) => key,

@@ -35,7 +35,7 @@ pub(super) async fn one(web: &Web, parts: &Parts, resource: &Resource) -> Respon
     if parts.method != Method::GET {
         return routes::wrong_method(web, "GET");
     }
-    if let Err(denied) = login::admin(web, &parts.headers).await {
+    if let Err(denied) = login::admin(web, parts).await {
         return denied.text(web.compat());
     }
     let query = query(parts);
@@ -54,7 +54,7 @@ pub(super) async fn errors(web: &Web, parts: &Parts) -> Response {
     if parts.method != Method::GET {
         return routes::wrong_method(web, "GET");
     }
-    match login::admin(web, &parts.headers).await {
+    match login::admin(web, parts).await {
         Ok(_) => answer::json(StatusCode::OK, json!({ "errors": error_entries(web) })),
         Err(denied) => denied.text(web.compat()),
     }
@@ -67,7 +67,7 @@ pub(super) fn error_entries(web: &Web) -> Vec<Value> {
 }
 
 async fn list(web: &Web, parts: &Parts) -> Result<Response, Denied> {
-    login::admin(web, &parts.headers).await?;
+    login::admin(web, parts).await?;
     let query = query(parts);
     let subscriptions = match query.first("hub.expires") {
         None => web.hub.all(),
@@ -111,7 +111,7 @@ pub(super) fn secrets(query: &Form) -> Secrets {
 }
 
 async fn import(web: &Web, parts: &Parts, body: Body) -> Result<Response, Denied> {
-    login::admin(web, &parts.headers).await?;
+    login::admin(web, parts).await?;
     let bytes_max = web.hub.settings().body_bytes_max.max(BATCH_BYTES_MAX);
     let body = match body::read(body, bytes_max).await {
         Ok(body) => body,

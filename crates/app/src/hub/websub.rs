@@ -136,7 +136,7 @@ pub(super) async fn topic(web: &Web, parts: &Parts, rest: &str) -> Response {
     let exchange = Resource::exchange(&vhost, &name);
     // Strangers learn of what is open and nothing else; others of what they may read.
     if !websub.exchanges.contains(&(vhost, name))
-        && let Err(denied) = login::allowed(web, &parts.headers, Right::Read, &exchange).await
+        && let Err(denied) = login::allowed(web, parts, Right::Read, &exchange).await
     {
         return denied.text(web.compat());
     }

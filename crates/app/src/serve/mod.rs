@@ -3,7 +3,10 @@
 //! A trigger that cannot be built (a certificate that is missing, a state that another process uses) is a state that is shown
 //! and tried again; it never keeps another from running.
 
+pub(crate) mod client_address;
+mod framing;
 pub mod hub;
+mod linger;
 pub mod listen;
 mod metrics;
 mod pages;
@@ -13,18 +16,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::State;
+use axum::http::Request;
+use axum::middleware::map_request_with_state;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
+use warren_connectors::kit::guard::Allowed;
 use warren_engine::codes;
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::consume::status::Status;
 use warren_engine::consume::worker::Worker;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::Leases;
-use warren_store::state::State;
+use warren_store::state;
 
+use self::client_address::ClientAddress;
 use self::hub::{HubKeeper, HubSlot};
 use crate::assemble::{self, Consuming};
 use crate::config::Project;
@@ -39,7 +47,7 @@ pub type Statuses = Arc<BTreeMap<String, Arc<Status>>>;
 pub struct Server {
     project: Arc<Project>,
     consuming: Arc<Consuming>,
-    state: Arc<dyn State>,
+    state: Arc<dyn state::State>,
     statuses: Statuses,
     hub: Option<HubSlot>,
     tls: Option<Arc<ServerConfig>>,
@@ -117,7 +125,8 @@ impl Server {
         }
         let ended = CancellationToken::new();
         let mut pages = JoinSet::new();
-        let router = pages::router(statuses.clone(), hub.clone());
+        let router = pages::router(statuses.clone(), hub.clone())
+            .layer(map_request_with_state(project.trusted_proxies.clone(), name_client));
         pages.spawn(listen::serve(listener, tls, router, ended.clone()));
         stop.cancelled().await;
         while running.join_next().await.is_some() {}
@@ -132,12 +141,21 @@ impl Server {
     }
 }
 
+/// Replaces the address of a trusted proxy by that of the client behind it.
+async fn name_client<B>(State(trusted): State<Allowed>, mut request: Request<B>) -> Request<B> {
+    if let Some(ClientAddress(peer)) = request.extensions().get().copied() {
+        let client = client_address::behind_proxies(peer, request.headers(), &trusted);
+        request.extensions_mut().insert(ClientAddress(client));
+    }
+    request
+}
+
 /// Keeps one trigger running.
 struct Keeper {
     name: String,
     project: Arc<Project>,
     consuming: Arc<Consuming>,
-    state: Arc<dyn State>,
+    state: Arc<dyn state::State>,
     status: Arc<Status>,
 }
 

@@ -2,7 +2,10 @@
 
 mod api;
 mod client;
+mod early_answers;
+mod framing;
 mod fuzz;
+mod guesses;
 mod holes;
 mod limits;
 mod real;

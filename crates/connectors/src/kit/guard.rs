@@ -64,6 +64,11 @@ impl Allowed {
         allowed
     }
 
+    /// Whether an entry is an address or a network in CIDR form.
+    pub fn is_network(entry: &str) -> bool {
+        Network::parse(entry).is_some()
+    }
+
     /// What is wrong with an entry, as the end of a sentence about it.
     pub fn fault(entry: &str) -> Option<&'static str> {
         if Network::parse(entry).is_some() {

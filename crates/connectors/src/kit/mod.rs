@@ -1,11 +1,14 @@
 //! What several connectors share.
 
 pub(crate) mod asked;
+pub(crate) mod check_queue;
+pub mod client_network;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub(crate) mod feed;
 pub(crate) mod float;
 pub mod guard;
+pub(crate) mod guesses;
 pub(crate) mod limit;
 pub(crate) mod logins;
 pub(crate) mod permission;

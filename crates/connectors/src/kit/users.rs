@@ -1,6 +1,7 @@
 //! Users that stand in the configuration: for brokers that have none of their own.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use argon2::{Argon2, Params, PasswordHash, PasswordVerifier};
@@ -154,9 +155,9 @@ const NOBODY: &str =
 
 #[async_trait]
 impl Users for Configured {
-    async fn login(&self, name: &str, password: &Hidden) -> Result<Option<User>, Failure> {
+    async fn login(&self, from: IpAddr, name: &str, password: &Hidden) -> Result<Option<User>, Failure> {
         self.logins
-            .login(name, password, || async {
+            .login(from, name, password, || async {
                 let known = self.known.get(name);
                 let hash = known.and_then(|known| known.hash.clone());
                 let there = hash.is_some();
@@ -191,6 +192,8 @@ pub(crate) fn permission_name(resource: &Resource) -> &str {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn users(hash: Option<String>, permission: &str) -> Result<Arc<dyn Users>, Failure> {
         let permission = PermissionConfig {
             write: permission.to_owned(),
@@ -212,10 +215,10 @@ mod tests {
     #[tokio::test]
     async fn a_configured_user_logs_in_and_may_what_is_written() {
         let users = users(Some(hash_password("swordfish").unwrap()), "^(orders|amq\\.default)$").unwrap();
-        let user = users.login("ann", &hidden("swordfish")).await.unwrap().unwrap();
+        let user = users.login(HERE, "ann", &hidden("swordfish")).await.unwrap().unwrap();
         assert!(user.has_tags(&["administrator"]) && !user.has_tags(&["administrator", "rabbithub_admin"]));
         for (name, password) in [("ann", "swordfis"), ("ann", ""), ("bob", "swordfish"), ("", "swordfish")] {
-            assert_eq!(users.login(name, &hidden(password)).await.unwrap(), None, "{name} {password}");
+            assert_eq!(users.login(HERE, name, &hidden(password)).await.unwrap(), None, "{name} {password}");
         }
         for (right, resource, wanted) in [
             (Right::Write, Resource::queue("/", "orders"), true),
@@ -233,7 +236,7 @@ mod tests {
     async fn without_a_hash_nobody_logs_in() {
         let users = users(None, "").unwrap();
         for password in ["", "AAAA", "x"] {
-            assert_eq!(users.login("ann", &hidden(password)).await.unwrap(), None);
+            assert_eq!(users.login(HERE, "ann", &hidden(password)).await.unwrap(), None);
         }
         assert_eq!(users.named("ann").await.unwrap().unwrap().name, "ann");
         assert_eq!(users.named("bob").await.unwrap(), None);

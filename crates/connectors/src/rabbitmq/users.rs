@@ -4,6 +4,7 @@
 //! HTTP) decides. Tags and permissions come from the management API, with the hub's login, and count for some seconds.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,9 +214,9 @@ impl OfBroker {
 
 #[async_trait]
 impl Users for OfBroker {
-    async fn login(&self, name: &str, password: &Hidden) -> Result<Option<User>, Failure> {
+    async fn login(&self, from: IpAddr, name: &str, password: &Hidden) -> Result<Option<User>, Failure> {
         self.logins
-            .login(name, password, || async {
+            .login(from, name, password, || async {
                 if !self.authenticates(name, password).await? {
                     return Ok(None);
                 }

@@ -1,5 +1,6 @@
 //! The ports of the hub: the topology of a broker with its virtual hosts, its users, and the stored subscriptions.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -113,11 +114,11 @@ pub struct HubBinding {
 /// counts as right because of that.
 #[async_trait]
 pub trait Users: Send + Sync {
-    /// Who logs in; `None`: there is no such user with that password, or it may not log in.
+    /// Who logs in from an address; `None`: there is no such user with that password, or it may not log in.
     ///
     /// # Errors
-    /// Nobody can tell now.
-    async fn login(&self, name: &str, password: &Hidden) -> Result<Option<User>, Failure>;
+    /// The password cannot be checked now, or too many were tried from there or for this name.
+    async fn login(&self, from: IpAddr, name: &str, password: &Hidden) -> Result<Option<User>, Failure>;
 
     /// A user by name alone, for `default_username`.
     ///

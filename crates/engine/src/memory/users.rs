@@ -1,6 +1,7 @@
 //! Users in memory: names with passwords, tags, and what they may do.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -62,7 +63,7 @@ impl MemoryUsers {
 
 #[async_trait]
 impl Users for MemoryUsers {
-    async fn login(&self, name: &str, password: &Hidden) -> Result<Option<User>, Failure> {
+    async fn login(&self, _from: IpAddr, name: &str, password: &Hidden) -> Result<Option<User>, Failure> {
         let state = self.asked()?;
         Ok(state.users.get(name).filter(|(own, _)| *own == password.0).map(|(_, user)| user.clone()))
     }

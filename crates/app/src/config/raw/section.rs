@@ -61,6 +61,10 @@ pub struct RawListener {
     pub listen: Option<String>,
     /// HTTPS instead of HTTP. Default: HTTP, for this machine or a proxy in front; logins go over it.
     pub tls: Option<RawServerTls>,
+    /// Proxies in front that tell the address of the client in `X-Forwarded-For`: addresses, or networks such as `10.0.0.0/8`. Failed
+    /// logins are limited by client address. Default: none; the address of the connection counts, and without this setting all
+    /// clients of a proxy share one limit. Name no address that clients connect from: they could claim any address.
+    pub trusted_proxies: Vec<String>,
 }
 
 /// Our certificate as a server. Each is the path of a PEM file, or the PEM text itself.

@@ -77,7 +77,7 @@ pub(super) fn resource(
 }
 
 pub(super) async fn publish(web: &Web, parts: &Parts, body: Body) -> Answered {
-    let user = login::login(web, &parts.headers).await?;
+    let user = login::login(web, parts).await?;
     let (asked, bytes) = read::<Publish>(web, parts, body).await?;
     let resource = resource(&asked.vhost, asked.queue.clone(), asked.exchange.clone())?;
     let (right, key) = (Right::Write, asked.routing_key.as_str());

@@ -41,7 +41,7 @@ pub(super) fn topics(web: &Web, parts: &Parts) -> Response {
 }
 
 pub(super) async fn get(web: &Web, parts: &Parts, resource: &Resource) -> Answered {
-    login::knows(web, &parts.headers, resource).await?;
+    login::knows(web, parts, resource).await?;
     match web.hub.estate().look(resource).await {
         Ok(Some(nature)) => {
             let mut view = json!({ "vhost": resource.vhost, "name": resource.name });
@@ -61,7 +61,7 @@ fn missing(resource: &Resource) -> Refused {
 }
 
 pub(super) async fn put(web: &Web, parts: &Parts, body: Body, resource: &Resource) -> Answered {
-    login::allowed(web, &parts.headers, Right::Configure, resource).await?;
+    login::allowed(web, parts, Right::Configure, resource).await?;
     if resource.name.is_empty() || endpoint::reserved(resource).is_some() {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "the broker keeps that name for itself"));
     }
@@ -99,7 +99,7 @@ fn unknown_type() -> Refused {
 }
 
 pub(super) async fn delete(web: &Web, parts: &Parts, resource: &Resource) -> Answered {
-    login::allowed(web, &parts.headers, Right::Configure, resource).await?;
+    login::allowed(web, parts, Right::Configure, resource).await?;
     if resource.name.is_empty() {
         return Err(problem(StatusCode::FORBIDDEN, "deleting the default exchange is not permitted"));
     }

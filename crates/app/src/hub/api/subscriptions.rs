@@ -187,7 +187,7 @@ fn view(web: &Web, subscription: &Subscription, secrets: Secrets) -> Value {
 }
 
 pub(super) async fn list(web: &Web, parts: &Parts) -> Answered {
-    let user = login::login(web, &parts.headers).await?;
+    let user = login::login(web, parts).await?;
     let admin = user.has_tags(&login::ADMIN_TAGS);
     let query = query(parts);
     let limit = match query.first("limit").map(str::parse::<usize>) {
@@ -242,7 +242,7 @@ pub(super) async fn list(web: &Web, parts: &Parts) -> Answered {
 }
 
 pub(super) async fn subscribe(web: &Web, parts: &Parts, body: Body) -> Answered {
-    let user = login::login(web, &parts.headers).await?;
+    let user = login::login(web, parts).await?;
     let (asked, _) = read::<Subscribe>(web, parts, body).await?;
     let resource = resource(&asked.vhost, asked.queue, asked.exchange)?;
     // A queue has no topics: the label may be left out.
@@ -335,7 +335,7 @@ async fn found(
     id: &str,
     right: Right,
 ) -> Result<(Arc<Subscription>, bool), Refused> {
-    let user = login::login(web, &parts.headers).await?;
+    let user = login::login(web, parts).await?;
     let missing = || problem(StatusCode::NOT_FOUND, "there is no such subscription");
     let subscription = by_id(web, id).ok_or_else(missing)?;
     let admin = user.has_tags(&login::ADMIN_TAGS);
@@ -356,7 +356,7 @@ pub(super) async fn get(web: &Web, parts: &Parts, id: &str) -> Answered {
 }
 
 pub(super) async fn patch(web: &Web, parts: &Parts, body: Body, id: &str) -> Answered {
-    login::admin(web, &parts.headers).await?;
+    login::admin(web, parts).await?;
     let (patch, _) = read::<Patch>(web, parts, body).await?;
     let (subscription, _) = found(web, parts, id, Right::Read).await?;
     let change = patch.change().map_err(|fault| unfit(&fault))?;
@@ -377,14 +377,14 @@ pub(super) async fn delete(web: &Web, parts: &Parts, id: &str) -> Answered {
 }
 
 pub(super) async fn export(web: &Web, parts: &Parts) -> Answered {
-    login::admin(web, &parts.headers).await?;
+    login::admin(web, parts).await?;
     let secrets = subscriptions::secrets(&query(parts));
     let entries = subscriptions::entries(web, &web.hub.all(), secrets);
     Ok(answer::json(StatusCode::OK, json!({ "subscriptions": entries })))
 }
 
 pub(super) async fn import(web: &Web, parts: &Parts, body: Body) -> Answered {
-    login::admin(web, &parts.headers).await?;
+    login::admin(web, parts).await?;
     let bytes = batch_body(web, body).await?;
     match subscriptions::imported(web, &bytes).await {
         Some(results) => Ok(answer::json(StatusCode::OK, json!({ "results": results }))),
@@ -393,6 +393,6 @@ pub(super) async fn import(web: &Web, parts: &Parts, body: Body) -> Answered {
 }
 
 pub(super) async fn errors(web: &Web, parts: &Parts) -> Answered {
-    login::admin(web, &parts.headers).await?;
+    login::admin(web, parts).await?;
     Ok(answer::json(StatusCode::OK, json!({ "errors": subscriptions::error_entries(web) })))
 }

@@ -208,7 +208,7 @@ fn request(rng: &mut Rng) -> Vec<u8> {
         1 => write!(
             text,
             "transfer-encoding: {}\r\n\r\n",
-            pick(rng, &["chunked", "gzip", "chunked, chunked", "identity"])
+            pick(rng, &["chunked", "gzip", "chunked, chunked", "identity", "gzip, chunked"])
         ),
         2 => write!(text, "transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
         3 => write!(
@@ -237,7 +237,7 @@ fn request(rng: &mut Rng) -> Vec<u8> {
 
 /// The statuses of failures that are declared.
 fn is_declared(status: u16) -> bool {
-    matches!(status, 100..=499 | 503 | 505)
+    matches!(status, 100..=499 | 501 | 503 | 505)
 }
 
 async fn lane(address: SocketAddr, seed: u64, count: usize) {

@@ -1,5 +1,6 @@
 //! Bounds, and answers to what is broken.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,7 +181,7 @@ struct Panicking;
 
 #[async_trait]
 impl Users for Panicking {
-    async fn login(&self, _: &str, _: &Hidden) -> Result<Option<User>, Failure> {
+    async fn login(&self, _: IpAddr, _: &str, _: &Hidden) -> Result<Option<User>, Failure> {
         panic!("on purpose")
     }
 

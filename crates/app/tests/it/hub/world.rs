@@ -11,7 +11,7 @@ use warren_app::hub::{Scheme, router};
 use warren_app::serve::listen;
 use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::hub::delivering::{Delivering, DeliveringPorts};
-use warren_engine::hub::ports::Right;
+use warren_engine::hub::ports::{Right, Users};
 use warren_engine::hub::settings::{HubSettings, WebsubSettings};
 use warren_engine::hub::{Hub, HubPorts};
 use warren_engine::memory::{
@@ -109,6 +109,21 @@ impl World {
         };
         let delivering = Delivering::new(self.hub.clone(), ports, PATIENCE, true);
         self.tasks.spawn(delivering.run(self.token.clone()));
+    }
+
+    /// Ends it, as the process would.
+    pub async fn end(mut self) {
+        self.token.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Another listener of the same hub, with these users.
+    pub async fn listen_for(&mut self, users: Arc<dyn Users>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = router(self.hub.clone(), users, Scheme::Http);
+        self.tasks.spawn(listen::serve(listener, None, routes, self.token.clone()));
+        address
     }
 
     /// Sends a request as it is.

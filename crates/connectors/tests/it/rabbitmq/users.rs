@@ -1,5 +1,6 @@
 //! Who logs in, and what they may, as the broker says.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use warren_engine::pipeline::outside::Hidden;
 use warren_testkit::rabbit::{Vhost, vhost};
 
 use super::config;
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn of(vhost: &Vhost) -> Arc<dyn Users> {
     let config =
@@ -29,12 +32,12 @@ async fn the_brokers_users_log_in_and_may_what_it_lets_them() {
     let vhost = vhost();
     let user = vhost.user("^mine-", "^(orders|amq\\.default)$", "");
     let users = of(&vhost);
-    let found = users.login(&user.name, &hidden(&user.password)).await.unwrap().unwrap();
+    let found = users.login(HERE, &user.name, &hidden(&user.password)).await.unwrap().unwrap();
     assert_eq!((&found.name, &found.tags), (&user.name, &vec!["management".to_owned()]));
     for (name, password) in
         [(user.name.as_str(), "wrong"), (&user.name, ""), ("nobody at all", "wrong"), ("", "")]
     {
-        assert_eq!(users.login(name, &hidden(password)).await.unwrap(), None, "{name}");
+        assert_eq!(users.login(HERE, name, &hidden(password)).await.unwrap(), None, "{name}");
     }
     let here = vhost.name();
     for (right, resource, wanted) in [
@@ -65,10 +68,10 @@ async fn a_user_who_may_enter_no_vhost_logs_in_all_the_same() {
         &json!({"password": "swordfish", "tags": "monitoring,rabbithub_admin"}),
     );
     let users = of(&vhost);
-    let found = users.login(&name, &hidden("swordfish")).await.unwrap().unwrap();
+    let found = users.login(HERE, &name, &hidden("swordfish")).await.unwrap().unwrap();
     assert!(found.has_tags(&["monitoring", "rabbithub_admin"]));
     assert!(!users.may(&found, Right::Read, &Resource::queue(vhost.name(), "q")).await.unwrap());
-    assert_eq!(users.login(&name, &hidden("sword\0fish")).await.unwrap(), None);
+    assert_eq!(users.login(HERE, &name, &hidden("sword\0fish")).await.unwrap(), None);
     vhost.management().request("DELETE", &path, &Value::Null);
 }
 
@@ -81,7 +84,7 @@ async fn topic_permissions_limit_keys() {
     let body = json!({"exchange": "events", "write": "^{username}\\.", "read": ""});
     vhost.management().request("PUT", &path, &body);
     let users = of(&vhost);
-    let found = users.login(&user.name, &hidden(&user.password)).await.unwrap().unwrap();
+    let found = users.login(HERE, &user.name, &hidden(&user.password)).await.unwrap().unwrap();
     let events = Resource::exchange(vhost.name(), "events");
     for (right, exchange, key, wanted) in [
         (Right::Write, &events, format!("{}.made", user.name), true),
@@ -99,7 +102,7 @@ async fn a_permission_that_cannot_be_matched_is_told_and_grants_nothing() {
     let vhost = vhost();
     let user = vhost.user(".*", "^(?!secret)", ".*");
     let users = of(&vhost);
-    let found = users.login(&user.name, &hidden(&user.password)).await.unwrap().unwrap();
+    let found = users.login(HERE, &user.name, &hidden(&user.password)).await.unwrap().unwrap();
     let failure = users.may(&found, Right::Write, &Resource::queue(vhost.name(), "q")).await.unwrap_err();
     assert_eq!((failure.kind, failure.code), (FailureKind::Refused, codes::ACCESS_REFUSED));
     assert!(failure.to_string().contains("(?!secret)"), "{failure}");
@@ -117,7 +120,7 @@ async fn without_a_broker_or_its_management_api_nobody_can_tell() {
         ..Config::default()
     };
     let users = users("rabbit", &nowhere).unwrap();
-    let failure = users.login("guest", &hidden("swordfish")).await.unwrap_err();
+    let failure = users.login(HERE, "guest", &hidden("swordfish")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Disconnected);
     assert!(!format!("{failure:?}").contains("swordfish"));
 }
