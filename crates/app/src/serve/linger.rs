@@ -103,8 +103,12 @@ impl Drop for Place {
 }
 
 /// Ends a connection of a source.
-pub(super) async fn close<I>(io: &mut I, source: IpAddr, lingering: &Arc<Lingering>, ended: &CancellationToken)
-where
+pub(super) async fn close<I>(
+    io: &mut I,
+    source: IpAddr,
+    lingering: &Arc<Lingering>,
+    ended: &CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     if !matches!(timeout(IDLE_MAX, io.shutdown()).await, Ok(Ok(()))) {
@@ -144,7 +148,12 @@ mod tests {
     const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-    fn closes(lingering: &Arc<Lingering>, source: IpAddr, ended: &CancellationToken, into: &mut JoinSet<()>) -> DuplexStream {
+    fn closes(
+        lingering: &Arc<Lingering>,
+        source: IpAddr,
+        ended: &CancellationToken,
+        into: &mut JoinSet<()>,
+    ) -> DuplexStream {
         let (mut ours, theirs) = duplex(1 << 10);
         let (lingering, ended) = (lingering.clone(), ended.clone());
         into.spawn(async move { close(&mut ours, source, &lingering, &ended).await });

@@ -92,7 +92,11 @@ pub async fn serve(
         };
         let Some(place) = Addresses::enter(&addresses, peer) else { continue };
         let (tls, router) = (tls.clone(), router.clone());
-        let connection = Connection { client: ClientAddress(peer.ip()), lingering: lingering.clone(), ended: ended.clone() };
+        let connection = Connection {
+            client: ClientAddress(peer.ip()),
+            lingering: lingering.clone(),
+            ended: ended.clone(),
+        };
         connections.spawn(async move {
             // Small answers are to go at once.
             stream.set_nodelay(true).ok(); // without it they are only slower
@@ -261,7 +265,8 @@ struct Watched {
 
 impl Watched {
     fn note(&self) {
-        let rest = if self.body.is_end_stream() { 0 } else { self.body.size_hint().exact().unwrap_or(u64::MAX) };
+        let rest =
+            if self.body.is_end_stream() { 0 } else { self.body.size_hint().exact().unwrap_or(u64::MAX) };
         self.unread.0.store(rest, Ordering::Relaxed);
     }
 }

@@ -116,7 +116,8 @@ impl Guesses {
 impl State {
     /// Charges the budgets, or only says what that would do; whether the name has recent failures.
     fn charge(&mut self, origin: Origin, now: Instant, takes: bool) -> Result<bool, Exhausted> {
-        let name = self.names.get_or_insert_mut(origin.name, || Name { budget: Budget::full(now), failed: None });
+        let name =
+            self.names.get_or_insert_mut(origin.name, || Name { budget: Budget::full(now), failed: None });
         let source = self.sources.get_or_insert_mut(origin.network, || Source {
             suspect_names: Budget::full(now),
             clean_names: Budget::full(now),

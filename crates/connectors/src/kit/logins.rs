@@ -221,7 +221,8 @@ mod tests {
         assert_eq!(logins.login(HERE, "ann", &hidden("right"), renews).await.unwrap(), Some(user("ann")));
         assert_eq!(renewed.load(Ordering::Relaxed), 1);
         tokio::time::advance(Duration::from_secs(1)).await;
-        let new = logins.login(HERE, "bob", &hidden("right"), || async { Ok(Some(user("bob"))) }).await.unwrap();
+        let new =
+            logins.login(HERE, "bob", &hidden("right"), || async { Ok(Some(user("bob"))) }).await.unwrap();
         assert_eq!(new, Some(user("bob")));
     }
 
@@ -341,7 +342,10 @@ mod tests {
             match logins.login(from, &name, &password, check).await {
                 Ok(_) => checked += 1,
                 Err(failure) => {
-                    assert_eq!((failure.kind, failure.code), (FailureKind::Throttled, codes::TOO_MANY_LOGINS));
+                    assert_eq!(
+                        (failure.kind, failure.code),
+                        (FailureKind::Throttled, codes::TOO_MANY_LOGINS)
+                    );
                     assert!(failure.retry_after.is_some());
                     tokio::time::sleep(CHECK / 2).await;
                 }

@@ -149,7 +149,8 @@ async fn a_small_body_that_was_not_read_leaves_the_connection_open() {
     world.queues(&["foo"]);
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     for headers in ["", LOGIN] {
-        let request = format!("POST /endpoint/q/foo HTTP/1.1\r\nhost: h\r\n{headers}content-length: 3\r\n\r\nabc");
+        let request =
+            format!("POST /endpoint/q/foo HTTP/1.1\r\nhost: h\r\n{headers}content-length: 3\r\n\r\nabc");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answered = Vec::new();
         while Reply::read(&answered)
@@ -172,7 +173,10 @@ async fn clients_that_send_without_an_end_leave_others_their_answers_and_the_pro
         let (to, answered) = (world.address, answered.clone());
         endless.spawn(async move {
             let mut stream = TcpStream::connect(to).await.unwrap();
-            let head = format!("POST /endpoint/q/foo HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n", u64::MAX / 2);
+            let head = format!(
+                "POST /endpoint/q/foo HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n",
+                u64::MAX / 2
+            );
             stream.write_all(head.as_bytes()).await.unwrap();
             let (mut reader, mut writer) = stream.into_split();
             let mut first = [0; 12];

@@ -9,8 +9,9 @@ const LOGIN: &str = "authorization: Basic Ym9zczpzZWNyZXQ=\r\n";
 
 /// The first answer, and whether it is the only one: what follows a request whose end is not certain is no request.
 async fn asks(world: &World, path: &str, headers: &str, body: &str) -> (u16, bool) {
-    let request =
-        format!("POST {path} HTTP/1.1\r\n{LOGIN}{headers}\r\n{body}GET /api/v1/health HTTP/1.1\r\nhost: h\r\n\r\n");
+    let request = format!(
+        "POST {path} HTTP/1.1\r\n{LOGIN}{headers}\r\n{body}GET /api/v1/health HTTP/1.1\r\nhost: h\r\n\r\n"
+    );
     let answered = raw(world.address, request.as_bytes(), true).await;
     let status = Reply::read(&answered).unwrap_or_else(|| panic!("no answer to {request}")).status;
     let answers = answered.windows(9).filter(|window| *window == b"HTTP/1.1 ").count();
@@ -38,14 +39,16 @@ async fn a_transfer_encoding_other_than_chunked_is_refused() {
             (&["chunked", "chunked"], 400),
             (&["xchunked"], 400),
         ] {
-            let lines: String = codings.iter().map(|coding| format!("transfer-encoding: {coding}\r\n")).collect();
+            let lines: String =
+                codings.iter().map(|coding| format!("transfer-encoding: {coding}\r\n")).collect();
             let answered = asks(&world, path, &format!("host: h\r\n{lines}"), "1\r\nx\r\n0\r\n\r\n").await;
             assert_eq!(answered, (expected, true), "{path} {codings:?}");
         }
     }
     assert!(world.estate.host("/").queues.messages("foo").is_empty(), "nothing of it was published");
     let (status, _) =
-        asks(&world, "/endpoint/q/foo", "host: h\r\ntransfer-encoding: Chunked\r\n", "1\r\nx\r\n0\r\n\r\n").await;
+        asks(&world, "/endpoint/q/foo", "host: h\r\ntransfer-encoding: Chunked\r\n", "1\r\nx\r\n0\r\n\r\n")
+            .await;
     assert_eq!(status, 202);
 }
 
@@ -75,7 +78,8 @@ async fn exactly_one_valid_host_is_needed() {
     }
     assert!(world.estate.host("/").queues.messages("foo").is_empty());
     for host in ["h", "h:1", "127.0.0.1:80", "[::1]:80", "a_b.example"] {
-        let request = format!("POST /endpoint/q/foo HTTP/1.1\r\nhost: {host}\r\n{LOGIN}content-length: 1\r\n\r\nx");
+        let request =
+            format!("POST /endpoint/q/foo HTTP/1.1\r\nhost: {host}\r\n{LOGIN}content-length: 1\r\n\r\nx");
         let answered = raw(world.address, request.as_bytes(), true).await;
         assert_eq!(Reply::read(&answered).unwrap().status, 202, "{host}");
     }

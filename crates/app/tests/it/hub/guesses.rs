@@ -42,7 +42,10 @@ async fn send(from: IpAddr, to: SocketAddr, user: &str, password: &str) -> Reply
     socket.bind((from, 0).into()).unwrap();
     let mut stream = socket.connect(to).await.unwrap();
     let login = &ask.headers[0].1;
-    let head = format!("GET {} HTTP/1.1\r\nhost: h\r\nauthorization: {login}\r\nconnection: close\r\n\r\n", ask.target);
+    let head = format!(
+        "GET {} HTTP/1.1\r\nhost: h\r\nauthorization: {login}\r\nconnection: close\r\n\r\n",
+        ask.target
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answered = Vec::new();
     stream.read_to_end(&mut answered).await.unwrap();
