@@ -108,9 +108,10 @@ impl Logins {
         let Some(_turn) = self.queue.turn(origin).await else {
             return Err(too_many(name, Exhausted::Source(QUEUE_RETRY)));
         };
-        let guess = match again {
-            true => None,
-            false => Some(self.guesses.take(origin).map_err(|exhausted| too_many(name, exhausted))?),
+        let guess = if again {
+            None
+        } else {
+            Some(self.guesses.take(origin).map_err(|exhausted| too_many(name, exhausted))?)
         };
         let user = check().await;
         // Where the password could not be checked, nothing was learned by trying it.
