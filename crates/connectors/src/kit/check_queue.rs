@@ -135,7 +135,7 @@ mod tests {
         let queue = CheckQueue::new();
         let bad = origin("192.0.2.1", 1);
         let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(queue.turn(bad))).collect();
-        let answered: Vec<_> = waiting.iter_mut().filter_map(FutureExt::now_or_never).collect();
+        let answered: Vec<_> = waiting.iter_mut().filter_map(futures_util::FutureExt::now_or_never).collect();
         assert_eq!(answered.iter().filter(|turn| turn.is_none()).count(), 100 - OF_NAME_MAX);
         let mut other = Box::pin(queue.turn(origin("192.0.2.1", 2)));
         assert!((&mut other).now_or_never().is_none(), "it waits");

@@ -40,7 +40,7 @@ async fn a_transfer_encoding_other_than_chunked_is_refused() {
             (&["xchunked"], 400),
         ] {
             let lines: String =
-                codings.iter().map(|coding| format!("transfer-encoding: {coding}\r\n")).collect();
+                codings.iter().map(|coding| ["transfer-encoding: ", coding, "\r\n"].concat()).collect();
             let answered = asks(&world, path, &format!("host: h\r\n{lines}"), "1\r\nx\r\n0\r\n\r\n").await;
             assert_eq!(answered, (expected, true), "{path} {codings:?}");
         }
@@ -71,7 +71,7 @@ async fn exactly_one_valid_host_is_needed() {
             &["[::1"],
             &["h,h/"],
         ] {
-            let lines: String = hosts.iter().map(|host| format!("host: {host}\r\n")).collect();
+            let lines: String = hosts.iter().map(|host| ["host: ", host, "\r\n"].concat()).collect();
             let answered = asks(&world, path, &format!("{lines}content-length: 1\r\n"), "x").await;
             assert_eq!(answered, (400, true), "{path} {hosts:?}");
         }
