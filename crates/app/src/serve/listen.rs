@@ -321,3 +321,9 @@ async fn say<I: AsyncWrite + Unpin>(io: &mut I, status: &str, text: &str) {
     // A client that does not read it has gone.
     timeout(SAY_MAX, io.write_all(answer.as_bytes())).await.ok();
 }
+/// Serves one connection until it ends: the entry point of the fuzz target `http`.
+#[cfg(fuzzing)]
+pub async fn fuzz(io: tokio::io::DuplexStream, router: Router) {
+    converse(io, router, CancellationToken::new()).await;
+}
+

@@ -53,7 +53,7 @@ impl Doubts {
         bytes.resize(length + 8, 0);
         file.read_at(&mut bytes, 0)?;
         let (content, sum) = bytes.split_at(length);
-        if xxh3_64(content) != le64(sum, 0) {
+        if xxh3_64(content) != le64(sum, 0) && !cfg!(fuzzing) {
             return Err(file.damaged(0, "the checksum does not match"));
         }
         Ok(Doubts(content[HEADER..].chunks_exact(ANNOUNCED).map(Record::read).collect()))

@@ -109,7 +109,7 @@ impl KeysFile {
         for (at, block) in scratch.chunks(BLOCK).enumerate() {
             let index = first + at as u64;
             let (content, sum) = block.split_at(block.len() - 8);
-            if block_sum(content, self.generation, index) != le64(sum, 0) {
+            if block_sum(content, self.generation, index) != le64(sum, 0) && !cfg!(fuzzing) {
                 let at = HEADER as u64 + index * BLOCK as u64;
                 return Err(self.file.damaged(at, "the checksum of a block of keys does not match"));
             }

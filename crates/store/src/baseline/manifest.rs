@@ -113,7 +113,7 @@ impl Manifest {
         {
             return Err(too_new(file.path(), format, FORMAT));
         }
-        if rest != checksum_line(line).as_bytes() {
+        if rest != checksum_line(line).as_bytes() && !cfg!(fuzzing) {
             return Err(file.damaged(line_end as u64, "the checksum does not match"));
         }
         let manifest: Manifest = serde_json::from_slice(line).map_err(|error| {

@@ -249,3 +249,60 @@ impl Baseline for FileBaseline {
         .await
     }
 }
+
+/// Reads bytes as each file of a baseline, as far as a run reads them: the entry point of the fuzz target `baseline`.
+///
+/// # Panics
+/// No folder for them can be made.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    use segment::{Segment, Trust, Unpacking};
+
+    thread_local! {
+        static FOLDER: PathBuf = {
+            let shared = PathBuf::from("/dev/shm");
+            let parent = if shared.is_dir() { shared } else { std::env::temp_dir() };
+            let path = parent.join(format!("warren-fuzz-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a folder can be made");
+            path
+        };
+    }
+    FOLDER.with(|path| {
+        let write = |name: &str| std::fs::write(path.join(name), bytes).expect("a file can be written");
+        let folder = Folder::new(path.clone(), None);
+        write("manifest.json");
+        if let Ok(Some(manifest)) = manifest::Manifest::load(&folder) {
+            write(&manifest::doubts_name(manifest.generation));
+            doubts::Doubts::open(&folder, &manifest).ok();
+            std::fs::remove_file(path.join(manifest::doubts_name(manifest.generation))).ok();
+        }
+        std::fs::remove_file(path.join("manifest.json")).ok();
+        write(&manifest::keys_name(2));
+        for count in [0, 1, 512, 600] {
+            if let Ok(keys) = keys::KeysFile::open(&folder, 2, count) {
+                let (mut entries, mut scratch) = (Vec::new(), Vec::new());
+                for partition in 0..partition::PARTITIONS {
+                    keys.partition(partition, &mut entries, &mut scratch).ok();
+                }
+            }
+        }
+        for number in [1, 2, 3] {
+            write(&manifest::rows_name(number));
+            for trust in [Trust::Journal, Trust::Named(bytes.len() as u64)] {
+                let Ok(segment) = Segment::open(&folder, number, trust) else { continue };
+                let Ok(mut unpacking) = Unpacking::new() else { continue };
+                let (mut scratch, mut rows) = (Vec::new(), Vec::new());
+                for partition in 0..partition::PARTITIONS {
+                    for block in segment.blocks_of(partition) {
+                        if let Ok(records) = segment.records(*block, &mut scratch) {
+                            for (turn, _) in records.enumerate() {
+                                segment.fate(*block, turn);
+                            }
+                        }
+                        segment.rows(*block, &mut rows, &mut unpacking).ok();
+                    }
+                }
+            }
+        }
+    });
+}

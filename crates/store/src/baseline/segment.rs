@@ -509,14 +509,14 @@ impl Segment {
     }
 
     fn verify_records(&self, records: &[u8], header: BlockHeader, offset: u64) -> Result<(), Failure> {
-        if xxh3_64_with_seed(records, offset) == header.entries_sum {
+        if cfg!(fuzzing) || xxh3_64_with_seed(records, offset) == header.entries_sum {
             return Ok(());
         }
         Err(self.file.damaged(offset, "the checksum of a block's entries does not match"))
     }
 
     fn verify_body(&self, stored: &[u8], header: BlockHeader, offset: u64) -> Result<(), Failure> {
-        if xxh3_64_with_seed(stored, offset) == header.body_sum {
+        if cfg!(fuzzing) || xxh3_64_with_seed(stored, offset) == header.body_sum {
             return Ok(());
         }
         Err(self.file.damaged(offset, "the checksum of a block's rows does not match"))

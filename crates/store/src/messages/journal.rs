@@ -315,6 +315,12 @@ fn contents(mut file: &File) -> Result<Contents, Fault> {
     entries(&bytes)
 }
 
+/// Reads bytes as a journal; what is in it, if it is one.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8]) -> Option<Gathered> {
+    entries(bytes).ok().map(|contents| contents.gathered)
+}
+
 fn entries(bytes: &[u8]) -> Result<Contents, Fault> {
     let head = bytes.first_chunk::<HEAD_BYTES>().ok_or(Damaged("a journal has no head"))?;
     if head[..7] != MAGIC[..7] {
@@ -325,7 +331,7 @@ fn entries(bytes: &[u8]) -> Result<Contents, Fault> {
     }
     let mut rest = Reader(&head[8..]);
     let (first, sum) = (i64::from_le_bytes(rest.array()?), u64::from_le_bytes(rest.array()?));
-    if sum != xxh3_64(&head[..16]) {
+    if sum != xxh3_64(&head[..16]) && !cfg!(fuzzing) {
         return Err(Damaged("the head of a journal is not what was written").into());
     }
     let mark = Mark::of(head[7], first);
@@ -355,5 +361,6 @@ fn entry(bytes: &[u8], mark: Mark) -> Option<&[u8]> {
     let payload = rest.get(..u32::from_le_bytes(*length) as usize)?;
     let mut sum = *sum;
     mark.set(&mut sum);
-    (!payload.is_empty() && xxh3_64(payload) == u64::from_le_bytes(sum)).then_some(payload)
+    let right = cfg!(fuzzing) || xxh3_64(payload) == u64::from_le_bytes(sum);
+    (!payload.is_empty() && right).then_some(payload)
 }

@@ -97,3 +97,15 @@ pub async fn find(folder: &Path, filter: MessageFilter) -> Result<Vec<RecordedMe
     });
     reading.await.unwrap_or_else(|error| Err(Failure::internal(what).because(error)))
 }
+
+/// Reads bytes as a journal and as a packed block: the entry point of the fuzz target `record`.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let filter = warren_engine::ports::MessageFilter::default();
+    if let Some(gathered) = journal::fuzz(bytes) {
+        gathered.find(&filter).ok();
+        gathered.pack().ok();
+    }
+    let (attempts, bodies) = bytes.split_at(bytes.len() / 2);
+    block::find(1, attempts, || Ok(bodies), &filter).ok();
+}

@@ -75,3 +75,17 @@ pub trait Outcomes: Send {
     /// The state cannot be read, or is damaged. After an error it is not asked again.
     async fn next(&mut self) -> Result<Vec<Recorded>, Failure>;
 }
+
+/// Reads bytes as a packed block of rows: part of the fuzz target `record`.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let (rows, rest) = bytes.split_at(bytes.len() / 3);
+    let (ids, bodies) = rest.split_at(rest.len() / 2);
+    let Ok(packed) = block::Packed::open(rows, ids) else { return };
+    let bodies = packed.bodies(bodies).unwrap_or_default();
+    for row in packed.rows().into_iter().flatten() {
+        row.route().ok();
+        row.has_body();
+        row.to_outcome(&bodies).ok();
+    }
+}
