@@ -324,6 +324,7 @@ async fn say<I: AsyncWrite + Unpin>(io: &mut I, status: &str, text: &str) {
 /// Serves one connection until it ends: the entry point of the fuzz target `http`.
 #[cfg(fuzzing)]
 pub async fn fuzz(io: tokio::io::DuplexStream, router: Router) {
-    converse(io, router, CancellationToken::new()).await;
+    let client = ClientAddress(std::net::Ipv4Addr::LOCALHOST.into());
+    let connection = Connection { client, lingering: Arc::default(), ended: CancellationToken::new() };
+    connection.answer(io, router, false).await;
 }
-

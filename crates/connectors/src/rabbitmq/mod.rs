@@ -191,7 +191,8 @@ pub fn fuzz_wire(mut bytes: &[u8]) {
                     if content::put_header(&mut written, &properties, size).is_ok() {
                         let (again, same) = content::header(&written).expect("what we write can be read");
                         let mut rewritten = Vec::new();
-                        content::put_header(&mut rewritten, &same, again).expect("what was read can be written");
+                        content::put_header(&mut rewritten, &same, again)
+                            .expect("what was read can be written");
                         assert_eq!(written, rewritten);
                     }
                 }
