@@ -60,6 +60,7 @@ async fn keeps_its_promises(on: &Arc<dyn SqlExecutor>, mark: impl Fn(usize) -> S
     assert_eq!(execute(on, &insert, &[]).await.unwrap(), SqlAnswer::default());
     for set in [json!([]), json!(["a", 1])] {
         let failure = execute(on, &one, &[set]).await.unwrap_err();
+        assert_eq!(failure.code, codes::INVALID_PARAMETER);
         assert!(failure.to_string().contains("1 parameters"), "{failure}");
     }
     let failure = execute(on, "SELEKT 1", &[json!([])]).await.unwrap_err();
@@ -183,7 +184,22 @@ async fn postgresql_reads_a_parameter_by_the_type_it_wants() {
         let found = rows(&on, &format!("SELECT $1::{kind} AS v"), json!([given])).await;
         assert_eq!(found, [json!({"v": wanted})], "{kind}");
     }
-    let failure = execute(&on, "SELECT $1::int AS v", &[json!(["no number"])]).await.unwrap_err();
+    for (statement, given) in [
+        ("SELECT $1::int AS v", json!("no number")),
+        ("SELECT $1::int2 AS v", json!(70_000)),
+        ("SELECT $1::date AS v", json!("2026-02-30")),
+        ("SELECT $1::uuid AS v", json!("x")),
+        ("SELECT $1::text AS v", json!("a\u{0}b")),
+    ] {
+        let failure = execute(&on, statement, &[json!([given])]).await.unwrap_err();
+        assert_eq!(
+            (failure.kind, failure.code),
+            (FailureKind::Invalid, codes::INVALID_PARAMETER),
+            "{statement}: {failure}"
+        );
+    }
+    // Stored rows, and not the parameter, may be at fault here.
+    let failure = execute(&on, "SELECT $1::int / 0 AS v", &[json!([1])]).await.unwrap_err();
     assert_eq!(failure.code, codes::QUERY_FAILED);
     let failure = execute(&on, "SELECT '1'::money AS v", &[json!([])]).await.unwrap_err();
     assert!(failure.to_string().contains("type money"), "{failure}");
