@@ -163,8 +163,9 @@ pub enum HeaderValue {
     Decimal {
         /// How many digits stand after the point.
         scale: u8,
-        /// The digits.
-        value: u32,
+        /// The digits with their sign. AMQP has a signed integer of 32 bits; what was stored before that was known is read as such.
+        #[serde(deserialize_with = "signed")]
+        value: i32,
     },
     /// `S`, where the bytes are UTF-8.
     Text(String),
@@ -176,6 +177,15 @@ pub enum HeaderValue {
     Array(Vec<HeaderValue>),
     /// `F`
     Table(Headers),
+}
+
+/// The digits of a decimal: signed, or the same 32 bits as they were written when they were taken for unsigned.
+fn signed<'de, D: serde::Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
+    let value = i64::deserialize(from)?;
+    let unsigned = || u32::try_from(value).map(u32::cast_signed);
+    i32::try_from(value)
+        .or_else(|_| unsigned())
+        .map_err(|_| serde::de::Error::custom("a decimal has more than 32 bits"))
 }
 
 /// Where a message goes.

@@ -35,17 +35,18 @@ pub(super) fn router(statuses: Statuses, hub: Option<HubSlot>) -> Router {
     }
 }
 
-/// 200 where every trigger consumes, no operator must act, and the hub answers; else 503 with the state of each. `needs_operator` lists the
-/// parts for which an operator must act.
+/// 200 where every trigger consumes, no operator must act, the hub answers, and its subscriptions have not all stopped consuming; else 503 with
+/// the state of each. `needs_operator` lists the parts for which an operator must act.
 async fn ready(State(Shown { statuses, hub }): State<Shown>) -> Response {
     let triggers: Map<_, _> = statuses.iter().map(|(name, status)| (name.clone(), shown(status))).collect();
     let needs_operator = needs_operator(&statuses, hub.as_ref());
     let all = statuses.values().all(|status| is_ready(&status.state()) && status.needs_operator().is_none());
-    let all = all && hub.as_ref().is_none_or(|hub| hub.open().is_some());
+    let hub_shown = hub.as_ref().map(shown_hub);
+    let all = all && hub_shown.as_ref().is_none_or(|(ready, _)| *ready);
     let code = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut answer = json!({ "ready": all, "needs_operator": needs_operator, "triggers": triggers });
-    if let Some(hub) = &hub {
-        answer["hub"] = shown_hub(hub);
+    if let Some((_, shown)) = hub_shown {
+        answer["hub"] = shown;
     }
     (code, axum::Json(answer)).into_response()
 }
@@ -67,17 +68,28 @@ fn needs_operator(statuses: &Statuses, hub: Option<&HubSlot>) -> Vec<serde_json:
         .collect()
 }
 
-fn shown_hub(slot: &HubSlot) -> serde_json::Value {
+/// Whether the hub does its work, and its state. One subscription that waits, for its queue perhaps, is a matter of its own; where none of
+/// them consumes it is the broker's, or ours.
+fn shown_hub(slot: &HubSlot) -> (bool, serde_json::Value) {
     let Some(open) = slot.open() else {
         let waits_for = slot.waits_for();
-        return json!({ "state": "waiting", "waits_for": waits_for.as_ref().map(crate::cli::failure_json) });
+        let shown =
+            json!({ "state": "waiting", "waits_for": waits_for.as_ref().map(crate::cli::failure_json) });
+        return (false, shown);
     };
     let all = open.hub.all();
     let active = all.iter().filter(|subscription| subscription.is_active()).count();
     let waiting = open.hub.waiting();
     let statuses = open.hub.consumers();
     let consuming = statuses.iter().filter(|(_, status)| is_ready(&status.state())).count();
-    json!({ "state": "running", "subscriptions": all.len(), "active": active, "waiting": waiting, "consuming": consuming })
+    let shown = json!({
+        "state": "running",
+        "subscriptions": all.len(),
+        "active": active,
+        "waiting": waiting,
+        "consuming": consuming,
+    });
+    (statuses.is_empty() || consuming > 0, shown)
 }
 
 fn is_ready(state: &TriggerState) -> bool {

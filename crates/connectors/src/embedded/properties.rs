@@ -250,7 +250,7 @@ impl<'b> Input<'b> {
             b'd' => HeaderValue::F64(f64::from_be_bytes(self.array()?)),
             b'D' => HeaderValue::Decimal {
                 scale: self.array::<1>()?[0],
-                value: u32::from_be_bytes(self.array()?),
+                value: i32::from_be_bytes(self.array()?),
             },
             b'S' => HeaderValue::Text(String::from_utf8(self.long()?.to_vec()).ok()?),
             b'x' => HeaderValue::Bytes(self.long()?.to_vec()),
@@ -302,6 +302,8 @@ mod tests {
                 HeaderValue::F32(1.5),
                 HeaderValue::F64(f64::INFINITY),
                 HeaderValue::Decimal { scale: 2, value: 314 },
+                HeaderValue::Decimal { scale: 255, value: i32::MIN },
+                HeaderValue::Decimal { scale: 0, value: -1 },
                 HeaderValue::Text("text".into()),
                 HeaderValue::Bytes(vec![0xff, 0]),
                 HeaderValue::Timestamp(7),

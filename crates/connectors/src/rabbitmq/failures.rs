@@ -144,6 +144,7 @@ pub(crate) fn unsayable(fault: &Unsayable, what: impl Into<String>) -> Failure {
             (codes::HEADERS_TOO_LARGE, "Move what is large from the headers into the body.")
         }
         Unsayable::TooDeep(_) => (codes::INVALID_PROPERTY, "Send what is nested in the body instead."),
+        Unsayable::NotFinite => (codes::INVALID_PROPERTY, "Send a finite number, or the value as text."),
     };
     Failure::new(FailureKind::Invalid, code, what).detail(fault.to_string()).remedy(remedy)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use warren_engine::delivery::Delivery;
-use warren_engine::failure::{Failure, FailureKind};
+use warren_engine::failure::Failure;
 use warren_engine::ports::Consumer;
 
 use super::config::Target;
@@ -51,10 +51,12 @@ impl Lines {
             // A quarter of the channels is left for questions.
             let room = usize::from(connection.shared.agreed.channel_max) / 4 * 3;
             let Some(place) = Place::take(&line, room.clamp(1, CONSUMERS_MAX)) else { continue };
-            let consumer = match consumer::consume(connection, queue, prefetch).await {
-                Err(failure) if failure.kind == FailureKind::Throttled => continue,
-                consumed => consumed?,
+            // Another connection helps where this one has no channel left, and against no other refusal: each would only be refused there too.
+            let channel = match connection.channel().await {
+                Err(CallFault::NoChannel) => continue,
+                opened => opened.map_err(|fault| fault.failure(what()))?,
             };
+            let consumer = consumer::consume(connection, channel, queue, prefetch).await?;
             return Ok(Box::new(Placed { consumer, _place: place }));
         }
         Err(CallFault::NoChannel.failure(what()))

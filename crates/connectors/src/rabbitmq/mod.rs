@@ -55,7 +55,8 @@ pub use self::wire::method::{Binding, ExchangeSpec, QueueSpec};
 use crate::kit::tls::TlsSettings;
 
 /// A RabbitMQ broker. It has one connection to publish and one for all else, so that a broker that holds publishers back still
-/// delivers. Another one is opened for the first direct reply, and more where one has not enough channels for all consumers.
+/// delivers. Another one is opened for the first direct reply, one for messages over which the broker might close the connection, and more
+/// where one has not enough channels for all consumers.
 pub struct Rabbit {
     name: String,
     target: Arc<Target>,
@@ -93,8 +94,8 @@ impl Rabbit {
         let lines = Lines::new(target.clone(), tls.clone(), format!("warren {name} consuming"), side.clone());
         Rabbit {
             name: name.to_owned(),
-            publisher: Publisher::new(slot("publishing"), target.clone()),
-            replies: Publisher::new(slot("replying"), target.clone()),
+            publisher: Publisher::new(slot("publishing"), slot("publishing apart"), target.clone()),
+            replies: Publisher::new(slot("replying"), slot("replying apart"), target.clone()),
             side,
             lines,
             target,
@@ -130,9 +131,9 @@ impl Broker for Rabbit {
     }
 
     async fn limits(&self) -> Result<MessageLimits, Failure> {
-        let connection = self.publisher.connection().await?;
+        let (connection, body_bytes_max) = self.publisher.connection().await?;
         Ok(MessageLimits {
-            body_bytes_max: self.publisher.body_bytes_max(&connection),
+            body_bytes_max,
             header_bytes_max: Some(wire::publish::header_bytes_max(connection.shared.agreed.frame_max) as u64),
             short_bytes_max: Some(255),
         })

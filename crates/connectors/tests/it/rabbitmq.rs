@@ -4,6 +4,7 @@ mod conformance;
 mod connecting;
 mod culprits;
 mod fake;
+mod frames;
 mod kinds;
 mod looking;
 mod own_broker;

@@ -199,6 +199,35 @@ pub fn retry_copy(received: &Received, spent: u32, route: Route) -> Outbound {
     Outbound { route, message }
 }
 
+/// The copy for a later try without the headers it can do without, for a broker that does not take the whole: without the history that
+/// brokers wrote, and with a short reason. What puts the message together again stays.
+pub fn bare_retry_copy(mut copy: Outbound) -> Outbound {
+    let headers = &mut copy.message.properties.headers;
+    if let Some(HeaderValue::Table(mut origin)) = headers.remove(ORIGIN) {
+        if let Some(HeaderValue::Table(mut kept)) = origin.remove("headers") {
+            for name in WRITTEN_BY_BROKERS {
+                kept.remove(name);
+            }
+            if !kept.is_empty() {
+                origin.set("headers", HeaderValue::Table(kept));
+            }
+        }
+        if origin.remove("given-up").is_some() {
+            origin.set("given-up", HeaderValue::Text("dead-lettered".into()));
+        }
+        headers.set(ORIGIN, HeaderValue::Table(origin));
+    }
+    copy
+}
+
+/// A dead letter with nothing but the message's own properties and headers, for a broker that does not take the reason as well. The reason
+/// is on record.
+pub fn bare_dead_letter_copy(received: &Received) -> Message {
+    let mut message = received.job.message.clone();
+    set_apart(&mut message);
+    message
+}
+
 /// Takes out of a message what a broker would obey or overwrite in a copy.
 fn set_apart(message: &mut Message) -> Headers {
     let properties = &mut message.properties;

@@ -25,6 +25,8 @@ use super::work::{Item, Shared};
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 /// The longest.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// How long a parked message waits that no queue takes; only another limit of the broker changes that.
+const UNCOPYABLE_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The times in a row that a delay queue may leave a copy without an answer; then messages wait here instead.
 const SILENCES_MAX: u32 = 2;
 
@@ -138,16 +140,40 @@ async fn dead_letter(shared: &Shared, item: &Item, reason: &Reason) -> Result<To
         DeadLetter::Broker if item.parked.is_none() => Ok(Told::Broker(Settlement::Reject)),
         DeadLetter::Broker => {
             let copy = copies::given_up_copy(received, attempts, reason);
-            confirmed(shared, item, || async { Ok(()) }, copy).await?;
-            Ok(Told::Ack)
+            let copies = [copy.clone(), copies::bare_retry_copy(copy)];
+            match confirmed(shared, item, || async { Ok(()) }, copies, |_| false).await? {
+                Ok(()) => Ok(Told::Ack),
+                Err(failure) => cannot_be_copied(shared, item, &failure).await,
+            }
         }
         DeadLetter::Queue(queue) => {
             let now = shared.ports.clock.now_ms();
             let message = copies::dead_letter_copy(received, reason, attempts, now);
             let message = copies::within(message, shared.ports.broker.headers_max());
-            let copy = Outbound { route: Route::Queue(queue.clone()), message };
-            confirmed(shared, item, || async { shared.ports.broker.ensure_queue(queue).await }, copy).await?;
-            Ok(Told::Ack)
+            let copies = [message, copies::bare_dead_letter_copy(received)]
+                .map(|message| Outbound { route: Route::Queue(queue.clone()), message });
+            let ensure = || async { shared.ports.broker.ensure_queue(queue).await };
+            match confirmed(shared, item, ensure, copies, |_| false).await? {
+                Ok(()) => Ok(Told::Ack),
+                Err(failure) => cannot_be_copied(shared, item, &failure).await,
+            }
+        }
+    }
+}
+
+/// A dead letter that the broker refuses as a copy, and would refuse each time: the broker dead-letters the original. One that is parked has
+/// no original, and stays where it is.
+async fn cannot_be_copied(shared: &Shared, item: &Item, failure: &Failure) -> Result<Told, Cut> {
+    tracing::error!(
+        consumer = &*shared.plan.name,
+        failure = failure.line(),
+        "the broker refuses the copy of a message for the dead-letter queue"
+    );
+    match item.parked {
+        None => Ok(Told::Broker(Settlement::Reject)),
+        Some(id) => {
+            delay_parked(shared, id, item.attempts(), UNCOPYABLE_PAUSE).await?;
+            Ok(Told::Nothing)
         }
     }
 }
@@ -230,8 +256,11 @@ async fn by_delay_queue(shared: &Shared, item: &Item, after: Duration) -> Result
         let known = matches!(shared.status.mechanism(), Some(Mechanism::Parking { instead: Some(_) }));
         !explicit && silent && (known || silences.fetch_add(1, Relaxed) + 1 >= SILENCES_MAX)
     };
-    match confirmed_unless(shared, item, declare, copy, gives_up).await? {
+    let copies = [copy.clone(), copies::bare_retry_copy(copy)];
+    match confirmed(shared, item, declare, copies, gives_up).await? {
         Ok(()) => Ok(true),
+        // No queue takes this one; the next message is another.
+        Err(failure) if failure.kind == FailureKind::Invalid => Ok(false),
         Err(silent) => {
             shared.status.retries_by(Mechanism::Parking { instead: Some(silent) });
             Ok(false)
@@ -288,23 +317,35 @@ pub(super) async fn acknowledge(unsettled: Option<Unsettled>) -> Result<(), Fail
     tell(unsettled, Settlement::Ack).await
 }
 
-/// Publishes a copy until it is confirmed. `prepare` makes its queue where that is missing.
-async fn confirmed<P, F>(shared: &Shared, item: &Item, prepare: P, copy: Outbound) -> Result<(), Cut>
+/// Publishes the first of these copies that the broker does not refuse as invalid, until it is confirmed. `prepare` makes its queue where
+/// that is missing. `Err`: none of them can be published, however often it is tried, or a failure is one to give up at.
+async fn confirmed<P, F>(
+    shared: &Shared,
+    item: &Item,
+    prepare: P,
+    copies: [Outbound; 2],
+    gives_up: impl Fn(&Failure) -> bool,
+) -> Result<Result<(), Failure>, Cut>
 where
     P: Fn() -> F,
     F: Future<Output = Result<(), Failure>>,
 {
-    // Never given up, so there is no failure.
-    confirmed_unless(shared, item, prepare, copy, |_| false).await.map(|_| ())
+    let [whole, bare] = copies;
+    match confirmed_as(shared, item, &prepare, whole, &gives_up).await? {
+        Err(failure) if failure.kind == FailureKind::Invalid => {
+            confirmed_as(shared, item, &prepare, bare, &gives_up).await
+        }
+        ended => Ok(ended),
+    }
 }
 
-/// As [`confirmed`], unless a failure is one to give up at.
-async fn confirmed_unless<P, F>(
+/// As [`confirmed`], for one copy.
+async fn confirmed_as<P, F>(
     shared: &Shared,
     item: &Item,
-    prepare: P,
+    prepare: &P,
     copy: Outbound,
-    gives_up: impl Fn(&Failure) -> bool,
+    gives_up: &impl Fn(&Failure) -> bool,
 ) -> Result<Result<(), Failure>, Cut>
 where
     P: Fn() -> F,
@@ -315,6 +356,8 @@ where
         let receipts = shared.ports.broker.publish(&copy).await;
         match receipts.into_iter().next() {
             Some(Receipt::Accepted(_)) => Ok(Ok(())),
+            // It is the message that is refused, and would be each time.
+            Some(Receipt::Refused(failure)) if failure.kind == FailureKind::Invalid => Ok(Err(failure)),
             Some(Receipt::Refused(failure)) => {
                 if matches!(failure.kind, FailureKind::NotFound | FailureKind::Unroutable) {
                     prepare().await?;

@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// The largest body, unless it is set.
 const BODY_BYTES_MAX: u64 = 16 << 20;
+/// The most that properties and headers take, unless it is set.
+const HEADER_BYTES_MAX: u64 = 128 << 10;
 
 /// What happens to one message of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,7 @@ pub(super) struct Inner {
     published: u64,
     pub(super) away: bool,
     body_bytes_max: Option<u64>,
+    header_bytes_max: Option<u64>,
 }
 
 impl MemoryBroker {
@@ -165,6 +168,11 @@ impl MemoryBroker {
         self.lock().body_bytes_max = Some(bytes);
     }
 
+    /// The most that properties and headers take; 128 KiB unless set.
+    pub fn header_bytes_max(&self, bytes: u64) {
+        self.lock().header_bytes_max = Some(bytes);
+    }
+
     /// What a queue holds, in order of arrival.
     pub fn messages(&self, queue: &str) -> Vec<Message> {
         self.lock().queues.messages(queue)
@@ -235,6 +243,10 @@ impl Inner {
     }
 
     fn route(&mut self, outbound: &Outbound) -> Receipt {
+        if crate::sync::limits::header_bytes(outbound) > self.header_bytes_max.unwrap_or(HEADER_BYTES_MAX) {
+            let what = format!("publish to {}", outbound.route);
+            return Receipt::Refused(Failure::new(FailureKind::Invalid, codes::HEADERS_TOO_LARGE, what));
+        }
         if outbound.message.body.len() as u64 > self.body_bytes_max.unwrap_or(BODY_BYTES_MAX) {
             let what = format!("publish to {}", outbound.route);
             return Receipt::Refused(Failure::new(FailureKind::Invalid, codes::MESSAGE_TOO_LARGE, what));
@@ -294,10 +306,10 @@ impl Broker for MemoryBroker {
             let what = "connect to the broker in memory";
             return Err(Failure::new(FailureKind::Disconnected, codes::BROKER_UNREACHABLE, what));
         }
-        let body_bytes_max = self.lock().body_bytes_max;
+        let inner = self.lock();
         Ok(MessageLimits {
-            body_bytes_max: body_bytes_max.unwrap_or(BODY_BYTES_MAX),
-            header_bytes_max: Some(128 << 10),
+            body_bytes_max: inner.body_bytes_max.unwrap_or(BODY_BYTES_MAX),
+            header_bytes_max: Some(inner.header_bytes_max.unwrap_or(HEADER_BYTES_MAX)),
             short_bytes_max: Some(255),
         })
     }

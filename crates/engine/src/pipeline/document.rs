@@ -138,11 +138,12 @@ pub fn header(value: &HeaderValue) -> Value {
     }
 }
 
-fn decimal(scale: u8, value: u32) -> Value {
+fn decimal(scale: u8, value: i32) -> Value {
     let scale = usize::from(scale);
-    let digits = format!("{value:0>width$}", width = scale + 1);
+    let sign = if value < 0 { "-" } else { "" };
+    let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
-    let text = if scale == 0 { whole.to_owned() } else { format!("{whole}.{fraction}") };
+    let text = if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") };
     serde_json::from_str(&text).map_or(Value::Null, Value::Number)
 }
 
@@ -173,5 +174,27 @@ pub fn time(ms: i64) -> String {
         Ok(time) => format!("{time:.3}"),
         // Out of the range of years that have a name.
         Err(_) => ms.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decimal_keeps_its_sign_and_its_digits() {
+        for (scale, value, text) in [
+            (0, 0, "0"),
+            (0, -1, "-1"),
+            (2, -5, "-0.05"),
+            (2, 5, "0.05"),
+            (1, 10, "1.0"),
+            (0, i32::MIN, "-2147483648"),
+            (9, i32::MAX, "2.147483647"),
+        ] {
+            assert_eq!(decimal(scale, value).to_string(), text);
+        }
+        let least = decimal(255, -1).to_string();
+        assert!(least.starts_with("-0.000") && least.ends_with("01") && least.len() == 258, "{least}");
     }
 }

@@ -100,7 +100,7 @@ fn too_long(part: &str, text: &str, max: usize) -> Result<(), Failure> {
 }
 
 /// How many bytes properties and headers take in a content header, at most.
-fn header_bytes(outbound: &Outbound) -> u64 {
+pub(crate) fn header_bytes(outbound: &Outbound) -> u64 {
     let properties = &outbound.message.properties;
     let texts = [
         &properties.content_type,

@@ -184,7 +184,7 @@ fn put_value(out: &mut Vec<u8>, value: &HeaderValue) {
         HeaderValue::F64(value) => out.extend_from_slice(&value.to_bits().to_le_bytes()),
         HeaderValue::Decimal { scale, value } => {
             out.push(*scale);
-            put_number(out, u64::from(*value));
+            put_number(out, value.cast_unsigned().into()); // the format has the 32 bits, without a sign
         }
         HeaderValue::Text(text) => put_bytes(out, text.as_bytes()),
         HeaderValue::Bytes(bytes) => put_bytes(out, bytes),
@@ -217,7 +217,9 @@ fn value(reader: &mut Reader<'_>, depth: usize) -> Result<HeaderValue, Damaged> 
         b'f' => HeaderValue::F32(f32::from_bits(u32::from_le_bytes(reader.array()?))),
         b'd' => HeaderValue::F64(f64::from_bits(u64::from_le_bytes(reader.array()?))),
         b'D' => {
-            HeaderValue::Decimal { scale: reader.byte()?, value: reader.number()?.try_into().map_err(range)? }
+            let scale = reader.byte()?;
+            let value: u32 = reader.number()?.try_into().map_err(range)?;
+            HeaderValue::Decimal { scale, value: value.cast_signed() }
         }
         b'S' => HeaderValue::Text(reader.text()?.to_owned()),
         b'x' => HeaderValue::Bytes(reader.bytes()?.to_vec()),

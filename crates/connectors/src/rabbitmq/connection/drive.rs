@@ -24,6 +24,8 @@ use crate::rabbitmq::wire::{Malformed, content};
 
 /// How much is read at once.
 const READ_BYTES: usize = 128 * 1024;
+/// A buffer that held more than this is not kept.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
 /// The most that RabbitMQ can be set to take in one message; more is nonsense, and no reason to run out of memory.
 const BODY_BYTES_MAX: u64 = 512 << 20;
 /// Chunks given to one system call.
@@ -218,7 +220,7 @@ impl Reader {
         let mut buffer = std::mem::take(&mut self.unread);
         let mut at = 0;
         let mut result = Ok(None);
-        while let Some((frame, taken)) = frame::first(&buffer[at..], self.shared.agreed.frame_max)? {
+        while let Some((frame, taken)) = frame::first(&buffer[at..], frame::READ_BYTES_MAX)? {
             at += taken;
             match self.frame(frame) {
                 Ok(None) => {}
@@ -229,7 +231,8 @@ impl Reader {
             }
         }
         buffer.advance(at);
-        self.unread = buffer;
+        // A large frame has come and gone: its memory is given back.
+        self.unread = if buffer.is_empty() && at > BUFFER_BYTES_KEPT { BytesMut::new() } else { buffer };
         for listener in self.told.drain(..) {
             listener.caught_up();
         }

@@ -51,17 +51,17 @@ struct Settling {
     eager: usize,
 }
 
-/// Starts to consume.
+/// Starts to consume on a channel of the connection that is used for nothing else.
 ///
 /// # Errors
 /// The queue does not exist, may not be read, or the connection is lost.
 pub(crate) async fn consume(
     connection: Arc<Connection>,
+    channel: OpenChannel,
     queue: &str,
     prefetch: u16,
 ) -> Result<RabbitConsumer, Failure> {
     let failed = |fault: &CallFault| fault.failure(format!("consume from queue `{queue}`"));
-    let channel = connection.channel().await.map_err(|fault| failed(&fault))?;
     let inbox = Arc::new(Inbox::default());
     channel.listen(inbox.clone());
     // Zero would mean "without bound" to the broker.

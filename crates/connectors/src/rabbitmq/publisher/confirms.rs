@@ -5,11 +5,13 @@
 //! So a returned message is looked for among those in flight by what it is, never by its turn, and the confirm that
 //! follows is a refusal.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::super::connection::channel::{Content, Listener};
 use super::super::connection::outbox::{Outbox, Shut};
@@ -44,8 +46,9 @@ pub(super) struct Confirms {
 struct State {
     /// Messages numbered so far.
     numbered: u64,
-    /// In the order of their numbers, without gaps.
-    flights: VecDeque<Flight>,
+    /// The parcels of which a message is open, by the number of their first message. One that is settled in full is removed with its
+    /// bytes, wherever it stands.
+    flights: BTreeMap<u64, Flight>,
     /// The number of the message that was given back last.
     returned: u64,
     gone: Option<Arc<Gone>>,
@@ -54,6 +57,7 @@ struct State {
 /// A parcel that is not answered in full.
 struct Flight {
     parcel: Parcel,
+    sent_at: Instant,
     /// The number of its first message.
     first: u64,
     /// Where it lies in the stream of the connection.
@@ -89,15 +93,17 @@ impl Confirms {
         let first = state.numbered + 1;
         state.numbered += count as u64;
         let (sender, done) = oneshot::channel();
-        state.flights.push_back(Flight {
+        let flight = Flight {
             parcel,
+            sent_at: Instant::now(),
             first,
             offset,
             fates: vec![Fate::Waiting; count],
             open: count,
             settled: 0,
             done: Some(sender),
-        });
+        };
+        state.flights.insert(first, flight);
         Ok(Ticket { first, count, done })
     }
 
@@ -108,7 +114,7 @@ impl Confirms {
         if let Ok(fates) = done.try_recv() {
             return fates;
         }
-        match state.flights.iter_mut().find(|flight| flight.first == ticket.first) {
+        match state.flights.get_mut(&ticket.first) {
             Some(flight) => {
                 flight.done = None;
                 flight.fates.clone()
@@ -116,6 +122,16 @@ impl Confirms {
             // Told between the two looks, which cannot be; claim nothing, and keep the others' places.
             None => vec![Fate::Waiting; ticket.count],
         }
+    }
+
+    /// Whether all that was sent is answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state().flights.is_empty()
+    }
+
+    /// Whether a message has been without an answer for this long.
+    pub(super) fn is_overdue(&self, after: Duration) -> bool {
+        self.state().flights.values().next().is_some_and(|flight| flight.sent_at.elapsed() > after)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,35 +142,32 @@ impl Confirms {
         let mut state = self.state();
         let after = state.returned;
         // The broker gives messages back in order, so it is nearly always the first that fits after the last one.
-        let found = state.find(returned, |number| number > after).or_else(|| state.find(returned, |_| true));
-        let Some((flight, at)) = found else {
+        let found = state.find(returned, after).or_else(|| state.find(returned, 0));
+        let Some((first, at)) = found else {
             return Err(Malformed("the broker gave a message back that is not in flight"));
         };
         let why = Arc::new(NoRoute { code: returned.code, text: returned.text.clone() });
-        let flight = &mut state.flights[flight];
-        flight.fates[at] = Fate::Returned { why, confirmed: false };
-        let number = flight.first + at as u64;
-        state.returned = number;
+        if let Some(flight) = state.flights.get_mut(&first) {
+            flight.fates[at] = Fate::Returned { why, confirmed: false };
+        }
+        state.returned = first + at as u64;
         Ok(())
     }
 }
 
 impl State {
-    fn find(&self, returned: &Returned, takes: impl Fn(u64) -> bool) -> Option<(usize, usize)> {
-        for (index, flight) in self.flights.iter().enumerate() {
-            if !takes(flight.first + flight.fates.len() as u64 - 1) {
-                continue;
-            }
-            for (at, fate) in flight.fates.iter().enumerate() {
-                if matches!(fate, Fate::Waiting)
-                    && takes(flight.first + at as u64)
-                    && flight.parcel.sent(at).is_some_and(|sent| sent.is(returned))
-                {
-                    return Some((index, at));
-                }
-            }
-        }
-        None
+    /// The first open message behind this number that was given back: its parcel and its place there.
+    fn find(&self, returned: &Returned, after: u64) -> Option<(u64, usize)> {
+        // From the parcel on that has the number: those before it are not looked at.
+        let start = self.flights.range(..=after).next_back().map_or(0, |(first, _)| *first);
+        self.flights.range(start..).find_map(|(first, flight)| {
+            let begin = usize::try_from((after + 1).saturating_sub(*first)).unwrap_or(usize::MAX);
+            let is = |at: &usize| {
+                matches!(flight.fates[*at], Fate::Waiting)
+                    && flight.parcel.sent(*at).is_some_and(|sent| sent.is(returned))
+            };
+            (begin..flight.fates.len()).find(is).map(|at| (*first, at))
+        })
     }
 }
 
@@ -182,13 +195,15 @@ impl Flight {
         self.open -= 1;
     }
 
-    /// Tells who waits, once all is settled.
-    fn tell(&mut self) {
-        if self.open == 0
-            && let Some(done) = self.done.take()
-        {
+    /// Tells who waits, once all is settled; whether it is.
+    fn tell(&mut self) -> bool {
+        if self.open > 0 {
+            return false;
+        }
+        if let Some(done) = self.done.take() {
             done.send(std::mem::take(&mut self.fates)).ok(); // who waited may have given up
         }
+        true
     }
 }
 
@@ -200,34 +215,30 @@ impl Listener for Confirms {
         if tag == 0 || tag > state.numbered {
             return Err(Malformed("the broker confirms a message that was not sent"));
         }
+        let mut settled = Vec::new();
         if multiple {
-            for flight in &mut state.flights {
-                if flight.first > tag {
-                    break;
-                }
-                if flight.open == 0 {
-                    continue;
-                }
-                let end = flight.fates.len().min((tag - flight.first + 1) as usize);
+            // All of them up to the number are settled by this, so none is looked at twice.
+            for (first, flight) in state.flights.range_mut(..=tag) {
+                let end = flight.fates.len().min((tag - first + 1) as usize);
                 for at in flight.settled..end {
                     flight.settle(at, positive);
                 }
                 flight.settled = end.max(flight.settled);
-                flight.tell();
+                if flight.tell() {
+                    settled.push(*first);
+                }
             }
-        } else {
-            let after = state.flights.partition_point(|flight| flight.first <= tag);
-            // None: its flight is over, so it was answered before.
-            if let Some(flight) = after.checked_sub(1).and_then(|index| state.flights.get_mut(index))
-                && flight.open > 0
-                && tag <= flight.last()
-            {
-                flight.settle((tag - flight.first) as usize, positive);
-                flight.tell();
+        } else if let Some((first, flight)) = state.flights.range_mut(..=tag).next_back()
+            // Else its flight is over, so it was answered before.
+            && tag <= flight.last()
+        {
+            flight.settle((tag - first) as usize, positive);
+            if flight.tell() {
+                settled.push(*first);
             }
         }
-        while state.flights.front().is_some_and(|flight| flight.open == 0) {
-            state.flights.pop_front();
+        for first in settled {
+            state.flights.remove(&first);
         }
         Ok(())
     }
@@ -248,12 +259,12 @@ impl Listener for Confirms {
         let mut state = self.state();
         state.gone = Some(gone.clone());
         let mut waiting = Vec::new();
-        for (index, flight) in state.flights.iter().enumerate() {
+        for (first, flight) in &state.flights {
             for (at, fate) in flight.fates.iter().enumerate() {
                 if matches!(fate, Fate::Waiting) {
                     let unwritten = flight.offset + flight.parcel.ends[at] as u64 > written;
                     waiting.push(culprit::Waiting {
-                        place: (index, at),
+                        place: (*first, at),
                         sent: flight.parcel.sent(at),
                         unwritten,
                     });
@@ -262,12 +273,126 @@ impl Listener for Confirms {
         }
         let fates = culprit::fates(gone, &waiting);
         let places: Vec<_> = waiting.iter().map(|waiting| waiting.place).collect();
-        for ((index, at), fate) in places.into_iter().zip(fates) {
-            state.flights[index].fates[at] = fate;
+        for ((first, at), fate) in places.into_iter().zip(fates) {
+            if let Some(flight) = state.flights.get_mut(&first) {
+                flight.fates[at] = fate;
+            }
         }
-        for mut flight in state.flights.drain(..) {
+        for mut flight in std::mem::take(&mut state.flights).into_values() {
             flight.open = 0;
             flight.tell();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_engine::message::{Message, Outbound, Properties, Route};
+
+    use super::super::super::wire::publish::put_publish;
+    use super::*;
+
+    fn parcel(ids: &[&str]) -> Parcel {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for id in ids {
+            let outbound = outbound(id);
+            put_publish(&mut bytes, 1, 4096, &outbound.route, &outbound.message).unwrap();
+            ends.push(bytes.len());
+        }
+        Parcel { bytes: bytes.into(), ends }
+    }
+
+    fn outbound(id: &str) -> Outbound {
+        let properties = Properties { message_id: Some(id.into()), ..Properties::default() };
+        Outbound {
+            route: Route::Queue("q".into()),
+            message: Message { body: Bytes::copy_from_slice(id.as_bytes()), properties },
+        }
+    }
+
+    fn returned(id: &str) -> Returned {
+        Returned {
+            code: 312,
+            text: "NO_ROUTE".into(),
+            exchange: String::new(),
+            routing_key: "q".into(),
+            message_id: Some(id.into()),
+            body: Bytes::copy_from_slice(id.as_bytes()),
+        }
+    }
+
+    /// Ten thousand parcels of two, of which these messages get no answer.
+    fn with_stuck(stuck: &[u64], multiple: bool) -> (Confirms, Vec<Ticket>) {
+        let (outbox, confirms) = (Outbox::new(), Confirms::default());
+        let tickets: Vec<Ticket> =
+            (0..10_000).map(|_| confirms.send(&outbox, parcel(&["a", "b"])).unwrap()).collect();
+        // Zero would be all of them.
+        if multiple && stuck[0] > 1 {
+            confirms.answered(stuck[0] - 1, true, true).unwrap();
+        }
+        for tag in 1..=20_000 {
+            if !stuck.contains(&tag) {
+                confirms.answered(tag, false, tag % 7 != 0).unwrap();
+            }
+        }
+        (confirms, tickets)
+    }
+
+    #[test]
+    fn only_parcels_with_an_open_message_are_kept() {
+        for (stuck, kept) in
+            [(&[1][..], 1), (&[9_999], 1), (&[20_000], 1), (&[1, 2], 1), (&[1, 10_000, 20_000], 3)]
+        {
+            for multiple in [false, true] {
+                let (confirms, mut tickets) = with_stuck(stuck, multiple);
+                assert_eq!(confirms.state().flights.len(), kept, "{stuck:?}");
+                let answered = tickets.iter_mut().filter(|ticket| !ticket.done.is_empty()).count();
+                assert_eq!(answered, 10_000 - kept, "{stuck:?}");
+                // Those who wait no longer free nothing by that, and the late answer frees the rest.
+                for ticket in tickets {
+                    confirms.withdraw(ticket);
+                }
+                confirms.answered(0, true, true).unwrap();
+                assert!(confirms.is_idle());
+            }
+        }
+    }
+
+    #[test]
+    fn a_return_behind_a_stuck_message_finds_its_own() {
+        let (outbox, confirms) = (Outbox::new(), Confirms::default());
+        let stuck = confirms.send(&outbox, parcel(&["stuck"])).unwrap();
+        let mut tickets: Vec<Ticket> =
+            ["a", "b", "a"].iter().map(|id| confirms.send(&outbox, parcel(&[id, "x"])).unwrap()).collect();
+        confirms.answered(3, false, true).unwrap();
+        for (id, tag) in [("a", 2), ("b", 4), ("a", 6)] {
+            confirms.returned(&returned(id)).unwrap();
+            confirms.answered(tag, false, true).unwrap();
+        }
+        for tag in [5, 7] {
+            confirms.answered(tag, false, true).unwrap();
+        }
+        for ticket in &mut tickets {
+            let fates = ticket.done.try_recv().unwrap();
+            assert!(matches!(fates[0], Fate::Returned { confirmed: true, .. }), "{fates:?}");
+            assert!(matches!(fates[1], Fate::Accepted), "{fates:?}");
+        }
+        assert_eq!(confirms.state().flights.len(), 1);
+        assert!(confirms.returned(&returned("b")).is_err(), "it is answered");
+        assert!(matches!(confirms.withdraw(stuck)[..], [Fate::Waiting]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_without_an_answer_is_overdue_after_a_time() {
+        let (outbox, confirms) = (Outbox::new(), Confirms::default());
+        let limit = Duration::from_secs(60);
+        confirms.send(&outbox, parcel(&["stuck"])).unwrap();
+        confirms.send(&outbox, parcel(&["other"])).unwrap();
+        confirms.answered(2, false, true).unwrap();
+        assert!(!confirms.is_overdue(limit));
+        tokio::time::advance(limit * 2).await;
+        assert!(confirms.is_overdue(limit));
+        confirms.answered(1, false, true).unwrap();
+        assert!(!confirms.is_overdue(limit));
     }
 }

@@ -14,7 +14,8 @@ use super::fate::{Blamed, Fate, blamed};
 
 /// A message in flight when the channel ended.
 pub(super) struct Waiting<'a> {
-    pub(super) place: (usize, usize),
+    /// The number of its parcel's first message, and its place there.
+    pub(super) place: (u64, usize),
     pub(super) sent: Option<Sent<'a>>,
     /// The socket had not taken all of it.
     pub(super) unwritten: bool,
@@ -74,7 +75,7 @@ fn blame(close: &Close, waiting: &[Waiting<'_>]) -> Blame {
         .filter(|at| waiting[*at].sent.as_ref().is_some_and(|sent| fits(kind, close, sent)));
     match kind {
         // These do not change with time: if an earlier one fitted, the broker would have stopped there.
-        Blamed::Size { .. } | Blamed::UserId | Blamed::Expiration => {
+        Blamed::Size { .. } | Blamed::UserId | Blamed::Expiration | Blamed::Topic => {
             fitting.next().map_or(Blame::Any, Blame::One)
         }
         // An exchange may have been there a moment ago, so that earlier ones were taken.
@@ -92,13 +93,30 @@ fn fits(kind: Blamed, close: &Close, sent: &Sent<'_>) -> bool {
         Blamed::Size { bytes, .. } => sent.body_bytes() == Ok(bytes),
         Blamed::Exchange => names_exchange(close, &String::from_utf8_lossy(sent.exchange)),
         Blamed::UserId => sent.properties().is_ok_and(|properties| {
-            properties.user_id.is_some_and(|id| close.text.contains(&format!("'{id}'")))
+            // The words also quote the login, which other messages may have as their user.
+            properties.user_id.is_some_and(|id| quotes(close, "property set to '", &id, "' but "))
         }),
-        Blamed::Expiration => sent
-            .properties()
-            .is_ok_and(|properties| properties.expiration.is_some_and(|text| close.text.contains(&text))),
+        Blamed::Expiration => sent.properties().is_ok_and(|properties| {
+            properties.expiration.is_some_and(|text| quotes(close, "expiration '", &text, "': "))
+        }),
+        Blamed::Topic => {
+            names_exchange(close, &String::from_utf8_lossy(sent.exchange))
+                && names_topic(close, &String::from_utf8_lossy(sent.routing_key))
+        }
         Blamed::Unclear => false,
     }
+}
+
+/// Whether the broker's words have this text between these. They are cut at 255 bytes, within a long text perhaps.
+fn quotes(close: &Close, before: &str, text: &str, after: &str) -> bool {
+    let Some((_, quoted)) = close.text.split_once(before) else { return false };
+    quoted.strip_prefix(text).is_some_and(|rest| rest.starts_with(after))
+        || (close.text.len() >= 250 && text.starts_with(quoted.trim_end_matches('.')))
+}
+
+/// Whether the broker's words are about this routing key.
+pub(super) fn names_topic(close: &Close, routing_key: &str) -> bool {
+    quotes(close, "access to topic '", routing_key, "' in exchange ")
 }
 
 /// Whether the broker's words are about this exchange. The default one it calls `amq.default`.

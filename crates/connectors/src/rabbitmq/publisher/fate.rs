@@ -92,7 +92,7 @@ fn no_route(route: &Route, why: &NoRoute) -> Failure {
 pub(super) fn culprit(route: &Route, gone: &Gone) -> Failure {
     let (Gone::Channel(close) | Gone::Connection(close)) = gone else { return gone.failure(what(route)) };
     let (kind, code, remedy) = match blamed(close) {
-        Blamed::Exchange => return gone.failure(what(route)),
+        Blamed::Exchange | Blamed::Topic => return gone.failure(what(route)),
         Blamed::Size { .. } => (
             FailureKind::Invalid,
             codes::MESSAGE_TOO_LARGE,
@@ -126,6 +126,8 @@ pub(super) fn culprit(route: &Route, gone: &Gone) -> Failure {
 pub(super) enum Blamed {
     /// The exchange named: it is not there, or may not be written to.
     Exchange,
+    /// The routing key named: this login may not publish with it to the exchange named.
+    Topic,
     /// The body's size, and the most that is taken.
     Size { bytes: u64, allowed: u64 },
     /// The property `user_id`.
@@ -141,6 +143,7 @@ pub(super) enum Blamed {
 pub(super) fn blamed(close: &Close) -> Blamed {
     let text = close.text.as_str();
     match close.code {
+        403 if text.contains("access to topic '") => Blamed::Topic,
         404 | 403 if text.contains("exchange") => Blamed::Exchange,
         406 | 311 if text.contains("message size") => {
             let numbers: Vec<u64> =
@@ -170,6 +173,13 @@ mod tests {
         assert_eq!(
             said(403, "ACCESS_REFUSED - access to exchange 'x' in vhost '/' refused for user 'u'"),
             Blamed::Exchange
+        );
+        assert_eq!(
+            said(
+                403,
+                "ACCESS_REFUSED - access to topic 'a.b' in exchange 'x' in vhost '/' refused for user 'u'"
+            ),
+            Blamed::Topic
         );
         assert_eq!(
             said(

@@ -1,6 +1,7 @@
 //! One place for a channel with confirms: opened when it is first used, and again after it was closed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -15,6 +16,8 @@ pub(super) struct Lane {
     current: Mutex<Option<Arc<Open>>>,
     /// One opening at a time.
     opening: Semaphore,
+    /// A channel on which a message has been without an answer for this long is replaced. It closes once nobody waits for what is on it.
+    overdue: Duration,
 }
 
 /// A channel with confirms.
@@ -23,13 +26,24 @@ pub(super) struct Open {
     pub(super) confirms: Arc<Confirms>,
 }
 
-impl Default for Lane {
-    fn default() -> Self {
-        Lane { current: Mutex::default(), opening: Semaphore::new(1) }
-    }
-}
-
 impl Lane {
+    pub(super) fn new(overdue: Duration) -> Lane {
+        Lane { current: Mutex::default(), opening: Semaphore::new(1), overdue }
+    }
+
+    /// A channel on which nothing is under way: that of the lane, or a new one in its place.
+    ///
+    /// # Errors
+    /// As [`Lane::open`].
+    pub(super) async fn open_idle(&self, connection: &Connection) -> Result<Arc<Open>, Arc<Gone>> {
+        let open = self.open(connection).await?;
+        if open.confirms.is_idle() {
+            return Ok(open);
+        }
+        *self.current() = None;
+        self.open(connection).await
+    }
+
     /// The channel, opened if it is not.
     ///
     /// # Errors
@@ -57,7 +71,8 @@ impl Lane {
     }
 
     fn usable(&self) -> Option<Arc<Open>> {
-        self.current().clone().filter(|open| open.channel.gone().is_none())
+        let current = self.current().clone();
+        current.filter(|open| open.channel.gone().is_none() && !open.confirms.is_overdue(self.overdue))
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Arc<Open>>> {

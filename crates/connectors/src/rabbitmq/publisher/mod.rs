@@ -13,25 +13,26 @@ mod fate;
 mod lane;
 mod suspects;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
-use warren_engine::message::{Outbound, Receipt, Route};
+use warren_engine::message::{HeaderValue, Headers, Outbound, Receipt, Route};
 use warren_engine::size::ByteSize;
 
-use self::confirms::{Confirms, Parcel, Ticket};
-use self::exchanges::Known;
+use self::confirms::{Parcel, Ticket};
+use self::exchanges::{Known, Outlook};
 use self::fate::{Blamed, Fate, blamed, what};
 use self::lane::Lane;
 use self::suspects::Suspects;
-use super::config::Target;
+use super::config::{Login, Target};
 use super::connection::Connection;
 use super::connection::slot::Slot;
 use super::failures::{Gone, unsayable};
+use super::wire::method::Call;
 use super::wire::publish::{DIRECT_REPLY, address, is_direct_reply, is_readable_reply_token, put_publish};
 
 /// Messages are appended in parcels of about this many bytes, so that a large batch does not stand in memory twice.
@@ -40,25 +41,32 @@ const PARCEL_BYTES: usize = 1 << 20;
 const LANE_TRIES: usize = 3;
 
 pub(crate) struct Publisher {
-    slot: Slot,
     target: Arc<Target>,
-    pool: Mutex<Option<Arc<Pool>>>,
-    /// Calls append in the order in which they began.
-    turn: Semaphore,
+    /// For all but suspects.
+    together: Line,
+    /// For suspects, so that the broker closes no connection that others publish over. Opened when there is one.
+    apart: Line,
     /// One suspect at a time.
     alone: Semaphore,
     suspects: Suspects,
-    /// The largest body the broker said it takes; 0: it has not said.
-    body_bytes_learned: AtomicU64,
+}
+
+/// The place of a connection with its channels.
+struct Line {
+    slot: Slot,
+    channels: usize,
+    pool: Mutex<Option<Arc<Pool>>>,
 }
 
 /// The channels of one connection.
 struct Pool {
     connection: Arc<Connection>,
     lanes: Vec<Lane>,
-    /// For suspects.
-    alone: Lane,
+    /// For a message on trial where the lane whose turn it is has others under way.
+    trial: Lane,
     next: AtomicUsize,
+    /// Calls append in the order in which they began.
+    turn: Semaphore,
     known: Known,
 }
 
@@ -66,9 +74,16 @@ struct Pool {
 struct Sending {
     /// Messages that were not appended, by their place in the batch, in order.
     refused: Vec<(usize, Failure)>,
-    parcels: Vec<(Arc<Confirms>, Ticket)>,
+    parcels: Vec<Sent>,
     /// What stopped the rest from being appended.
     stopped: Option<Stopped>,
+}
+
+/// A parcel that was appended.
+enum Sent {
+    /// Its channel is open for as long as its answers are waited for.
+    Pending(Arc<lane::Open>, Ticket),
+    Answered(Vec<Fate>),
 }
 
 /// Why the rest of a batch was not appended.
@@ -78,27 +93,28 @@ enum Stopped {
 }
 
 impl Publisher {
-    pub(crate) fn new(slot: Slot, target: Arc<Target>) -> Publisher {
+    /// Publishes over the first connection, and messages that might close theirs over the second.
+    pub(crate) fn new(slot: Slot, apart: Slot, target: Arc<Target>) -> Publisher {
+        let line = |slot, channels| Line { slot, channels, pool: Mutex::default() };
         Publisher {
-            slot,
+            together: line(slot, target.channels.into()),
+            apart: line(apart, 1),
             target,
-            pool: Mutex::default(),
-            turn: Semaphore::new(1),
             alone: Semaphore::new(1),
             suspects: Suspects::default(),
-            body_bytes_learned: AtomicU64::new(0),
         }
     }
 
     /// See [`Broker::publish`](warren_engine::ports::Broker::publish).
     pub(crate) async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
-        if !self.suspects.any() {
+        let is_suspect = |outbound: &Outbound| may_close(outbound) || self.suspects.has(outbound);
+        if !self.suspects.any() && !batch.iter().any(may_close) {
             return self.publish_together(batch).await;
         }
         let mut receipts = Vec::with_capacity(batch.len());
         let mut rest = batch;
         while !rest.is_empty() {
-            let clean = rest.iter().take_while(|outbound| !self.suspects.has(outbound)).count();
+            let clean = rest.iter().take_while(|outbound| !is_suspect(outbound)).count();
             if clean > 0 {
                 receipts.extend(self.publish_together(&rest[..clean]).await);
             }
@@ -110,27 +126,24 @@ impl Publisher {
         receipts
     }
 
-    /// The connection, opened if it is not.
-    pub(crate) async fn connection(&self) -> Result<Arc<Connection>, Failure> {
-        self.slot.get().await
+    /// The connection, opened if it is not, and the largest body that is sent over it.
+    pub(crate) async fn connection(&self) -> Result<(Arc<Connection>, u64), Failure> {
+        let pool = self.pool(&self.together).await?;
+        Ok((pool.connection.clone(), self.body_bytes_max(&pool)))
     }
 
     /// Why the broker holds publishers back, if it does.
     pub(crate) fn blocked(&self) -> Option<String> {
-        self.slot.current().and_then(|connection| connection.shared.outbox.blocked())
-    }
-
-    /// The largest body the broker is known to take by its own words.
-    pub(crate) fn body_bytes_learned(&self) -> Option<u64> {
-        Some(self.body_bytes_learned.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+        self.together.slot.current().and_then(|connection| connection.shared.outbox.blocked())
     }
 
     pub(crate) async fn close(&self) {
-        self.slot.close().await;
+        self.together.slot.close().await;
+        self.apart.slot.close().await;
     }
 
     async fn publish_together(&self, batch: &[Outbound]) -> Vec<Receipt> {
-        let pool = match self.pool().await {
+        let pool = match self.pool(&self.together).await {
             Ok(pool) => pool,
             Err(failure) => return batch.iter().map(|outbound| unconnected(outbound, &failure)).collect(),
         };
@@ -150,11 +163,11 @@ impl Publisher {
 
     async fn publish_alone(&self, outbound: &Outbound) -> Receipt {
         let _alone = self.alone.acquire().await;
-        let pool = match self.pool().await {
+        let pool = match self.pool(&self.apart).await {
             Ok(pool) => pool,
             Err(failure) => return unconnected(outbound, &failure),
         };
-        let fate = match self.send(&pool, &pool.alone, std::slice::from_ref(outbound)).await.pop() {
+        let fate = match self.send(&pool, &pool.lanes[0], std::slice::from_ref(outbound)).await.pop() {
             Some(Ok(fate)) => fate,
             Some(Err(failure)) => return Receipt::Refused(failure),
             None => Fate::Waiting,
@@ -173,13 +186,13 @@ impl Publisher {
         fate.receipt(outbound, || self.late(outbound))
     }
 
-    async fn pool(&self) -> Result<Arc<Pool>, Failure> {
-        let current = || self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn pool(&self, line: &Line) -> Result<Arc<Pool>, Failure> {
+        let current = || line.pool.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(pool) = current().filter(|pool| pool.connection.is_open()) {
             return Ok(pool);
         }
-        let connection = self.slot.get().await?;
-        let (pool, new) = self.pool_of(connection);
+        let connection = line.slot.get().await?;
+        let (pool, new) = self.pool_of(line, connection);
         if new {
             // All at once and now: a broker that holds publishers back opens no channel either. One that fails is
             // opened when it is used, and says then what is wrong.
@@ -188,16 +201,18 @@ impl Publisher {
         Ok(pool)
     }
 
-    fn pool_of(&self, connection: Arc<Connection>) -> (Arc<Pool>, bool) {
-        let mut current = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+    fn pool_of(&self, line: &Line, connection: Arc<Connection>) -> (Arc<Pool>, bool) {
+        let mut current = line.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = current.as_ref().filter(|pool| Arc::ptr_eq(&pool.connection, &connection)) {
             return (pool.clone(), false);
         }
+        let overdue = self.target.publish_timeout * 2;
         let pool = Arc::new(Pool {
             connection,
-            lanes: (0..self.target.channels).map(|_| Lane::default()).collect(),
-            alone: Lane::default(),
+            lanes: (0..line.channels).map(|_| Lane::new(overdue)).collect(),
+            trial: Lane::new(overdue),
             next: AtomicUsize::new(0),
+            turn: Semaphore::new(1),
             known: Known::default(),
         });
         *current = Some(pool.clone());
@@ -209,10 +224,13 @@ impl Publisher {
         let deadline = Instant::now() + self.target.publish_timeout;
         let sending = self.append(pool, lane, batch, deadline).await;
         let mut fates = Vec::with_capacity(batch.len());
-        for (confirms, mut ticket) in sending.parcels {
-            fates.extend(match timeout_at(deadline, &mut ticket.done).await {
-                Ok(Ok(answered)) => answered,
-                Ok(Err(_)) | Err(_) => confirms.withdraw(ticket),
+        for sent in sending.parcels {
+            fates.extend(match sent {
+                Sent::Answered(fates) => fates,
+                Sent::Pending(open, mut ticket) => match timeout_at(deadline, &mut ticket.done).await {
+                    Ok(Ok(answered)) => answered,
+                    Ok(Err(_)) | Err(_) => open.confirms.withdraw(ticket),
+                },
             });
         }
         let mut fates = fates.into_iter();
@@ -239,14 +257,13 @@ impl Publisher {
     async fn append(&self, pool: &Pool, lane: &Lane, batch: &[Outbound], deadline: Instant) -> Sending {
         let mut sending = Sending { refused: Vec::new(), parcels: Vec::new(), stopped: None };
         let held_back = || Some(Stopped::Failed(self.held_back(pool)));
-        let Ok(_turn) = timeout_at(deadline, self.turn.acquire()).await else {
+        let Ok(_turn) = timeout_at(deadline, pool.turn.acquire()).await else {
             sending.stopped = held_back();
             return sending;
         };
         let outbox = &pool.connection.shared.outbox;
         let mut at = 0;
         while at < batch.len() {
-            // Before the parcel is made: a broker that holds publishers back answers no question about an exchange either.
             if timeout_at(deadline, outbox.room()).await.is_err() {
                 sending.stopped = held_back();
                 break;
@@ -266,7 +283,11 @@ impl Publisher {
             at = end;
             let Some(ready) = ready else { continue };
             match ready.lane.confirms.send(outbox, ready.parcel) {
-                Ok(ticket) => sending.parcels.push((ready.lane.confirms.clone(), ticket)),
+                Ok(ticket) if ready.on_trial => {
+                    let outbound = &batch[end - 1];
+                    sending.parcels.push(self.trial(pool, ready.lane, ticket, outbound, deadline).await);
+                }
+                Ok(ticket) => sending.parcels.push(Sent::Pending(ready.lane, ticket)),
                 // The channel ended meanwhile: the rest, with this parcel, is not sent.
                 Err(gone) => {
                     sending.stopped = Some(Stopped::Gone(gone));
@@ -275,6 +296,51 @@ impl Publisher {
             }
         }
         sending
+    }
+
+    /// Waits until the broker has taken a message that is alone on its channel, or has closed the channel over it. It handles what comes on
+    /// a channel in order: once it answers the next question there, the message has passed, whether or not it is confirmed yet.
+    async fn trial(
+        &self,
+        pool: &Pool,
+        open: Arc<lane::Open>,
+        mut ticket: Ticket,
+        outbound: &Outbound,
+        deadline: Instant,
+    ) -> Sent {
+        let answered = tokio::select! {
+            biased;
+            answered = &mut ticket.done => answered.ok(),
+            asked = open.channel.tell(Call::ConfirmSelect) => match asked {
+                Ok(()) => None,
+                // It is gone, and what that says of the message is about to be told.
+                Err(_) if open.channel.gone().is_some() => {
+                    timeout_at(deadline, &mut ticket.done).await.ok().and_then(Result::ok)
+                }
+                Err(_) => return Sent::Pending(open, ticket),
+            },
+            () = tokio::time::sleep_until(deadline) => return Sent::Pending(open, ticket),
+        };
+        match answered.as_deref() {
+            None if open.channel.gone().is_some() => {}
+            None | Some([Fate::Accepted | Fate::Nacked | Fate::Returned { .. }]) => {
+                pool.known.passed(outbound, self.login());
+            }
+            Some([fate]) => self.learn(pool, fate, outbound),
+            Some(_) => {}
+        }
+        match answered {
+            Some(fates) => Sent::Answered(fates),
+            None => Sent::Pending(open, ticket),
+        }
+    }
+
+    /// The name that messages may have as their `user_id`, where it is known.
+    fn login(&self) -> Option<&str> {
+        match &self.target.login {
+            Login::Plain { username, .. } => Some(username),
+            Login::External => None,
+        }
     }
 
     /// Writes the next messages of a batch into a parcel. Those that cannot be sent are put among the refused.
@@ -286,31 +352,31 @@ impl Publisher {
         start: usize,
         refused: &mut Vec<(usize, Failure)>,
     ) -> Result<Filled, Stopped> {
-        let open = lane.open(&pool.connection).await.map_err(Stopped::Gone)?;
+        let mut open = lane.open(&pool.connection).await.map_err(Stopped::Gone)?;
         let frame_max = pool.connection.shared.agreed.frame_max;
-        let body_bytes_max = self.body_bytes_max(&pool.connection);
+        let body_bytes_max = self.body_bytes_max(pool);
         let mut bytes = Vec::with_capacity(first_size(&batch[start..]));
         let mut ends = Vec::with_capacity(batch.len() - start);
-        let mut checked: Option<(&str, Option<Arc<Gone>>)> = None;
+        let mut on_trial = false;
         let mut at = start;
-        while let Some(outbound) = batch.get(at) {
+        while let Some(outbound) = batch.get(at).filter(|_| !on_trial) {
             if !bytes.is_empty() && bytes.len() + outbound.message.body.len() > PARCEL_BYTES {
                 break;
             }
-            // Consecutive messages mostly name the same exchange.
-            let (exchange, _) = address(&outbound.route);
-            if checked.as_ref().is_none_or(|(name, _)| *name != exchange) {
-                let refusal =
-                    pool.known.refusal(&pool.connection, exchange).await.map_err(|fault| match fault {
-                        super::failures::CallFault::Gone(gone) => Stopped::Gone(gone),
-                        fault => Stopped::Failed(fault.failure("")),
-                    })?;
-                checked = Some((exchange, refusal));
-            }
-            let refusal = checked.as_ref().and_then(|(_, refusal)| refusal.as_ref());
-            let sendable = match refusal {
-                Some(gone) => Err(fate::culprit(&outbound.route, gone)),
-                None => sendable(pool, outbound, body_bytes_max),
+            let sendable = match pool.known.outlook(outbound, self.login()) {
+                Outlook::Refused(gone) => Err(fate::culprit(&outbound.route, &gone)),
+                Outlook::Fine => sendable(outbound, body_bytes_max),
+                Outlook::Trial => match sendable(outbound, body_bytes_max) {
+                    Ok(()) if !bytes.is_empty() => break,
+                    Ok(()) => {
+                        if !open.confirms.is_idle() {
+                            open = pool.trial.open_idle(&pool.connection).await.map_err(Stopped::Gone)?;
+                        }
+                        on_trial = true;
+                        Ok(())
+                    }
+                    refused => refused,
+                },
             };
             let written = sendable.and_then(|()| {
                 put_publish(&mut bytes, open.channel.number, frame_max, &outbound.route, &outbound.message)
@@ -322,15 +388,15 @@ impl Publisher {
             }
             at += 1;
         }
-        let ready =
-            (!ends.is_empty()).then(|| Ready { lane: open, parcel: Parcel { bytes: bytes.into(), ends } });
+        let parcel = Parcel { bytes: bytes.into(), ends };
+        let ready = (!parcel.ends.is_empty()).then(|| Ready { lane: open, parcel, on_trial });
         Ok(Filled { end: at, ready })
     }
 
     /// The largest body that is sent.
-    pub(crate) fn body_bytes_max(&self, connection: &Connection) -> u64 {
-        let assumed = self.target.body_bytes_max.unwrap_or_else(|| default_body_bytes_max(connection));
-        self.body_bytes_learned().map_or(assumed, |learned| learned.min(assumed))
+    fn body_bytes_max(&self, pool: &Pool) -> u64 {
+        let assumed = self.target.body_bytes_max.unwrap_or_else(|| default_body_bytes_max(&pool.connection));
+        pool.known.body_bytes_max().map_or(assumed, |learned| learned.min(assumed))
     }
 
     /// Remembers what the broker objected to, so that it need not object again.
@@ -351,7 +417,13 @@ impl Publisher {
                     pool.known.refused(exchange, gone.clone());
                 }
             }
-            Blamed::Size { allowed, .. } => self.body_bytes_learned.store(allowed, Ordering::Relaxed),
+            Blamed::Topic => {
+                let (exchange, routing_key) = address(&outbound.route);
+                if culprit::names_exchange(close, exchange) && culprit::names_topic(close, routing_key) {
+                    pool.known.topic_refused(exchange, routing_key, gone.clone());
+                }
+            }
+            Blamed::Size { allowed, .. } => pool.known.body_bytes_learned(allowed),
             Blamed::UserId => {
                 if let (Fate::Culprit(_), Some(user_id)) = (fate, &outbound.message.properties.user_id) {
                     pool.known.user_id_refused(user_id, gone.clone());
@@ -396,6 +468,8 @@ struct Filled {
 struct Ready {
     lane: Arc<lane::Open>,
     parcel: Parcel,
+    /// It is one message, whose like the broker has not taken yet.
+    on_trial: bool,
 }
 
 /// What RabbitMQ takes by default, by its version.
@@ -415,7 +489,7 @@ fn first_size(batch: &[Outbound]) -> usize {
 }
 
 /// What can be told of a message without sending it.
-fn sendable(pool: &Pool, outbound: &Outbound, body_bytes_max: u64) -> Result<(), Failure> {
+fn sendable(outbound: &Outbound, body_bytes_max: u64) -> Result<(), Failure> {
     let invalid = |code, detail: String, remedy: &str| {
         Failure::new(FailureKind::Invalid, code, what(&outbound.route)).detail(detail).remedy(remedy)
     };
@@ -456,10 +530,12 @@ fn sendable(pool: &Pool, outbound: &Outbound, body_bytes_max: u64) -> Result<(),
             "Give the name of a queue that takes the replies.",
         ));
     }
-    if let Some(user_id) = &properties.user_id
-        && let Some(gone) = pool.known.user_id_refusal(user_id)
-    {
-        return Err(fate::culprit(&outbound.route, &gone));
+    if let Some(name) = ["CC", "BCC"].into_iter().find(|name| is_not_list(&properties.headers, name)) {
+        return Err(invalid(
+            codes::INVALID_PROPERTY,
+            format!("the header `{name}` is not a list"),
+            "RabbitMQ routes by `CC` and `BCC`: give a list of routing keys, or use another name.",
+        ));
     }
     if let Route::Queue(queue) = &outbound.route
         && queue.is_empty()
@@ -471,6 +547,21 @@ fn sendable(pool: &Pool, outbound: &Outbound, body_bytes_max: u64) -> Result<(),
         ));
     }
     Ok(())
+}
+
+/// Whether there is such a header and it is not a list.
+fn is_not_list(headers: &Headers, name: &str) -> bool {
+    headers.get(name).is_some_and(|value| !matches!(value, HeaderValue::Array(_)))
+}
+
+/// Whether RabbitMQ would close the connection over a message if its route leads to a stream: the conversion to AMQP 1.0 fails there for a
+/// decimal, and for a filter that is not text. Whether it does, nothing says in advance.
+fn may_close(outbound: &Outbound) -> bool {
+    outbound.message.properties.headers.iter().any(|(name, value)| match value {
+        HeaderValue::Decimal { .. } => true,
+        HeaderValue::Text(_) => false,
+        _ => name == "x-stream-filter-value",
+    })
 }
 
 /// The receipt of a message for which there was no connection. Whatever kept it from being opened may be over at the next

@@ -40,15 +40,18 @@ impl Suspects {
 
     /// Whether a message is one.
     pub(super) fn has(&self, outbound: &Outbound) -> bool {
-        self.state().strikes.contains_key(&print(outbound))
+        let mut state = self.state();
+        if state.expire() {
+            self.any.store(false, Ordering::Release);
+            return false;
+        }
+        state.strikes.contains_key(&print(outbound))
     }
 
     /// A message becomes one.
     pub(super) fn add(&self, outbound: &Outbound) {
         let mut state = self.state();
-        if state.added.is_some_and(|added| added.elapsed() > FORGOTTEN) {
-            state.strikes.clear();
-        }
+        state.expire();
         state.added = Some(Instant::now());
         if state.strikes.len() < SUSPECTS_MAX {
             state.strikes.entry(print(outbound)).or_default();
@@ -78,10 +81,48 @@ impl Suspects {
     }
 }
 
+impl State {
+    /// Forgets all where none was added for long enough; whether it did.
+    fn expire(&mut self) -> bool {
+        let expired = self.added.is_some_and(|added| added.elapsed() > FORGOTTEN);
+        if expired {
+            self.strikes.clear();
+            self.added = None;
+        }
+        expired
+    }
+}
+
 fn print(outbound: &Outbound) -> u64 {
     let mut hasher = DefaultHasher::new();
     outbound.route.hash(&mut hasher);
     outbound.message.properties.message_id.hash(&mut hasher);
     outbound.message.body.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use warren_engine::message::{Message, Properties, Route};
+
+    use super::*;
+
+    fn outbound(body: &'static str) -> Outbound {
+        let message =
+            Message { body: Bytes::from_static(body.as_bytes()), properties: Properties::default() };
+        Outbound { route: Route::Queue("q".into()), message }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspect_that_is_not_sent_again_is_forgotten_without_another() {
+        let suspects = Suspects::default();
+        suspects.add(&outbound("a"));
+        assert!(suspects.any() && suspects.has(&outbound("a")) && !suspects.has(&outbound("b")));
+        tokio::time::advance(FORGOTTEN + Duration::from_secs(1)).await;
+        assert!(!suspects.has(&outbound("b")));
+        assert!(!suspects.any(), "later messages are not looked at any more");
+        suspects.add(&outbound("b"));
+        assert!(suspects.has(&outbound("b")) && !suspects.has(&outbound("a")));
+    }
 }

@@ -9,6 +9,11 @@ pub(crate) const BODY: u8 = 3;
 pub(crate) const HEARTBEAT: u8 = 8;
 const END: u8 = 0xCE;
 
+/// The largest frame that is read once a connection is open, whatever was negotiated. RabbitMQ holds publishers to `frame_max`, and its own
+/// header frames to nothing: it adds `x-death` and other headers to a message that filled a frame, and turns the properties of an
+/// AMQP 1.0 message, which may have the size of a whole message, into headers. More than this is not a header.
+pub(crate) const READ_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes of a frame beside its payload.
 pub(crate) const OVERHEAD: usize = 8;
 
@@ -29,8 +34,8 @@ pub(crate) struct Frame<'a> {
 /// The first frame of a buffer and how many bytes it takes; `None` if it is not there whole yet.
 ///
 /// # Errors
-/// It is no frame, or one larger than was agreed: what follows cannot be read either.
-pub(crate) fn first(bytes: &[u8], frame_max: usize) -> Result<Option<(Frame<'_>, usize)>, Malformed> {
+/// It is not a frame, or one larger than `bytes_max`: what follows cannot be read either.
+pub(crate) fn first(bytes: &[u8], bytes_max: usize) -> Result<Option<(Frame<'_>, usize)>, Malformed> {
     let Some((header, rest)) = bytes.split_first_chunk::<7>() else {
         // A broker of another protocol version answers with a header of its own.
         if bytes.first() == Some(&b'A') {
@@ -45,8 +50,8 @@ pub(crate) fn first(bytes: &[u8], frame_max: usize) -> Result<Option<(Frame<'_>,
         _ => return Err(Malformed("the other side sent something that is no AMQP frame")),
     }
     let size = u32::from_be_bytes(size) as usize;
-    if size > frame_max.saturating_sub(OVERHEAD) {
-        return Err(Malformed("a frame is larger than was agreed"));
+    if size > bytes_max.saturating_sub(OVERHEAD) {
+        return Err(Malformed("a frame is larger than any that RabbitMQ sends"));
     }
     let Some(end) = rest.get(size) else { return Ok(None) };
     if *end != END {

@@ -37,4 +37,7 @@ pub enum Unsayable {
     /// Headers nested too deep.
     #[error("headers are nested deeper than {0} levels")]
     TooDeep(usize),
+    /// RabbitMQ closes the connection when it reads an infinite number or a NaN.
+    #[error("a header is an infinite number or not a number")]
+    NotFinite,
 }

@@ -369,7 +369,7 @@ mod tests {
             any::<i8>().prop_map(HeaderValue::I8),
             any::<u64>().prop_map(HeaderValue::Timestamp),
             any::<f64>().prop_map(HeaderValue::F64),
-            (any::<u8>(), any::<u32>()).prop_map(|(scale, value)| HeaderValue::Decimal { scale, value }),
+            (any::<u8>(), any::<i32>()).prop_map(|(scale, value)| HeaderValue::Decimal { scale, value }),
             ".*".prop_map(HeaderValue::Text),
             proptest::collection::vec(any::<u8>(), 0..9).prop_map(HeaderValue::Bytes),
         ];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::delivery::Settlement;
 use warren_engine::memory::{Event, Fault};
+use warren_engine::message::{HeaderValue, Headers, Properties};
 
 use super::world::{Act, World, passes};
 
@@ -147,4 +148,65 @@ async fn a_broker_that_is_away_is_waited_for() {
     world.publish(["n"]).await;
     world.until_settled().await;
     assert_eq!(world.bodies(), ["m", "n"]);
+}
+
+/// Properties with a header of that size, and a history of a kilobyte that the broker wrote.
+fn wide(bytes: usize) -> Properties {
+    let death: Headers =
+        [("reason".to_owned(), HeaderValue::Text("expired".repeat(150)))].into_iter().collect();
+    let headers = [
+        ("h".to_owned(), HeaderValue::Text("x".repeat(bytes))),
+        ("x-death".to_owned(), HeaderValue::Array(vec![HeaderValue::Table(death)])),
+    ];
+    Properties { headers: headers.into_iter().collect(), ..Properties::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_with_large_headers_goes_without_its_reason() {
+    let mut world = World::new().acts([("bad", Act::Reject)]);
+    world.publish_as("bad", wide(4_000)).await;
+    world.publish(["good"]).await;
+    world.broker.header_bytes_max(4_100);
+    world.start();
+    world.until_settled().await;
+    assert_eq!((world.settled("bad"), world.settled("good")), (vec![Settlement::Ack], vec![Settlement::Ack]));
+    let dead = world.broker.messages("dead");
+    let names: Vec<&str> = dead[0].properties.headers.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["h"]);
+    assert!(world.status.trouble().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_fits_in_no_copy_is_left_to_the_broker() {
+    let mut world = World::new().acts([("bad", Act::Reject)]);
+    world.publish_as("bad", wide(5_000)).await;
+    world.publish(["good"]).await;
+    world.broker.header_bytes_max(4_100);
+    world.start();
+    world.until("both settled", |world| world.broker.unsettled() == 0 && world.depth("in") == 0).await;
+    assert_eq!(
+        (world.settled("bad"), world.settled("good")),
+        (vec![Settlement::Reject], vec![Settlement::Ack])
+    );
+    // Two for the queue, and each copy once: it is not tried again.
+    assert_eq!(world.broker.published(), 2 + 2);
+}
+
+/// The retry's copy goes without history, and where that is not enough the message is parked; the next one uses the delay queue.
+#[tokio::test(start_paused = true)]
+async fn a_retry_whose_copy_does_not_fit_is_parked() {
+    for (bytes, mechanism) in [(3_500, 0), (4_050, 1)] {
+        let mut world = World::new();
+        world.otherwise(Act::FailsTimes(1));
+        world.publish_as("wide", wide(bytes)).await;
+        world.broker.header_bytes_max(4_100);
+        world.start();
+        world.until("the first try", |world| world.calls_of("wide") == 1).await;
+        world.until("it waits", |world| world.delayed() + world.parking.all().len() == 1).await;
+        assert_eq!(world.parking.all().len(), mechanism, "{bytes}");
+        world.publish(["slim"]).await;
+        world.until_settled().await;
+        assert_eq!((world.calls_of("wide"), world.calls_of("slim"), world.depth("dead")), (2, 2, 0));
+        assert_eq!(world.status.mechanism().unwrap().as_str(), "delay_queues");
+    }
 }

@@ -81,6 +81,8 @@ fn every_header() -> Headers {
         ("f32", HeaderValue::F32(1.5)),
         ("f64", HeaderValue::F64(-2.25e100)),
         ("decimal", HeaderValue::Decimal { scale: 2, value: 12_345 }),
+        ("negative", HeaderValue::Decimal { scale: 2, value: -5 }),
+        ("least", HeaderValue::Decimal { scale: 255, value: i32::MIN }),
         ("text", text("grüße, 世界")),
         ("bytes", HeaderValue::Bytes(vec![0, 255, 254])),
         ("timestamp", HeaderValue::Timestamp(1_700_000_000)),
