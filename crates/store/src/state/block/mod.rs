@@ -96,7 +96,7 @@ mod tests {
             any::<i64>().prop_map(HeaderValue::I64),
             (-1e30f32..1e30).prop_map(HeaderValue::F32),
             (-1e300f64..1e300).prop_map(HeaderValue::F64),
-            (any::<u8>(), any::<u32>()).prop_map(|(scale, value)| HeaderValue::Decimal { scale, value }),
+            (any::<u8>(), any::<i32>()).prop_map(|(scale, value)| HeaderValue::Decimal { scale, value }),
             ".{0,9}".prop_map(HeaderValue::Text),
             proptest::collection::vec(any::<u8>(), 0..9).prop_map(HeaderValue::Bytes),
             any::<u64>().prop_map(HeaderValue::Timestamp),
