@@ -30,8 +30,10 @@ pub enum Outcome {
 pub struct Attempt {
     /// Which trigger or subscription handles it.
     pub consumer: Arc<str>,
-    /// Which try this is, from 1.
+    /// Which try this is, from 1. Attempts that do not count, as during an outage, are not numbered.
     pub number: u32,
+    /// Whether the message was attempted before, whether that counted or not.
+    pub again: bool,
     /// When the message was received: milliseconds since the epoch.
     pub received_at_ms: i64,
     /// When the handler is dropped if it has not ended. What it started must end with it.

@@ -81,6 +81,7 @@ async fn test<'c>(case: &'c Case, plan: &Arc<PipelinePlan>, project: &Project) -
     let attempt = Attempt {
         consumer: "test".into(),
         number: case.attempt,
+        again: false,
         received_at_ms: case.received_at_ms,
         deadline: Instant::now() + Duration::from_secs(3600),
         trace: Trace::default(),

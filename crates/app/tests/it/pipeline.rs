@@ -119,6 +119,7 @@ pipelines:
     let attempt = Attempt {
         consumer: "orders".into(),
         number: 1,
+        again: false,
         received_at_ms: 0,
         deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(300),
         trace: Trace::default(),

@@ -43,6 +43,8 @@ pub struct Received {
     pub job: Arc<Job>,
     /// How many attempts are spent.
     pub spent: u32,
+    /// Whether it was attempted before, whether that counted or not.
+    pub again: bool,
     /// When it was first received, in milliseconds since the epoch.
     pub first_at_ms: i64,
     /// When it was received now.
@@ -67,7 +69,8 @@ pub fn receive(mut job: Job, now_ms: i64, uncounted: Option<u32>) -> Received {
         first_at_ms = restore(&mut job, origin).unwrap_or(now_ms);
     }
     let spent = spent(&job, own, rejected, uncounted);
-    Received { job: Arc::new(job), spent, first_at_ms, received_at_ms: now_ms, given_up }
+    let again = own.is_some() || spent > 0;
+    Received { job: Arc::new(job), spent, again, first_at_ms, received_at_ms: now_ms, given_up }
 }
 
 /// How many attempts are spent: those our own header says, and every time this queue's consumer rejected the message since. What a

@@ -45,6 +45,7 @@ impl KeyOf for JqKey {
         let attempt = Attempt {
             consumer: "".into(),
             number: 1,
+            again: false,
             received_at_ms,
             deadline: Instant::now(),
             trace: Trace::default(),

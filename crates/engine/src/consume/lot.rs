@@ -27,7 +27,14 @@ pub async fn give_back(
         }
         for Parked { id, parked } in due {
             let NewParked { job, spent, first_at_ms, .. } = parked;
-            let received = Received { job, spent, first_at_ms, received_at_ms: first_at_ms, given_up: None };
+            let received = Received {
+                job,
+                spent,
+                first_at_ms,
+                received_at_ms: first_at_ms,
+                again: true,
+                given_up: None,
+            };
             let copy = copies::retry_copy(&received, spent, Route::Queue(queue.to_owned()));
             match broker.publish(&[copy]).await.into_iter().next() {
                 Some(Receipt::Accepted(_)) => {}

@@ -141,6 +141,8 @@ pub(super) struct Item {
     pub decided: Option<Decision>,
     /// Whether `decided` follows an attempt that is spent.
     pub handled: bool,
+    /// Whether it was attempted before and held.
+    pub tried: bool,
     /// It is held; after how long it is tried again when it is held no more. Its attempt was not spent.
     pub later: Option<Duration>,
     /// Panics of our own over it.
@@ -441,7 +443,7 @@ async fn uncounted(
     after: Duration,
 ) -> Left {
     let on_record = recorded(shared, || shared.ports.records.append(run)).await;
-    item.handled = false;
+    (item.handled, item.tried) = (false, true);
     if on_record.is_none() {
         shared.status.count(MessageStatus::HandedBack);
         hand_back(shared, item).await;
@@ -576,6 +578,7 @@ async fn handle(shared: &Shared, item: &Item, steps: &mut Vec<StepTrace>) -> Opt
     let attempt = Attempt {
         consumer: plan.name.clone(),
         number: item.received.spent.saturating_add(1),
+        again: item.received.again || item.tried,
         received_at_ms: item.received.received_at_ms,
         deadline,
         trace: Trace::default(),

@@ -211,13 +211,13 @@ impl Push {
         self.warn_of_end(subscription, now_ms);
         let signs_id = subscription.secret.is_some() && subscription.signing == Signing::Standard;
         let needs_id = signs_id && job.message.properties.message_id.is_none();
-        let ticket = needs_id.then(|| self.ids.begin(self.id, job, attempt.number > 1));
+        let ticket = needs_id.then(|| self.ids.begin(self.id, job, attempt.again));
         let id = ticket.as_ref().map(ids::Ticket::text).unwrap_or_default();
         let told = request::Told {
             settings,
             subscription,
             job,
-            again: attempt.number > 1,
+            again: attempt.again,
             now_s: now_ms.div_euclid(1000),
             fresh_id: &id,
         };

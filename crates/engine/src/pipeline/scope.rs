@@ -311,6 +311,7 @@ mod tests {
         let attempt = Attempt {
             consumer: "c".into(),
             number: 1,
+            again: false,
             received_at_ms: 0,
             deadline: Instant::now(),
             trace: crate::outcome::Trace::default(),

@@ -47,6 +47,7 @@ impl Worker {
             role: Role::Usual,
             decided: decided.map(Decision::DeadLetter),
             handled: false,
+            tried: false,
             later: None,
             panics: 0,
             is_being_parked: false,

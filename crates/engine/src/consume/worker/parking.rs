@@ -163,7 +163,7 @@ impl Worker {
     async fn take_parked(&mut self, Parked { id, parked }: Parked) {
         let NewParked { job, spent, first_at_ms, lane, .. } = parked;
         let received_at_ms = self.shared.ports.clock.now_ms();
-        let received = Received { job, spent, first_at_ms, received_at_ms, given_up: None };
+        let received = Received { job, spent, first_at_ms, received_at_ms, again: true, given_up: None };
         let print = copies::print(&received.job);
         let crashes = self.shared.ports.in_flight.crashes(print);
         let decided =
@@ -184,6 +184,7 @@ impl Worker {
             role: Role::Usual,
             decided: decided.map(Decision::DeadLetter),
             handled: false,
+            tried: false,
             later: None,
             panics: 0,
             is_being_parked: false,

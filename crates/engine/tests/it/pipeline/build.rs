@@ -93,6 +93,7 @@ pub fn attempt() -> Attempt {
     Attempt {
         consumer: "orders".into(),
         number: 1,
+        again: false,
         received_at_ms: 1_767_225_600_250,
         deadline: Instant::now() + 300 * SECONDS,
         trace: Trace::default(),
