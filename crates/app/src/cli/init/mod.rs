@@ -202,10 +202,10 @@ mod tests {
         for (name, text) in written() {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("warren.yaml");
+            let is_mysql = text.contains("type: mysql");
+            let shop = if is_mysql { "mysql://u:p@127.0.0.1/shop" } else { "postgres://u:p@127.0.0.1/shop" };
             // Secrets come from the environment, which a test does not set.
-            let text = text
-                .replace("${SHOP_URL}", "postgres://u:p@127.0.0.1/shop")
-                .replace("${RABBIT_URL}", "amqp://u:p@127.0.0.1");
+            let text = text.replace("${SHOP_URL}", shop).replace("${RABBIT_URL}", "amqp://u:p@127.0.0.1");
             std::fs::write(&path, text).unwrap();
             if let Err(faults) = crate::config::load(&path) {
                 panic!("{name}:\n{}", faults.render(crate::config::Colours::Off));

@@ -57,8 +57,7 @@ async fn a_killed_broker_loses_nothing_and_duplicates_are_counted() {
     let own = Arc::new(Own::start());
     let vhost = own.vhost();
     vhost.queue("q");
-    // RabbitMQ 4.0 confirms a declaration before it is on disk: killed within two seconds it has lost the queue for good. Stopped in good order it
-    // writes all.
+    // RabbitMQ 4.0 that is killed moments after a declaration may have lost the queue for good. Stopped in good order it keeps all.
     blocking({
         let own = own.clone();
         move || {
