@@ -59,6 +59,7 @@ fn is_host(value: &[u8]) -> bool {
     let (host, rest) = match value.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, rest)) if address.parse::<Ipv6Addr>().is_ok() => (address, rest),
         Some(_) => return false,
+        None if value.starts_with('[') => return false,
         None => value.split_at(value.find(':').unwrap_or(value.len())),
     };
     let is_port = match rest.strip_prefix(':') {
@@ -101,7 +102,8 @@ mod tests {
         }
         for host in [
             "", ":80", "h:x", "h:65536", "h:-1", "h:+1", "h:80:80", "a b", "a/b", "a@b", "http://h", "[::1",
-            "::1", "[]", "[h]", "[::1]x", "h?", "h#", "h\\", "%4", "%zz", "é", "h,h:80,h", "h\t",
+            "[", "[:80", "[h:80", "::1", "[]", "[h]", "[::1]x", "h?", "h#", "h\\", "%4", "%zz", "é",
+            "h,h:80,h", "h\t",
         ] {
             assert!(!is_host(host.as_bytes()), "{host}");
         }
