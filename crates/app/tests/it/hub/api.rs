@@ -255,7 +255,7 @@ async fn queues_and_exchanges() {
     assert_eq!(world.boss(kind("topic")).await.status, 201);
     assert_eq!(world.boss(kind("topic")).await.status, 204);
     problem(&world.boss(kind("fanout")).await, 409);
-    problem(&world.boss(kind("nosuch")).await, 422);
+    problem(&world.boss(kind("nosuch")).await, 400);
     problem(&world.boss(ask("PUT", "/exchanges/V/amq.x").json(&json!({"type": "topic"}))).await, 422);
     assert_eq!(world.boss(ask("GET", "/exchanges/V/x")).await.json()["type"], "topic");
     problem(&world.boss(ask("DELETE", "/exchanges/V/")).await, 403);

@@ -60,10 +60,10 @@ fn a_queue_that_is_deleted_and_made_again_is_delivered_again() {
     vhost.delete_queue("orders");
     let consuming = || hub.readiness().and_then(|ready| ready["hub"]["consuming"].as_u64());
     wait_until("the consumer is lost", SOON, || consuming() == Some(0));
-    let known = hub.subscriptions();
-    assert_eq!(known.values().collect::<Vec<_>>(), ["active"], "{known:?}");
+    wait_until("the subscription waits", SOON, || hub.subscriptions().values().eq(["waiting"]));
     assert_eq!(hub.ask("POST", &endpoint, "text/plain", "lost").unwrap().status, 404);
     vhost.queue("orders");
     let after = published(&hub, &endpoint, "after", 5);
     receiver.wait_for_all(&after);
+    wait_until("the subscription is active", SOON, || hub.subscriptions().values().eq(["active"]));
 }

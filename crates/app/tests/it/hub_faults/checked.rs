@@ -34,7 +34,7 @@ fn a_login_without_rights_or_without_the_management_api_is_found() {
     let finding = &blind["findings"][0];
     assert_eq!(
         (&finding["code"], &finding["subject"]),
-        (&"management-failed".into(), &"hub.broker".into()),
+        (&"management-failed".into(), &"brokers.mq".into()),
         "{blind:#}"
     );
     assert!(finding["remedy"].as_str().unwrap().contains("administrator"), "{blind:#}");

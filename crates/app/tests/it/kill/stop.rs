@@ -22,7 +22,6 @@ fn stopped_and_gone_on(signal: &str) {
     gate.close_after(Point::Publish, 6_000);
     let mut running = shop.program.start(&["sync", "customers"]);
     gate.wait(STOP);
-    running.wait_for_sent(1);
     running.signal(signal); // 1.
     wait_until("it says that it stops", STOP, || running.stderr().contains("stopping"));
     gate.release();
