@@ -185,7 +185,8 @@ impl Budget {
     }
 
     fn take(&mut self) {
-        self.left = (self.left - 1.0).max(0.0);
+        // Below nothing, so that what is given back is never more than was taken.
+        self.left = (self.left - 1.0).max(-FAILURES_MAX);
     }
 
     fn give_back(&mut self, now: Instant) {

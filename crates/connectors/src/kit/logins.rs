@@ -329,13 +329,18 @@ mod tests {
     }
 
     /// Tries wrong passwords for some time, again at once after a refusal; how many were checked.
-    async fn guesses(logins: &Logins, of: impl Fn(u32) -> (IpAddr, String), until: Instant) -> u32 {
+    async fn guesses(
+        logins: &Logins,
+        thread: u32,
+        of: impl Fn(u32) -> (IpAddr, String),
+        until: Instant,
+    ) -> u32 {
         let mut checked = 0;
         for number in 0.. {
             if Instant::now() >= until {
                 break;
             }
-            let ((from, name), password) = (of(number), hidden(&format!("wrong {number}")));
+            let ((from, name), password) = (of(number), hidden(&format!("wrong {thread} {number}")));
             let check = || async {
                 tokio::time::sleep(CHECK).await;
                 Ok(None)
@@ -381,7 +386,7 @@ mod tests {
                 let of = of();
                 let of = move |number: u32| of(number * 12 + thread);
                 let logins = &logins;
-                async move { guesses(logins, of, until).await }
+                async move { guesses(logins, thread, of, until).await }
             }));
             let (bad, good) = tokio::join!(bad, logs_in(&logins, from, name, until));
             assert!(f64::from(good) >= 0.9 * f64::from(alone), "{case}: {good} of {alone}");
