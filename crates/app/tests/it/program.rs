@@ -157,13 +157,6 @@ impl Running {
         });
     }
 
-    /// Waits until it sends, and so many messages are accepted.
-    pub fn wait_for_sent(&mut self, messages: u64) {
-        self.wait_for(&format!("{messages} messages are sent"), Duration::from_secs(120), |event| {
-            event["event"] == "sent" && total(&event["counts"]["sent"]) >= messages
-        });
-    }
-
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
