@@ -105,7 +105,7 @@ async fn a_request_that_never_arrived_is_refused_and_one_without_an_answer_unkno
     let late = Fate::Late(Duration::from_secs(30));
     assert_eq!(kinds(late).await, ("unknown", FailureKind::Timeout, "publish-timeout"));
     let internal = Fate::Refused(500, "InternalFailure");
-    assert_eq!(kinds(internal).await, ("unknown", FailureKind::Disconnected, "protocol-error"));
+    assert_eq!(kinds(internal).await, ("unknown", FailureKind::Unavailable, "protocol-error"));
     let throttled = Fate::Refused(400, "RequestThrottled");
     assert_eq!(kinds(throttled).await, ("refused", FailureKind::Throttled, "broker-throttled"));
     let denied = Fate::Refused(403, "AccessDeniedException");
