@@ -13,6 +13,8 @@ use super::guesses::Origin;
 
 /// Checks at once: they cost memory and a core, or a connection to the broker.
 const AT_ONCE: usize = 4;
+/// The same of all sources with recent failures together: one place is always for others.
+const OF_SUSPECTS_AT_ONCE: usize = AT_ONCE - 1;
 /// The same of one source.
 const OF_SOURCE_AT_ONCE: usize = 2;
 /// Checks that are waiting or under way, of one source.
@@ -22,6 +24,8 @@ const OF_NAME_MAX: usize = 16;
 
 pub(crate) struct CheckQueue {
     checks: Semaphore,
+    /// Those of them that sources with recent failures may have.
+    of_suspects: Semaphore,
     sources: Mutex<HashMap<IpAddr, Source>>,
 }
 
@@ -34,6 +38,7 @@ struct Source {
 /// A check that may begin; ends when it is dropped.
 pub(crate) struct Turn<'q> {
     _of_all: SemaphorePermit<'q>,
+    _of_suspects: Option<SemaphorePermit<'q>>,
     _of_source: OwnedSemaphorePermit,
     _entered: Entered<'q>,
 }
@@ -46,16 +51,18 @@ struct Entered<'q> {
 
 impl CheckQueue {
     pub(crate) fn new() -> CheckQueue {
-        CheckQueue { checks: Semaphore::new(AT_ONCE), sources: Mutex::default() }
+        let of_suspects = Semaphore::new(OF_SUSPECTS_AT_ONCE);
+        CheckQueue { checks: Semaphore::new(AT_ONCE), of_suspects, sources: Mutex::default() }
     }
 
     /// Waits until the check may begin; `None`: too many of the same source or name wait.
-    pub(crate) async fn turn(&self, origin: Origin) -> Option<Turn<'_>> {
+    pub(crate) async fn turn(&self, origin: Origin, is_suspect: bool) -> Option<Turn<'_>> {
         let (entered, checks) = self.enter(origin)?;
         // Neither semaphore is ever closed.
         let of_source = checks.acquire_owned().await.ok()?;
+        let of_suspects = if is_suspect { Some(self.of_suspects.acquire().await.ok()?) } else { None };
         let of_all = self.checks.acquire().await.ok()?;
-        Some(Turn { _of_all: of_all, _of_source: of_source, _entered: entered })
+        Some(Turn { _of_all: of_all, _of_suspects: of_suspects, _of_source: of_source, _entered: entered })
     }
 
     fn enter(&self, origin: Origin) -> Option<(Entered<'_>, Arc<Semaphore>)> {
@@ -112,7 +119,7 @@ mod tests {
         let queue = CheckQueue::new();
         let bad = "192.0.2.1";
         let mut waiting: FuturesUnordered<_> =
-            (0..1000).map(|number| queue.turn(origin(bad, number % 7))).collect();
+            (0..1000).map(|number| queue.turn(origin(bad, number % 7), false)).collect();
         let (mut turns, mut refused) = (Vec::new(), 0);
         while let Some(Some(turn)) = waiting.next().now_or_never() {
             match turn {
@@ -121,11 +128,11 @@ mod tests {
             }
         }
         assert_eq!((turns.len(), refused), (OF_SOURCE_AT_ONCE, 1000 - OF_SOURCE_MAX));
-        let others = [queue.turn(origin("192.0.2.2", 1)), queue.turn(origin("192.0.2.3", 1))];
+        let others = [queue.turn(origin("192.0.2.2", 1), false), queue.turn(origin("192.0.2.3", 1), false)];
         for other in others {
             turns.push(other.now_or_never().expect("no wait").expect("a place"));
         }
-        assert!(queue.turn(origin("192.0.2.4", 1)).now_or_never().is_none(), "all are under way");
+        assert!(queue.turn(origin("192.0.2.4", 1), false).now_or_never().is_none(), "all are under way");
         drop((turns, waiting));
         assert!(queue.sources().is_empty(), "nothing is kept of who has left");
     }
@@ -134,10 +141,10 @@ mod tests {
     async fn one_name_leaves_places_of_its_source() {
         let queue = CheckQueue::new();
         let bad = origin("192.0.2.1", 1);
-        let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(queue.turn(bad))).collect();
+        let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(queue.turn(bad, false))).collect();
         let answered: Vec<_> = waiting.iter_mut().filter_map(futures_util::FutureExt::now_or_never).collect();
         assert_eq!(answered.iter().filter(|turn| turn.is_none()).count(), 100 - OF_NAME_MAX);
-        let mut other = Box::pin(queue.turn(origin("192.0.2.1", 2)));
+        let mut other = Box::pin(queue.turn(origin("192.0.2.1", 2), false));
         assert!((&mut other).now_or_never().is_none(), "it waits");
         drop((answered, waiting));
         assert!(other.await.is_some());

@@ -108,6 +108,13 @@ impl Guesses {
         Ok(Guess { guesses: self, origin, suspect_name, forgiven: false })
     }
 
+    /// Whether a password from that source was wrong not long ago.
+    pub(crate) fn is_suspect(&self, origin: Origin) -> bool {
+        let state = self.state();
+        let source = state.sources.peek(&origin.network);
+        source.is_some_and(|source| is_recent(source.failed, Instant::now()))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

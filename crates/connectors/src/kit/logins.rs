@@ -105,7 +105,7 @@ impl Logins {
         if let Some(exhausted) = self.guesses.exhausted(origin).filter(|_| !again) {
             return Err(too_many(name, exhausted));
         }
-        let Some(_turn) = self.queue.turn(origin).await else {
+        let Some(_turn) = self.queue.turn(origin, self.guesses.is_suspect(origin)).await else {
             return Err(too_many(name, Exhausted::Source(QUEUE_RETRY)));
         };
         let guess = if again {

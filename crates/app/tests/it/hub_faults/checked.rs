@@ -38,7 +38,7 @@ fn a_login_without_rights_or_without_the_management_api_is_found() {
         "{blind:#}"
     );
     assert!(finding["remedy"].as_str().unwrap().contains("administrator"), "{blind:#}");
-    let nobody = World::new(&broker(&all, administrator), "default_username: nobody at all").check(1);
+    let nobody = World::new(&broker(&all, administrator), "default_username: nobody at all").check(2);
     let findings = nobody["findings"].as_array().unwrap();
     assert!(findings.iter().any(|finding| finding["subject"] == "hub.default_username"), "{nobody:#}");
 }

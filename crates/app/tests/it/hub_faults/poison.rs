@@ -142,8 +142,9 @@ impl Stage {
         assert_eq!(known.len(), self.subscribed.len(), "{known:?}");
         for subscription in &self.subscribed {
             let state = known.get(subscription).map(String::as_str);
-            // The one whose queue was deleted waits for it.
-            let waits = subscription.0.ends_with("/deleted") && state == Some("waiting");
+            // One whose queue is deleted waits for it.
+            let is_deleted = ["/deleted", "/flaps"].iter().any(|end| subscription.0.ends_with(end));
+            let waits = is_deleted && state == Some("waiting");
             assert!(waits || state == Some("active"), "{subscription:?}: {state:?}");
         }
     }
