@@ -137,19 +137,22 @@ impl Stage {
         GOOD.iter().flat_map(|name| self.taken(name)).collect()
     }
 
+    /// None is forgotten or ended. One whose queue is away waits for it; all others are active, once a process that was just started consumes.
     fn all_active(&self, hub: &Hub) {
-        let known = hub.subscriptions();
-        assert_eq!(known.len(), self.subscribed.len(), "{known:?}");
-        for subscription in &self.subscribed {
-            let state = known.get(subscription).map(String::as_str);
-            // One whose queue is deleted waits for it.
-            let is_deleted = ["/deleted", "/flaps"].iter().any(|end| subscription.0.ends_with(end));
-            let waits = is_deleted && state == Some("waiting");
-            assert!(waits || state == Some("active"), "{subscription:?}: {state:?}");
-        }
+        wait_until("all are active", SOON, || {
+            let known = hub.subscriptions();
+            assert_eq!(known.len(), self.subscribed.len(), "{known:?}");
+            self.subscribed.iter().all(|subscription| match known.get(subscription).map(String::as_str) {
+                Some("active") => true,
+                Some("waiting") => AWAY.iter().any(|name| subscription.0.ends_with(name)),
+                _ => panic!("{subscription:?} ended: {known:?}"),
+            })
+        });
     }
 }
 
+/// Those whose queues are deleted meanwhile.
+const AWAY: [&str; 3] = ["/deleted", "/flaps", "/missing"];
 const GOOD: [&str; 3] = ["good-a", "good-b", "good-x"];
 
 fn numbered(name: &str, count: usize) -> BTreeSet<String> {
