@@ -236,7 +236,7 @@ fn poisoned(keys: &str, asked: usize, rejected: bool) {
     let mut dead = 0;
     for (name, answer) in failing() {
         let all = numbered(name, POISONED);
-        // Redirects are no way to deliver, and 422 is a no.
+        // These statuses are final here.
         if rejected && matches!(answer, Answer::Status(303 | 422, ..)) {
             dead += POISONED as u64;
             stage.publish(name, [format!("{name} is well")]);
@@ -259,7 +259,7 @@ fn poisoned(keys: &str, asked: usize, rejected: bool) {
 
 #[test]
 fn hole_6_whatever_happens_to_one_subscription_stops_no_other() {
-    poisoned("", 10, true);
+    poisoned("final_statuses: [303, 422]", 10, true);
 }
 
 #[test]
