@@ -17,7 +17,7 @@ static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
 
 fuzz_target!(|bytes: &[u8]| {
     std::fs::write(&*FILE, bytes).expect("the file can be written");
-    let environment = Environment::of([("A", "value"), ("N", "3"), ("BREAK", "a\nb: c")]);
+    let environment = Environment::from_iter([("A", "value"), ("N", "3"), ("BREAK", "a\nb: c")]);
     if let Err(faults) = load_with(&FILE, &environment) {
         assert!(!faults.render(Colours::Off).is_empty(), "an error says what is wrong");
     }

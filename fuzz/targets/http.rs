@@ -15,7 +15,7 @@ use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::hub::settings::{HubSettings, WebsubSettings};
 use warren_engine::hub::{Hub, HubPorts};
 use warren_engine::memory::{FixedClock, MemoryEstate, MemorySubscriptions, MemoryUsers};
-use warren_engine::pipeline::http::{HttpAnswer, HttpRequest};
+use warren_engine::pipeline::outside::{HttpAnswer, HttpRequest};
 use warren_engine::ports::HttpCaller;
 
 /// Calls nobody.
@@ -62,7 +62,7 @@ async fn world() -> World {
         estate,
         store: Arc::<MemorySubscriptions>::default(),
         http: Arc::new(Nobody),
-        clock: Arc::new(FixedClock::default()),
+        clock: Arc::new(FixedClock(1_800_000_000_000)),
         random: Arc::new(|bytes: &mut [u8]| bytes.fill_with(|| fastrand::u8(..))),
     };
     World { hub: Hub::open(settings, ports).await.expect("a hub in memory opens"), users, used: 0 }

@@ -101,7 +101,7 @@ pub async fn find(folder: &Path, filter: MessageFilter) -> Result<Vec<RecordedMe
 /// Reads bytes as a journal and as a packed block: the entry point of the fuzz target `record`.
 #[cfg(fuzzing)]
 pub fn fuzz(bytes: &[u8]) {
-    let filter = warren_engine::ports::MessageFilter::default();
+    let filter = query::MessageFilter::default();
     if let Some(gathered) = journal::fuzz(bytes) {
         gathered.find(&filter).ok();
         gathered.pack().ok();
