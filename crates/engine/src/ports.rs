@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 
 use crate::change::Change;
 use crate::codes::{self, Code};
+use crate::consume::policy::DeadLettered;
 use crate::consume::record::{MessageRun, MessageRunId};
 use crate::consume::retry::DelayQueue;
 use crate::delivery::{Delivery, Job};
@@ -317,6 +318,8 @@ pub struct NewParked {
     pub due_ms: i64,
     /// Its lane, where order matters.
     pub lane: Option<Arc<str>>,
+    /// Set for a dead letter that the broker refuses as a copy: when it is due, publishing the copy is tried again, and nothing is run.
+    pub dead_lettered: Option<DeadLettered>,
 }
 
 /// A parked message.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use tokio::task::spawn_blocking;
+use warren_engine::consume::policy::{Class, DeadLettered};
 use warren_engine::delivery::Job;
 use warren_engine::failure::Failure;
 use warren_engine::message::{Message, Properties};
@@ -19,7 +20,7 @@ use crate::database::{self, Fault, Kind};
 const KIND: Kind = Kind {
     what: "what is parked in it, messages that were to be tried again,",
     application_id: 0x5741_5250, // WARP
-    migrations: &[include_str!("parking/001.sql"), include_str!("parking/002.sql")],
+    migrations: &[include_str!("parking/001.sql"), include_str!("parking/002.sql"), include_str!("parking/003.sql")],
     forced: true,
 };
 
@@ -112,7 +113,8 @@ impl Parking for FileParking {
         let consumer = consumer.to_owned();
         let due = move |connection: &mut Connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT id, lane, due_ms, spent, first_at_ms, properties, envelope, body FROM parked \
+                "SELECT id, lane, due_ms, spent, first_at_ms, properties, envelope, body, dead_letter_class, \
+                 dead_letter_reason FROM parked \
                  WHERE consumer = ?1 AND head = 1 AND due_ms <= ?2 ORDER BY due_ms, id LIMIT ?3",
             )?;
             let mut rows = statement.query(params![consumer, now_ms, max as i64])?;
@@ -189,8 +191,9 @@ fn insert(transaction: &Transaction<'_>, consumer: &str, parked: &NewParked) -> 
     let message = &parked.job.message;
     transaction
         .prepare_cached(
-            "INSERT INTO parked (consumer, lane, due_ms, spent, first_at_ms, properties, envelope, body, head) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, \
+            "INSERT INTO parked (consumer, lane, due_ms, spent, first_at_ms, properties, envelope, body, \
+               dead_letter_class, dead_letter_reason, head) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
                ?2 IS NULL OR NOT EXISTS (SELECT 1 FROM parked WHERE consumer = ?1 AND lane = ?2))",
         )?
         .execute(params![
@@ -202,6 +205,8 @@ fn insert(transaction: &Transaction<'_>, consumer: &str, parked: &NewParked) -> 
             serde_json::to_string(&message.properties)?,
             serde_json::to_string(&parked.job.envelope)?,
             &message.body[..],
+            parked.dead_lettered.as_ref().map(|reason| reason.class.as_str()),
+            parked.dead_lettered.as_ref().map(|reason| &reason.text),
         ])?;
     Ok(())
 }
@@ -212,6 +217,15 @@ fn read(row: &Row<'_>) -> Result<Parked, Fault> {
     let envelope = serde_json::from_str(row.get_ref(6)?.as_str().map_err(rusqlite::Error::from)?)?;
     let body: Vec<u8> = row.get(7)?;
     let lane: Option<String> = row.get(1)?;
+    let class: Option<String> = row.get(8)?;
+    let dead_lettered = match class {
+        // A class of a later version is still a dead letter.
+        Some(class) => Some(DeadLettered {
+            class: Class::of(&class).unwrap_or(Class::Exhausted),
+            text: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
+        }),
+        None => None,
+    };
     Ok(Parked {
         id: ParkedId(row.get(0)?),
         parked: NewParked {
@@ -220,6 +234,7 @@ fn read(row: &Row<'_>) -> Result<Parked, Fault> {
             spent: row.get(3)?,
             first_at_ms: row.get(4)?,
             lane: lane.map(Into::into),
+            dead_lettered,
         },
     })
 }

@@ -164,6 +164,8 @@ pub enum Event {
     Over(Role),
     /// What was held for [`HOLD_MAX`] was let go.
     LetGo,
+    /// The consumer was opened again after its connection was lost: the destination may be the same broker, and work again.
+    Reconnected,
     /// The process stops.
     Stop,
 }
@@ -299,13 +301,18 @@ impl Flow {
             (Mode::Probing(pause), Event::LetGo) => {
                 (Mode::Probing(Pause { held_since: now, ..pause }), Verdict::Settle)
             }
+            (Mode::Paused(pause), Event::Reconnected) => {
+                let probe_at = pause.probe_at.min(now + PROBE_MIN);
+                (Mode::Paused(Pause { probe_at, failed: 0, ..pause }), Verdict::Settle)
+            }
             (Mode::Paused(_) | Mode::Probing(_), Event::Stop) => {
                 (Mode::Draining { paused: true }, Verdict::Settle)
             }
             (Mode::Flowing | Mode::Alone, Event::Stop) => (Mode::Draining { paused: false }, Verdict::Settle),
-            (mode, Event::Started(_) | Event::Over(_) | Event::LetGo | Event::Stop) => {
-                (mode, Verdict::Settle)
-            }
+            (
+                mode,
+                Event::Started(_) | Event::Over(_) | Event::LetGo | Event::Reconnected | Event::Stop,
+            ) => (mode, Verdict::Settle),
         };
         self.mode = mode;
         verdict
@@ -459,6 +466,20 @@ mod tests {
         run.probe(Sign::Works);
         assert_eq!(run.0.mode(), Mode::Flowing);
         assert_eq!(run.handled(Sign::Down), Verdict::Settle, "it begins anew");
+    }
+
+    #[test]
+    fn a_lost_connection_that_is_back_has_the_next_probe_start_soon() {
+        let mut run = Run::after([Sign::Down; 10]);
+        for _ in 0..8 {
+            run.probe(Sign::Down);
+        }
+        run.on(Event::Reconnected);
+        assert_eq!(run.probe(Sign::Down), 1);
+        assert_eq!(run.probe(Sign::Down), 2, "and those after it as in a new pause");
+        let mut run = Run::after([Sign::Works]);
+        run.on(Event::Reconnected);
+        assert_eq!(run.0.mode(), Mode::Flowing);
     }
 
     #[test]

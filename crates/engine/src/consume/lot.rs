@@ -26,7 +26,7 @@ pub async fn give_back(
             return Ok(given);
         }
         for Parked { id, parked } in due {
-            let NewParked { job, spent, first_at_ms, .. } = parked;
+            let NewParked { job, spent, first_at_ms, dead_lettered, .. } = parked;
             let received = Received {
                 job,
                 spent,
@@ -35,7 +35,10 @@ pub async fn give_back(
                 again: true,
                 given_up: None,
             };
-            let copy = copies::retry_copy(&received, spent, Route::Queue(queue.to_owned()));
+            let copy = match dead_lettered {
+                Some(reason) => copies::given_up_copy(&received, spent, &reason.into()),
+                None => copies::retry_copy(&received, spent, Route::Queue(queue.to_owned())),
+            };
             match broker.publish(&[copy]).await.into_iter().next() {
                 Some(Receipt::Accepted(_)) => {}
                 Some(Receipt::Refused(failure) | Receipt::Unknown(failure)) => return Err(failure),

@@ -80,6 +80,35 @@ impl Class {
             Class::Backlog => "backlog",
         }
     }
+
+    /// The class of a word of [`Class::as_str`].
+    pub fn of(word: &str) -> Option<Class> {
+        let all = [
+            Class::Rejected,
+            Class::Exhausted,
+            Class::Expired,
+            Class::Crashed,
+            Class::Error,
+            Class::Unknown,
+            Class::Backlog,
+        ];
+        all.into_iter().find(|class| class.as_str() == word)
+    }
+}
+
+/// Why a message was dead-lettered that is still here, since no broker takes its copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLettered {
+    /// The kind of the reason.
+    pub class: Class,
+    /// The reason in words.
+    pub text: String,
+}
+
+impl From<DeadLettered> for Reason {
+    fn from(DeadLettered { class, text }: DeadLettered) -> Reason {
+        Reason { class, text, failure: None }
+    }
 }
 
 /// What is done about the outcome of attempt `number` (from 1). `dice` is a number from 0 to 1 that spreads retries.

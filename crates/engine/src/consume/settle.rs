@@ -17,7 +17,8 @@ use crate::ports::{NewParked, ParkedId};
 
 use super::copies::{self, Received};
 use super::plan::{DeadLetter, Ordering, RetryMode};
-use super::policy::{Decision, Reason};
+use super::lanes::Lane;
+use super::policy::{DeadLettered, Decision, Reason};
 use super::retry::{Mechanism, delay_queue};
 use super::work::{Item, Shared};
 
@@ -37,6 +38,8 @@ pub(super) enum Settled {
     Done,
     /// It is in the parking lot.
     Parked,
+    /// It is a dead letter that no broker takes: it is in the parking lot, and nothing waits for it.
+    Kept,
     /// The channel that delivered it is gone.
     Late,
     /// It went back to the queue, because the process stops.
@@ -82,6 +85,8 @@ enum Told {
     Ack,
     /// That it is done with; it is in the parking lot.
     Parked,
+    /// That it is done with; it is in the parking lot as a dead letter of this number.
+    Kept(ParkedId),
     /// Something else.
     Broker(Settlement),
     /// It has none: it stays in the parking lot.
@@ -96,6 +101,17 @@ async fn finish(shared: &Shared, item: &mut Item, done: Result<Told, Cut>) -> Se
             Ok(()) => Settled::Parked,
             Err(_) => Settled::Late,
         },
+        Ok(Told::Kept(id)) => {
+            shared.is_settled(item);
+            match end(shared, item, Settlement::Ack).await {
+                Settled::Done => Settled::Kept,
+                other => {
+                    // The original comes again, so this one is too many.
+                    again(shared, None, || async { shared.ports.parking.remove(id).await }).await.ok();
+                    other
+                }
+            }
+        }
         Ok(Told::Ack) => {
             shared.is_settled(item);
             end(shared, item, Settlement::Ack).await
@@ -143,7 +159,7 @@ async fn dead_letter(shared: &Shared, item: &Item, reason: &Reason) -> Result<To
             let copies = [copy.clone(), copies::bare_retry_copy(copy)];
             match confirmed(shared, item, || async { Ok(()) }, copies, |_| false).await? {
                 Ok(()) => Ok(Told::Ack),
-                Err(failure) => cannot_be_copied(shared, item, &failure).await,
+                Err(failure) => cannot_be_copied(shared, item, reason, &failure).await,
             }
         }
         DeadLetter::Queue(queue) => {
@@ -155,27 +171,32 @@ async fn dead_letter(shared: &Shared, item: &Item, reason: &Reason) -> Result<To
             let ensure = || async { shared.ports.broker.ensure_queue(queue).await };
             match confirmed(shared, item, ensure, copies, |_| false).await? {
                 Ok(()) => Ok(Told::Ack),
-                Err(failure) => cannot_be_copied(shared, item, &failure).await,
+                Err(failure) => cannot_be_copied(shared, item, reason, &failure).await,
             }
         }
     }
 }
 
-/// A dead letter that the broker refuses as a copy, and would refuse each time: the broker dead-letters the original. One that is parked has
-/// no original, and stays where it is.
-async fn cannot_be_copied(shared: &Shared, item: &Item, failure: &Failure) -> Result<Told, Cut> {
+/// A dead letter that the broker refuses as a copy, and would refuse each time. Rejecting the original would lose it where its queue has no
+/// dead-letter exchange, so it is parked. It leaves its lane, since it never runs again.
+async fn cannot_be_copied(
+    shared: &Shared,
+    item: &Item,
+    reason: &Reason,
+    failure: &Failure,
+) -> Result<Told, Cut> {
     tracing::error!(
         consumer = &*shared.plan.name,
         failure = failure.line(),
-        "the broker refuses the copy of a message for the dead-letter queue"
+        "the broker refuses the copy of a message for the dead-letter queue; the message is parked"
     );
-    match item.parked {
-        None => Ok(Told::Broker(Settlement::Reject)),
-        Some(id) => {
-            delay_parked(shared, id, item.attempts(), UNCOPYABLE_PAUSE).await?;
-            Ok(Told::Nothing)
-        }
+    if let (Some(id), Some(_)) = (item.parked, &item.dead_lettered) {
+        delay_parked(shared, id, item.attempts(), UNCOPYABLE_PAUSE).await?;
+        return Ok(Told::Nothing);
     }
+    let dead_lettered = DeadLettered { class: reason.class, text: reason.text.clone() };
+    let id = park_as(shared, item, UNCOPYABLE_PAUSE, None, Some(dead_lettered)).await?;
+    Ok(Told::Kept(id))
 }
 
 async fn retry(shared: &Shared, item: &Item, after: Duration) -> Result<Told, Cut> {
@@ -268,13 +289,24 @@ async fn by_delay_queue(shared: &Shared, item: &Item, after: Duration) -> Result
     }
 }
 
-async fn park(shared: &Shared, item: &Item, after: Duration) -> Result<(), Cut> {
+async fn park(shared: &Shared, item: &Item, after: Duration) -> Result<ParkedId, Cut> {
+    park_as(shared, item, after, item.lane.clone(), None).await
+}
+
+async fn park_as(
+    shared: &Shared,
+    item: &Item,
+    after: Duration,
+    lane: Lane,
+    dead_lettered: Option<DeadLettered>,
+) -> Result<ParkedId, Cut> {
     let parked = NewParked {
         job: item.received.job.clone(),
         spent: item.attempts(),
         first_at_ms: item.received.first_at_ms,
         due_ms: due_ms(shared, after),
-        lane: item.lane.clone(),
+        lane,
+        dead_lettered,
     };
     let park = || async { shared.ports.parking.park(&shared.plan.name, &parked).await };
     let id = again(shared, item.unsettled.as_ref(), park).await?;
@@ -283,7 +315,7 @@ async fn park(shared: &Shared, item: &Item, after: Duration) -> Result<(), Cut> 
         again(shared, None, || async { shared.ports.parking.remove(id).await }).await?;
         return Err(Cut::Late);
     }
-    Ok(())
+    Ok(id)
 }
 
 async fn delay_parked(shared: &Shared, id: ParkedId, spent: u32, after: Duration) -> Result<(), Cut> {
@@ -372,7 +404,8 @@ where
     .await
 }
 
-/// Does something until it succeeds, with back-off in between. The first pause after a missing queue was made is short.
+/// Does something until it succeeds, with backoff in between. A consumer that is lost or opened again ends the backoff: either the delivery is
+/// gone, or the broker answers again.
 async fn again<T, F: Future<Output = Result<T, Failure>>>(
     shared: &Shared,
     unsettled: Option<&Unsettled>,
@@ -380,7 +413,9 @@ async fn again<T, F: Future<Output = Result<T, Failure>>>(
 ) -> Result<T, Cut> {
     let mut pause = BACK_OFF_MIN;
     let mut troubled = false;
+    let mut sessions = shared.sessions.subscribe();
     loop {
+        sessions.mark_unchanged();
         if unsettled.is_some_and(|unsettled| !unsettled.alive()) {
             return Err(Cut::Late);
         }
@@ -404,11 +439,11 @@ async fn again<T, F: Future<Output = Result<T, Failure>>>(
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACK_OFF_MAX),
+            Ok(()) = sessions.changed() => pause = BACK_OFF_MIN,
             // Nothing was taken: the message is handed back.
             () = shared.abandon.cancelled() => return Err(Cut::Stopping),
         }
-        pause = (pause * 2).min(BACK_OFF_MAX);
     }
 }
 

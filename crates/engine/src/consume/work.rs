@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use super::copies::{self, Received};
 use super::flow::{Event, Flow, May, Mode, Role, Sign, Verdict};
 use super::lanes::Lane;
 use super::plan::{ConsumePlan, DeadLetter, RetryMode};
-use super::policy::{BLOCKED, Decision, decide, uncounted_pause};
+use super::policy::{BLOCKED, DeadLettered, Decision, decide, uncounted_pause};
 use super::record::{MessageError, MessageRun, MessageRunId, MessageStatus};
 use super::settle::{Settled, defer, hand_back, recorded, settle};
 use super::status::Status;
@@ -48,9 +49,16 @@ pub(super) struct Shared {
     pub dropped: Mutex<Vec<Box<Item>>>,
     /// Cancelled when the process stops and no longer waits for what runs.
     pub abandon: CancellationToken,
+    /// Counts how often the consumer was lost or opened again. Whoever waits for the broker looks again when it changes.
+    pub sessions: watch::Sender<u64>,
 }
 
 impl Shared {
+    /// The consumer was lost, or the broker answers again.
+    pub fn session_changed(&self) {
+        self.sessions.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     pub fn flow(&self) -> MutexGuard<'_, Flow> {
         self.flow.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,6 +145,8 @@ pub(super) struct Item {
     pub paused_before: Duration,
     /// As what it was started.
     pub role: Role,
+    /// It comes from the parking lot as a dead letter that no broker took.
+    pub dead_lettered: Option<DeadLettered>,
     /// What is decided already, so that it is not handled (again).
     pub decided: Option<Decision>,
     /// Whether `decided` follows an attempt that is spent.
@@ -215,6 +225,8 @@ pub(super) enum Stays {
     No,
     /// It is in the parking lot, and its lane waits for it.
     Parked,
+    /// It is in the parking lot as a dead letter, under a new number, and its lane continues.
+    Kept,
     /// It failed during a pause: it waits, and its attempt does not count.
     Held(Box<Item>),
 }
@@ -316,6 +328,7 @@ pub(super) async fn let_go_later(shared: Arc<Shared>, item: Box<Item>) -> Finish
 enum Left {
     Nothing,
     Parked,
+    Kept,
     Held,
 }
 
@@ -328,6 +341,7 @@ fn over(mut carried: CarriedOne, left: Left) -> Finished {
     Finished::Message(match left {
         Left::Nothing => Over::of(&mut item, Stays::No),
         Left::Parked => Over::of(&mut item, Stays::Parked),
+        Left::Kept => Over::of(&mut item, Stays::Kept),
         Left::Held => {
             // It keeps its lane.
             let (role, overflow) = (std::mem::take(&mut item.role), item.overflow);
@@ -379,6 +393,7 @@ async fn through(shared: &Shared, item: &mut Item) -> Left {
 fn left(settled: Settled) -> Left {
     match settled {
         Settled::Parked => Left::Parked,
+        Settled::Kept => Left::Kept,
         Settled::Done | Settled::Late | Settled::HandedBack => Left::Nothing,
     }
 }
@@ -479,7 +494,7 @@ async fn conclude(
     };
     let settled = settle(shared, item, decision).await;
     let ended = match settled {
-        Settled::Done | Settled::Parked => status,
+        Settled::Done | Settled::Parked | Settled::Kept => status,
         Settled::Late => MessageStatus::Late,
         Settled::HandedBack => MessageStatus::HandedBack,
     };

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +45,10 @@ use crate::ports::{Broker, Clock, Consumer, Dice, Handler, InFlight, MessageReco
 
 /// The first pause before a consumer is opened again.
 const REOPEN_MIN: Duration = Duration::from_secs(1);
-/// The longest.
+/// The longest, where the broker refuses: a missing queue, a permission.
 const REOPEN_MAX: Duration = Duration::from_secs(30);
+/// The longest, where there is no connection: after a restart of the broker, consuming resumes within this time.
+const RECONNECT_MAX: Duration = Duration::from_secs(3);
 /// A consumer that lived as long begins anew with the shortest pause.
 const LIVED: Duration = Duration::from_secs(30);
 /// Deaths of the process after which the message that was being handled is dead-lettered.
@@ -115,6 +118,7 @@ impl Worker {
                 blocked: Mutex::default(),
                 dropped: Mutex::default(),
                 abandon: CancellationToken::new(),
+                sessions: watch::Sender::new(0),
             }),
             lanes: Lanes::default(),
             overflow: Lanes::default(),
@@ -136,6 +140,7 @@ impl Worker {
     async fn consume(mut self, stop: CancellationToken, grace: Duration) {
         let mut pause = REOPEN_MIN;
         let mut lot_is_known = false;
+        let mut was_lost = false;
         while !stop.is_cancelled() {
             if !lot_is_known && let Err(failure) = self.learn_lot().await {
                 self.shared.status.set(State::Waiting(failure));
@@ -146,7 +151,12 @@ impl Worker {
             let opened = self.open().await;
             let began = Instant::now();
             let end = match opened {
-                Ok(consumer) => self.serve(consumer, &stop, grace).await,
+                Ok(consumer) => {
+                    if std::mem::take(&mut was_lost) {
+                        self.reconnected();
+                    }
+                    self.serve(consumer, &stop, grace).await
+                }
                 Err(failure) => SessionEnd::Lost(failure),
             };
             self.prefetch = None;
@@ -158,9 +168,14 @@ impl Worker {
                 }
                 SessionEnd::Lost(failure) => failure,
             };
+            was_lost = true;
+            self.shared.session_changed();
             self.forget_waiting().await;
             if began.elapsed() >= LIVED {
                 pause = REOPEN_MIN;
+            }
+            if failure.kind == FailureKind::Disconnected {
+                pause = pause.min(RECONNECT_MAX);
             }
             tracing::warn!(
                 consumer = &*self.shared.plan.name, queue = self.shared.plan.queue, failure = failure.line(),
@@ -190,6 +205,12 @@ impl Worker {
         self.show();
         self.set_state();
         Ok(consumer)
+    }
+
+    /// The broker answers again after the consumer was lost: what waited for the broker continues now, not when its backoff ends.
+    fn reconnected(&self) {
+        self.shared.on(Event::Reconnected);
+        self.shared.session_changed();
     }
 
     /// One session: takes and starts until the consumer is lost or to be opened otherwise.
@@ -377,11 +398,20 @@ impl Worker {
         match over.stays {
             Stays::Held(item) => self.held.push_back(item),
             Stays::Parked => self.is_parked(over.parked, over.lane, over.bytes),
-            Stays::No => match (over.parked, over.overflow) {
-                (Some(id), _) => self.unparked(id, &over.lane, over.bytes),
-                (None, true) => self.overflow.done(&over.lane),
-                (None, false) => self.lanes.done(&over.lane),
-            },
+            Stays::Kept => {
+                self.lot_keeps_one_more();
+                self.leaves(&over);
+            }
+            Stays::No => self.leaves(&over),
+        }
+    }
+
+    /// Nothing of a message is left where it was: the next of its lane may start.
+    fn leaves(&mut self, over: &Over) {
+        match (over.parked, over.overflow) {
+            (Some(id), _) => self.unparked(id, &over.lane, over.bytes),
+            (None, true) => self.overflow.done(&over.lane),
+            (None, false) => self.lanes.done(&over.lane),
         }
     }
 

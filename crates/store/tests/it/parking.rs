@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use warren_engine::codes;
+use warren_engine::consume::policy::{Class, DeadLettered};
 use warren_engine::delivery::{Envelope, Job};
 use warren_engine::message::{HeaderValue, Message, Properties};
 use warren_engine::ports::{NewParked, Parked, ParkedId, ParkedSum, Parking};
@@ -27,7 +28,7 @@ fn parked(body: &str, lane: Option<&str>, due_ms: i64) -> NewParked {
     };
     let message = Message { body: Bytes::from(body.to_owned()), properties };
     let job = Arc::new(Job { message, envelope });
-    NewParked { job, spent: 2, first_at_ms: 5, due_ms, lane: lane.map(Into::into) }
+    NewParked { job, spent: 2, first_at_ms: 5, due_ms, lane: lane.map(Into::into), dead_lettered: None }
 }
 
 fn open(folder: &Path) -> FileParking {
@@ -161,13 +162,25 @@ async fn a_file_that_is_none_of_ours_is_said_to_be() {
     assert!(failure.remedy.unwrap().contains("to be tried again"));
 }
 
-/// A parking lot as version 1 wrote it is read for ever.
+/// Parking lots of older versions are read for ever.
 #[tokio::test]
-async fn version_one_is_read() {
+async fn parking_lots_of_older_versions_are_read() {
+    for golden in [include_str!("golden/parking-v1.sql"), include_str!("golden/parking-v2.sql")] {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = rusqlite::Connection::open(folder.path().join("parking.db")).unwrap();
+        connection.execute_batch(golden).unwrap();
+        drop(connection);
+        let found = open(folder.path()).due("orders", 100, 10).await.unwrap().pop().unwrap();
+        assert_eq!(found.parked, parked("body", Some("k"), 100));
+    }
+}
+
+#[tokio::test]
+async fn the_reason_of_a_parked_dead_letter_is_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let connection = rusqlite::Connection::open(folder.path().join("parking.db")).unwrap();
-    connection.execute_batch(include_str!("golden/parking-v1.sql")).unwrap();
-    drop(connection);
+    let reason = DeadLettered { class: Class::Backlog, text: "its key is full".into() };
+    let one = NewParked { dead_lettered: Some(reason), ..parked("body", None, 100) };
+    open(folder.path()).park("orders", &one).await.unwrap();
     let found = open(folder.path()).due("orders", 100, 10).await.unwrap().pop().unwrap();
-    assert_eq!(found.parked, parked("body", Some("k"), 100));
+    assert_eq!(found.parked, one);
 }

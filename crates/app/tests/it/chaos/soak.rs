@@ -146,6 +146,28 @@ fn under_way(vhost: &Vhost) -> u64 {
     queues.map(|queue| queue["messages"].as_u64().unwrap_or(0)).sum()
 }
 
+/// How long requests are counted to know their rate.
+const WINDOW: Duration = Duration::from_millis(250);
+/// How long half of the rate may take after the broker answers again; the goal is five seconds, on a machine with nothing else to do.
+const RECOVERY_MAX: Duration = Duration::from_secs(15);
+
+fn requests_within(receiver: &Receiver, window: Duration) -> u64 {
+    let before = receiver.seen();
+    pause("requests are counted", window);
+    receiver.seen() - before
+}
+
+/// How long it takes until half of the rate is reached, or nothing is left to be done.
+fn recovery(receiver: &Receiver, before: u64, messages: u64) -> Duration {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(300) && receiver.seen() < messages {
+        if requests_within(receiver, WINDOW) * 2 >= before {
+            break;
+        }
+    }
+    began.elapsed()
+}
+
 struct Storm {
     messages: usize,
     kills: usize,
@@ -197,8 +219,12 @@ fn nothing_is_lost_and_every_request_is_explained() {
             Event::Restart => {
                 // Not killed: RabbitMQ 3.10 notes where the log of a new quorum queue lies only after some time. Killed before that, it has
                 // the queue afterwards with nothing in it, what it had confirmed included, and no consumer can do anything about that.
+                let before = requests_within(&receiver, WINDOW);
                 broker.stop();
                 broker.start_again();
+                let recovered = recovery(&receiver, before, storm.messages as u64);
+                passed(&format!("half of {before} requests in {WINDOW:?} again after {recovered:?}"));
+                assert!(recovered < RECOVERY_MAX, "consuming stood for {recovered:?} after a restart");
             }
         }
     }

@@ -48,6 +48,7 @@ impl Worker {
             decided: decided.map(Decision::DeadLetter),
             handled: false,
             tried: false,
+            dead_lettered: None,
             later: None,
             panics: 0,
             is_being_parked: false,

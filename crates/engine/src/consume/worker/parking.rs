@@ -161,13 +161,16 @@ impl Worker {
     }
 
     async fn take_parked(&mut self, Parked { id, parked }: Parked) {
-        let NewParked { job, spent, first_at_ms, lane, .. } = parked;
+        let NewParked { job, spent, first_at_ms, lane, dead_lettered, .. } = parked;
         let received_at_ms = self.shared.ports.clock.now_ms();
         let received = Received { job, spent, first_at_ms, received_at_ms, again: true, given_up: None };
         let print = copies::print(&received.job);
         let crashes = self.shared.ports.in_flight.crashes(print);
-        let decided =
-            if crashes >= CRASHES_MAX { self.may_have_run(&received, print, crashes).await } else { None };
+        let decided = match &dead_lettered {
+            Some(reason) => Some(reason.clone().into()),
+            None if crashes >= CRASHES_MAX => self.may_have_run(&received, print, crashes).await,
+            None => None,
+        };
         // A trigger that had an order once and has none now.
         let lane = lane.filter(|lane| self.lot.lanes.contains_key(lane));
         let now = Instant::now();
@@ -185,6 +188,7 @@ impl Worker {
             decided: decided.map(Decision::DeadLetter),
             handled: false,
             tried: false,
+            dead_lettered,
             later: None,
             panics: 0,
             is_being_parked: false,
@@ -209,6 +213,12 @@ impl Worker {
                 self.comes_behind(&lane, item);
             }
         }
+    }
+
+    /// A dead letter that no broker takes was parked; nothing waits for it.
+    pub(super) fn lot_keeps_one_more(&mut self) {
+        self.shared.status.parked.fetch_add(1, Relaxed);
+        self.lot.look_at = Some(Instant::now());
     }
 
     /// A parked message is over: the next of its lane is due, or the lane free.
@@ -388,6 +398,7 @@ async fn parked(shared: &Shared, items: &mut Vec<Box<Item>>) -> Batch {
             first_at_ms: item.received.first_at_ms,
             due_ms,
             lane: item.lane.clone(),
+            dead_lettered: None,
         })
         .collect();
     let parking = &shared.ports.parking;

@@ -161,7 +161,7 @@ async fn one_that_waits_for_itself_is_handed_back_at_the_end() {
 }
 
 /// One lane for all.
-struct Same;
+pub struct Same;
 
 #[async_trait]
 impl KeyOf for Same {

@@ -1,8 +1,13 @@
 //! Copies that are not confirmed, records that cannot be written, channels that are gone.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use warren_engine::consume::plan::Ordering;
+use warren_engine::consume::policy::Class;
 use warren_engine::consume::record::MessageStatus;
+use warren_engine::consume::status::State;
 use warren_engine::delivery::Settlement;
 use warren_engine::memory::{Event, Fault};
 use warren_engine::message::{HeaderValue, Headers, Properties};
@@ -177,19 +182,64 @@ async fn a_dead_letter_with_large_headers_goes_without_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_that_fits_in_no_copy_is_left_to_the_broker() {
-    let mut world = World::new().acts([("bad", Act::Reject)]);
-    world.publish_as("bad", wide(5_000)).await;
-    world.publish(["good"]).await;
-    world.broker.header_bytes_max(4_100);
+async fn a_dead_letter_that_fits_in_no_copy_is_parked_until_it_fits_and_not_run_again() {
+    for ordering in [Ordering::None, Ordering::Key(Arc::new(super::again::Same))] {
+        let mut world = World::new().acts([("bad", Act::Reject)]).with(|plan| plan.ordering = ordering);
+        world.publish_as("bad", wide(5_000)).await;
+        world.publish(["good", "better"]).await;
+        world.broker.header_bytes_max(4_100);
+        world.start();
+        world.until("all settled", |world| world.broker.unsettled() == 0 && world.depth("in") == 0).await;
+        for message in ["bad", "good", "better"] {
+            assert_eq!(world.settled(message), [Settlement::Ack], "{message}");
+        }
+        // Three for the queue, and each copy once: it is not tried again soon.
+        assert_eq!((world.broker.published(), world.depth("dead")), (3 + 2, 0));
+        let parked = world.parking.all();
+        assert_eq!(parked[0].parked.dead_lettered.as_ref().unwrap().class, Class::Rejected);
+        assert_eq!((parked.len(), world.status.parked.load(Relaxed)), (1, 1));
+
+        passes(Duration::from_secs(25 * 60 * 60)).await;
+        assert_eq!((world.parking.all().len(), world.calls_of("bad")), (1, 1), "still too large, and not run");
+        world.broker.header_bytes_max(1_000_000);
+        passes(Duration::from_secs(25 * 60 * 60)).await;
+        world.until("it is dead-lettered", |world| world.depth("dead") == 1).await;
+        world.until("it is parked no more", |world| world.parking.all().is_empty()).await;
+        let dead = world.broker.messages("dead").pop().unwrap();
+        let class = dead.properties.headers.get("x-warren-class").cloned();
+        assert_eq!(class, Some(HeaderValue::Text("rejected".into())));
+        assert_eq!((world.calls_of("bad"), world.status.parked.load(Relaxed)), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn backoff_of_a_copy_ends_when_the_broker_is_back() {
+    let mut world = World::new().acts([("bad", Act::Reject)]).with(|plan| plan.concurrency = 1);
+    world.publish(["bad", "good"]).await;
+    world.broker.script([Some(Fault::Nack); 8]);
     world.start();
-    world.until("both settled", |world| world.broker.unsettled() == 0 && world.depth("in") == 0).await;
-    assert_eq!(
-        (world.settled("bad"), world.settled("good")),
-        (vec![Settlement::Reject], vec![Settlement::Ack])
-    );
-    // Two for the queue, and each copy once: it is not tried again.
-    assert_eq!(world.broker.published(), 2 + 2);
+    // The pauses double from 1 s: the next is 60 s long.
+    world.until("seven refused copies", |world| world.broker.published() == 2 + 7).await;
+    let before = tokio::time::Instant::now();
+    world.broker.disconnect();
+    world.until_settled().await;
+    assert_eq!((world.settled("good"), world.depth("dead")), (vec![Settlement::Ack], 1));
+    assert!(before.elapsed() < Duration::from_secs(5), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn consuming_resumes_within_seconds_of_a_long_outage() {
+    let mut world = World::new();
+    world.start();
+    world.until("a consumer", |world| matches!(world.status.state(), State::Consuming)).await;
+    world.broker.away(true);
+    passes(Duration::from_secs(300)).await;
+    world.broker.away(false);
+    let back = tokio::time::Instant::now();
+    world.publish(["m"]).await;
+    world.until_settled().await;
+    assert_eq!(world.settled("m"), [Settlement::Ack]);
+    assert!(back.elapsed() < Duration::from_secs(4), "{:?}", back.elapsed());
 }
 
 /// The retry's copy goes without history, and where that is not enough the message is parked; the next one uses the delay queue.
