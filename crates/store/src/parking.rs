@@ -20,7 +20,11 @@ use crate::database::{self, Fault, Kind};
 const KIND: Kind = Kind {
     what: "what is parked in it, messages that were to be tried again,",
     application_id: 0x5741_5250, // WARP
-    migrations: &[include_str!("parking/001.sql"), include_str!("parking/002.sql"), include_str!("parking/003.sql")],
+    migrations: &[
+        include_str!("parking/001.sql"),
+        include_str!("parking/002.sql"),
+        include_str!("parking/003.sql"),
+    ],
     forced: true,
 };
 

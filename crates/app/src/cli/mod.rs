@@ -1,6 +1,7 @@
 //! The command line: a file a command.
 
 mod check;
+mod completions;
 mod demo;
 mod doctor;
 pub mod explain;
@@ -33,7 +34,7 @@ use crate::report::{Style, note};
 
 /// Moves data between databases, message queues and HTTP.
 #[derive(Debug, Parser)]
-#[command(name = "warren", version, about, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "warren", version = version(), about, max_term_width = 100, arg_required_else_help = true)]
 pub struct Args {
     /// The configuration: a file, or a folder of them.
     #[arg(short = 'c', long, global = true, value_name = "FILE|DIR", default_value = "warren.yaml")]
@@ -49,6 +50,16 @@ pub struct Args {
     verbose: u8,
     #[command(subcommand)]
     command: Command,
+}
+
+/// The version, and the commit where it is known: `0.2.0 (5ce9c08a1b2c)`.
+fn version() -> &'static str {
+    static VERSION: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        let version = env!("CARGO_PKG_VERSION");
+        option_env!("WARREN_COMMIT")
+            .map_or_else(|| version.to_owned(), |commit| format!("{version} ({commit})"))
+    });
+    &VERSION
 }
 
 /// When to use colours.
@@ -78,6 +89,9 @@ enum Command {
     Hub(hub::Args),
     Pipeline(pipeline::Args),
     Schema(schema::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    Man(completions::ManArgs),
     Demo(demo::Args),
 }
 
@@ -187,6 +201,8 @@ async fn run(args: Args) -> Exit {
         Command::Hub(args) => hub::run(&context, &args),
         Command::Pipeline(args) => pipeline::run(&context, &args).await,
         Command::Schema(args) => Ok(schema::run(&args)),
+        Command::Completions(args) => Ok(completions::run(&args)),
+        Command::Man(args) => completions::write_man_pages(&args),
         Command::Demo(args) => demo::run(&context, &args).await,
     };
     drop(listening);

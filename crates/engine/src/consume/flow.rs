@@ -309,10 +309,9 @@ impl Flow {
                 (Mode::Draining { paused: true }, Verdict::Settle)
             }
             (Mode::Flowing | Mode::Alone, Event::Stop) => (Mode::Draining { paused: false }, Verdict::Settle),
-            (
-                mode,
-                Event::Started(_) | Event::Over(_) | Event::LetGo | Event::Reconnected | Event::Stop,
-            ) => (mode, Verdict::Settle),
+            (mode, Event::Started(_) | Event::Over(_) | Event::LetGo | Event::Reconnected | Event::Stop) => {
+                (mode, Verdict::Settle)
+            }
         };
         self.mode = mode;
         verdict

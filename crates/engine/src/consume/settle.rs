@@ -16,8 +16,8 @@ use crate::message::{Outbound, Receipt, Route};
 use crate::ports::{NewParked, ParkedId};
 
 use super::copies::{self, Received};
-use super::plan::{DeadLetter, Ordering, RetryMode};
 use super::lanes::Lane;
+use super::plan::{DeadLetter, Ordering, RetryMode};
 use super::policy::{DeadLettered, Decision, Reason};
 use super::retry::{Mechanism, delay_queue};
 use super::work::{Item, Shared};

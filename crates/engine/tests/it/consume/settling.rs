@@ -200,7 +200,11 @@ async fn a_dead_letter_that_fits_in_no_copy_is_parked_until_it_fits_and_not_run_
         assert_eq!((parked.len(), world.status.parked.load(Relaxed)), (1, 1));
 
         passes(Duration::from_secs(25 * 60 * 60)).await;
-        assert_eq!((world.parking.all().len(), world.calls_of("bad")), (1, 1), "still too large, and not run");
+        assert_eq!(
+            (world.parking.all().len(), world.calls_of("bad")),
+            (1, 1),
+            "still too large, and not run"
+        );
         world.broker.header_bytes_max(1_000_000);
         passes(Duration::from_secs(25 * 60 * 60)).await;
         world.until("it is dead-lettered", |world| world.depth("dead") == 1).await;
