@@ -92,11 +92,14 @@ fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect::<Vec<_>>().join("`")
 }
 
-/// The anchors of a page, as GitHub and mdBook make them of its headings.
+/// The anchors of a page: those that GitHub and mdBook make of its headings, and its own.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut anchors = BTreeSet::new();
     for (_, line) in prose(text) {
+        if let Some((id, _)) = line.split_once("<a id=\"").and_then(|(_, rest)| rest.split_once('"')) {
+            anchors.insert(id.to_owned());
+        }
         let Some(heading) = line.strip_prefix('#').map(|rest| rest.trim_start_matches('#')) else { continue };
         let Some(heading) = heading.strip_prefix(' ') else { continue };
         // A link in a heading counts with its text.
