@@ -225,6 +225,8 @@ async fn work(client: &Client, call: &SqlCall, what: &str) -> Result<SqlAnswer, 
         answer.affected += rows.rows_affected().unwrap_or(0);
         answer.rows.extend(json_rows(&names, &batch));
     }
+    // Within the transaction: a pooler may give the server's connection to another as soon as it ends.
+    drop(statement);
     client.batch_execute("COMMIT").await?;
     Ok(answer)
 }
