@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use warren_app::config::{Colours, Environment, load_with};
+use warren_config::{Colours, Environment, load_with};
 
 /// On a file system in memory where there is one.
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| {

@@ -32,9 +32,9 @@ use warren_store::state::{Retention, SqliteState, State, SystemClock};
 use warren_store::subscriptions::FileSubscriptions;
 use warren_store::webhook_ids::FileWebhookIds;
 
-use crate::config::Project;
-use crate::config::consume::ProjectTrigger;
-use crate::config::hub::ProjectHub;
+use warren_config::Project;
+use warren_config::consume::ProjectTrigger;
+use warren_config::hub::ProjectHub;
 
 /// A configuration with its state open.
 pub struct Assembly<'p> {

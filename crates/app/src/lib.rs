@@ -4,10 +4,8 @@
 
 pub mod assemble;
 pub mod cli;
-pub mod config;
 pub mod demo;
 pub mod exit;
-pub mod hub;
 pub mod report;
 pub mod serve;
 

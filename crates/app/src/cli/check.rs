@@ -20,10 +20,10 @@ use warren_store::{in_flight, parking};
 
 use crate::assemble::{self, Orphan};
 use crate::cli::{Context, Stop};
-use crate::config::Project;
 use crate::exit::Exit;
 use crate::report::figures::counted;
 use crate::report::{Style, line, note};
+use warren_config::Project;
 
 /// Check the configuration and what it names: connections, queries, columns, queues, rights, limits. Nothing changes.
 ///

@@ -17,10 +17,10 @@ use warren_store::state::{State, SystemClock};
 
 use crate::assemble;
 use crate::cli::{Context, Stop, check};
-use crate::config::Project;
 use crate::exit::Exit;
 use crate::report::figures::{counted, span};
 use crate::report::{Style, line, note};
+use warren_config::Project;
 
 /// A process on this machine answers at once, or hangs.
 const ASKED: Duration = Duration::from_secs(2);

@@ -12,10 +12,10 @@ use warren_store::messages::{MessageFilter, RecordedMessage, find};
 use crate::assemble;
 use crate::cli::explain::Filter;
 use crate::cli::{Context, Stop};
-use crate::config::Project;
 use crate::exit::Exit;
 use crate::report::figures::{counted, cut, time};
 use crate::report::{Style, line, note};
+use warren_config::Project;
 
 /// Messages sent in one batch.
 const BATCH: usize = 100;

@@ -27,10 +27,11 @@ use tokio_util::sync::CancellationToken;
 use warren_engine::failure::Failure;
 use warren_engine::hub::settings::LOG_TARGET;
 use warren_engine::redact::scrub;
+pub use warren_server::failure_json;
 
-use crate::config::{self, Faults, Project};
 use crate::exit::Exit;
 use crate::report::{Style, note};
+use warren_config::{self as config, Faults, Project};
 
 /// Moves data between databases, message queues and HTTP.
 #[derive(Debug, Parser)]
@@ -367,14 +368,6 @@ pub fn failure_text(failure: &Failure) -> String {
     }
     // Causes are errors of others, which quote what they were given.
     scrub(text).into_owned()
-}
-
-/// A failure for a program.
-pub fn failure_json(failure: &Failure) -> serde_json::Value {
-    serde_json::json!({
-        "kind": failure.name().as_str(), "code": failure.code.as_str(), "message": failure.what, "detail": failure.detail,
-        "place": failure.place, "remedy": failure.remedy,
-    })
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use warren_engine::pipeline::plan::PipelinePlan;
 use warren_engine::pipeline::{Pipeline, Run};
 
 use crate::cli::{Context, Stop};
-use crate::config::Project;
-use crate::config::cases::{self, Case, Ending};
 use crate::exit::Exit;
+use warren_config::Project;
+use warren_config::cases::{self, Case, Ending};
 
 /// Work with pipelines.
 #[derive(Debug, clap::Args)]

@@ -12,11 +12,11 @@ use warren_liquid::{Columns, Format, Options, Template, Val};
 use crate::assemble::Assembly;
 use crate::cli::typed_row::{Cell, Columns as RowColumns};
 use crate::cli::{Context, Stop, failure_json, failure_text};
-use crate::config::model::Partials;
-use crate::config::text::{Files, Span};
-use crate::config::tree::{Node, NodeKind};
 use crate::exit::Exit;
 use crate::report::{Style, line, note, summary};
+use warren_config::model::Partials;
+use warren_config::text::{Files, Span};
+use warren_config::tree::{Node, NodeKind};
 
 /// Show the message of one row of a sync; or render a template with a row, without any configuration.
 #[derive(Debug, clap::Args)]

@@ -110,7 +110,7 @@ pub async fn tell(context: &Context, parts: &Parts, record: &RunRecord) -> Resul
 }
 
 /// The syncs named, or all.
-pub fn chosen(project: &crate::config::Project, names: &[String], all: bool) -> Result<Vec<String>, Failure> {
+pub fn chosen(project: &warren_config::Project, names: &[String], all: bool) -> Result<Vec<String>, Failure> {
     if all {
         return Ok(project.syncs.keys().cloned().collect());
     }
@@ -123,7 +123,7 @@ pub fn chosen(project: &crate::config::Project, names: &[String], all: bool) -> 
 }
 
 /// Makes sure that there is a sync of that name.
-pub fn known(project: &crate::config::Project, name: &str) -> Result<(), Failure> {
+pub fn known(project: &warren_config::Project, name: &str) -> Result<(), Failure> {
     if project.syncs.contains_key(name) {
         return Ok(());
     }

@@ -17,11 +17,11 @@ use warren_store::state::{Order, OutcomeFilter};
 use crate::assemble::{Assembly, Parts};
 use crate::cli::explain::all;
 use crate::cli::{Context, Stop, sync};
-use crate::config;
 use crate::demo::shop::{CUSTOMERS, Shop};
 use crate::exit::Exit;
 use crate::report::figures::{count, counted};
 use crate::report::note;
+use warren_config as config;
 
 /// How long a day of the shop takes while the page is watched.
 const DAY: Duration = Duration::from_secs(2);

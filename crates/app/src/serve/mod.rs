@@ -3,45 +3,33 @@
 //! A trigger that cannot be built (a certificate that is missing, a state that another process uses) is a state that is shown
 //! and tried again; it never keeps another from running.
 
-pub(crate) mod client_address;
-mod framing;
 pub mod hub;
-mod linger;
-pub mod listen;
-mod metrics;
-mod pages;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::Request;
-use axum::middleware::map_request_with_state;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use warren_connectors::kit::guard::Allowed;
 use warren_engine::codes;
 use warren_engine::consume::record::MessageStatus;
 use warren_engine::consume::status::Status;
 use warren_engine::consume::worker::Worker;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::ports::Leases;
+use warren_server::hub_slot::HubSlot;
+use warren_server::listen::{self, Listener};
+use warren_server::{Statuses, pages};
 use warren_store::state;
 
-use self::client_address::ClientAddress;
-use self::hub::{HubKeeper, HubSlot};
+use self::hub::HubKeeper;
 use crate::assemble::{self, Consuming};
-use crate::config::Project;
+use warren_config::Project;
 
 /// How soon a trigger that could not be built is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-
-/// What can be seen of all triggers, by name.
-pub type Statuses = Arc<BTreeMap<String, Arc<Status>>>;
 
 /// All that a configuration says should run.
 pub struct Server {
@@ -125,9 +113,9 @@ impl Server {
         }
         let ended = CancellationToken::new();
         let mut pages = JoinSet::new();
-        let router = pages::router(statuses.clone(), hub.clone())
-            .layer(map_request_with_state(project.trusted_proxies.clone(), name_client));
-        pages.spawn(listen::serve(listener, tls, router, ended.clone()));
+        let router = pages::router(statuses.clone(), hub.clone());
+        let listener = Listener::new(listener).with_tls(tls).behind(&project.trusted_proxies);
+        pages.spawn(listen::serve(listener, router, ended.clone()));
         stop.cancelled().await;
         while running.join_next().await.is_some() {}
         consuming.close().await;
@@ -139,15 +127,6 @@ impl Server {
         }
         statuses.values().map(|status| status.ended(MessageStatus::HandedBack)).sum()
     }
-}
-
-/// Replaces the address of a trusted proxy by that of the client behind it.
-async fn name_client<B>(State(trusted): State<Allowed>, mut request: Request<B>) -> Request<B> {
-    if let Some(ClientAddress(peer)) = request.extensions().get().copied() {
-        let client = client_address::behind_proxies(peer, request.headers(), &trusted);
-        request.extensions_mut().insert(ClientAddress(client));
-    }
-    request
 }
 
 /// Keeps one trigger running.

@@ -78,7 +78,7 @@ impl World {
             text.push_str(&format!("[exit {}]\n\n", ended.code.unwrap()));
         }
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clear").join(format!("{case}.txt"));
-        crate::config::compare(&path, &text);
+        warren_testkit::expected::compare(&path, &text);
     }
 
     /// Without what differs from run to run: addresses, folders, times.

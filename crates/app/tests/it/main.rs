@@ -5,7 +5,6 @@
 mod broker;
 mod chaos;
 mod clear;
-mod config;
 mod hub;
 mod hub_faults;
 mod kill;

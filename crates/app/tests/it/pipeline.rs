@@ -1,10 +1,12 @@
 //! `warren pipeline test`, as a person sees it.
 
-use crate::config::{compare, crate_folder};
+use std::path::Path;
+
 use crate::program::Program;
+use warren_testkit::expected::compare;
 
 fn shown(file: &str, code: i32) {
-    let folder = crate_folder().join("tests/it/pipeline");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/pipeline");
     let scratch = tempfile::tempdir().unwrap();
     for name in ["cases.yaml", "wrong.yaml", "broken.yaml", "calls.yaml"] {
         std::fs::copy(folder.join(name), scratch.path().join(name)).unwrap();
@@ -37,7 +39,7 @@ fn faults_of_the_file_are_told_with_their_places() {
 
 #[test]
 fn a_test_that_ran_nothing_has_failed() {
-    let folder = crate_folder().join("tests/it/pipeline");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/pipeline");
     let scratch = tempfile::tempdir().unwrap();
     let config = std::fs::read_to_string(folder.join("warren.yaml")).unwrap();
     let program = Program::configured(scratch.path(), &config);
@@ -72,7 +74,7 @@ async fn echo(listener: tokio::net::TcpListener) -> String {
 #[tokio::test]
 async fn a_message_goes_through_a_pipeline_of_real_parts() {
     use warren_app::assemble::{self, Callers};
-    use warren_app::config::{Environment, load_with};
+    use warren_config::{Environment, load_with};
     use warren_engine::delivery::{Envelope, Job};
     use warren_engine::message::{Message, Properties, Route};
     use warren_engine::outcome::{Attempt, Outcome, Trace};

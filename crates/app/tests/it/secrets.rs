@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use warren_app::config::{Environment, load_with};
+use warren_config::{Environment, load_with};
 use warren_testkit::scratch;
 
 const SECRET: &str = "sw0rdfish-of-the-tests";
@@ -170,7 +170,7 @@ fn a_value_that_the_configuration_refuses_is_not_shown() {
     ] {
         std::fs::write(&path, text).unwrap();
         let faults = load_with(&path, &environment).unwrap_err();
-        for shown in [faults.render(warren_app::config::Colours::Off), faults.to_json().to_string()] {
+        for shown in [faults.render(warren_config::Colours::Off), faults.to_json().to_string()] {
             assert_clean(&shown, text);
         }
     }

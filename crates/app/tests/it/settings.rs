@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
-use warren_app::config::{Environment, load_with, schema};
+use warren_config::{Environment, load_with, schema};
 use warren_connectors::{BROKER_KINDS, BrokerConfig, SOURCE_KINDS, SourceConfig};
 use warren_testkit::{Scratch, rabbit, scratch};
 
@@ -349,17 +349,15 @@ fn every_keyword_of_the_schema_is_enforced() {
     ];
     let schema = schema();
     let mut wrong = Vec::new();
-    walk("", &schema, &mut |path, schema| {
+    walk("", schema, &mut |path, schema| {
         for (keyword, value) in schema.as_object().into_iter().flatten() {
             let known = ENFORCED.contains(&keyword.as_str()) || SAYS_NOTHING.contains(&keyword.as_str());
             let enforced = match keyword.as_str() {
                 "format" => FORMATS.contains(&value.as_str().unwrap()),
                 // The three that are read by functions of their own.
-                "pattern" => {
-                    schema["format"] == "span" || value == warren_app::config::raw::forms::SHARE_PATTERN
-                }
+                "pattern" => schema["format"] == "span" || value == warren_config::raw::forms::SHARE_PATTERN,
                 "patternProperties" => value.as_object().unwrap().keys().all(|pattern| pattern == "^x-"),
-                "propertyNames" => *value == json!({"pattern": warren_app::config::schema::NAME_PATTERN}),
+                "propertyNames" => *value == json!({"pattern": warren_config::schema::NAME_PATTERN}),
                 // Only a value by column or template has one, and its visitor takes one key.
                 "maxProperties" => schema["properties"]["column"].is_object(),
                 _ => true,
@@ -375,7 +373,7 @@ fn every_keyword_of_the_schema_is_enforced() {
 #[test]
 fn every_number_that_is_a_time_has_its_unit_in_its_name() {
     let mut wrong = BTreeSet::new();
-    walk("", &schema(), &mut |path, schema| {
+    walk("", schema(), &mut |path, schema| {
         let numeric = |kind: &Value| kind == "integer" || kind == "number";
         let is_number = numeric(&schema["type"])
             || schema["type"].as_array().is_some_and(|kinds| kinds.iter().any(numeric));
@@ -448,7 +446,7 @@ fn what_a_type_hides_is_marked_as_secret_in_the_schema_and_nothing_else() {
         let mut schema = kinds.iter().find(|branch| branch["title"] == kind).unwrap().clone();
         schema["properties"].as_object_mut().unwrap().remove("type");
         let mut words = Vec::new();
-        let config = filled(&schema, &root, &mut words, false);
+        let config = filled(&schema, root, &mut words, false);
         (config, words)
     };
     for kind in SOURCE_KINDS {

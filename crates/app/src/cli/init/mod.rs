@@ -207,8 +207,8 @@ mod tests {
             // Secrets come from the environment, which a test does not set.
             let text = text.replace("${SHOP_URL}", shop).replace("${RABBIT_URL}", "amqp://u:p@127.0.0.1");
             std::fs::write(&path, text).unwrap();
-            if let Err(faults) = crate::config::load(&path) {
-                panic!("{name}:\n{}", faults.render(crate::config::Colours::Off));
+            if let Err(faults) = warren_config::load(&path) {
+                panic!("{name}:\n{}", faults.render(warren_config::Colours::Off));
             }
         }
     }

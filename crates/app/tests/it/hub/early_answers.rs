@@ -8,10 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
-use warren_app::hub::{Scheme, router};
-use warren_app::serve::listen;
 use warren_connectors::kit::setting::Secret;
 use warren_connectors::kit::tls::{TlsSettings, client_config, server_config};
+use warren_server::hub::{Scheme, router};
+use warren_server::listen::{self, Listener};
 use warren_testkit::tls;
 
 use super::client::{PATIENCE, Reply};
@@ -102,7 +102,7 @@ async fn the_same_over_tls() {
     let stop = CancellationToken::new();
     let routes = router(world.hub.clone(), world.users.clone(), Scheme::Https);
     let mut tasks = JoinSet::new();
-    tasks.spawn(listen::serve(listener, Some(config), routes, stop.clone()));
+    tasks.spawn(listen::serve(Listener::new(listener).with_tls(Some(config)), routes, stop.clone()));
     let settings = TlsSettings { ca: Some(path(tls::ca())), ..TlsSettings::default() };
     let connector = TlsConnector::from(client_config(&settings).unwrap());
     for (headers, status) in [("", 401), (NOBODY, 403), (LOGIN, 413)] {

@@ -9,8 +9,6 @@ use axum::http::Method;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use warren_app::hub::{Scheme, router};
-use warren_app::serve::listen;
 use warren_connectors::kit::setting::Secret;
 use warren_connectors::kit::tls::{TlsSettings, server_config};
 use warren_engine::failure::Failure;
@@ -18,6 +16,8 @@ use warren_engine::hub::ports::{Right, User, Users};
 use warren_engine::hub::resource::Resource;
 use warren_engine::memory::Fault;
 use warren_engine::pipeline::outside::{CallOptions, Hidden, HttpRequest};
+use warren_server::hub::{Scheme, router};
+use warren_server::listen::{self, Listener};
 use warren_testkit::tls;
 
 use super::client::{Ask, Reply, raw};
@@ -152,7 +152,7 @@ async fn it_is_the_same_over_tls() {
     let stop = CancellationToken::new();
     let routes = router(world.hub.clone(), world.users.clone(), Scheme::Https);
     let mut tasks = JoinSet::new();
-    tasks.spawn(listen::serve(listener, Some(config), routes, stop.clone()));
+    tasks.spawn(listen::serve(Listener::new(listener).with_tls(Some(config)), routes, stop.clone()));
     let settings = TlsSettings { ca: Some(path(tls::ca())), ..TlsSettings::default() };
     let answered = warren_connectors::http::caller(&settings)
         .unwrap()
@@ -202,7 +202,7 @@ async fn a_panic_is_an_answer() {
     let stop = CancellationToken::new();
     let routes = router(world.hub.clone(), Arc::new(Panicking), Scheme::Http);
     let mut tasks = JoinSet::new();
-    tasks.spawn(listen::serve(listener, None, routes, stop.clone()));
+    tasks.spawn(listen::serve(Listener::new(listener), routes, stop.clone()));
     let ask = Ask::new("GET", "/endpoint/q/foo").login("a", "b");
     for _ in 0..2 {
         let reply = ask.send(address).await;

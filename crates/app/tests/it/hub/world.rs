@@ -7,8 +7,6 @@ use rand_bytes::fill;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use warren_app::hub::{Scheme, router};
-use warren_app::serve::listen;
 use warren_connectors::kit::tls::TlsSettings;
 use warren_engine::hub::delivering::{Delivering, DeliveringPorts};
 use warren_engine::hub::ports::{Right, Users};
@@ -19,6 +17,8 @@ use warren_engine::memory::{
     MemoryUsers,
 };
 use warren_engine::ports::Clock;
+use warren_server::hub::{Scheme, router};
+use warren_server::listen::{self, Listener};
 use warren_store::state::SystemClock;
 
 use super::client::{Ask, PATIENCE, Reply};
@@ -94,7 +94,7 @@ impl World {
         let mut tasks = JoinSet::new();
         tasks.spawn(hub.clone().run(stop.clone()));
         let routes = router(hub.clone(), users.clone(), Scheme::Http);
-        tasks.spawn(listen::serve(listener, None, routes, stop.clone()));
+        tasks.spawn(listen::serve(Listener::new(listener), routes, stop.clone()));
         World { address, hub, estate, users, tasks, token: stop.clone(), _stop: stop.drop_guard() }
     }
 
@@ -122,7 +122,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = router(self.hub.clone(), users, Scheme::Http);
-        self.tasks.spawn(listen::serve(listener, None, routes, self.token.clone()));
+        self.tasks.spawn(listen::serve(Listener::new(listener), routes, self.token.clone()));
         address
     }
 

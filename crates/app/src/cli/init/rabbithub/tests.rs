@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{self, Environment, Project};
+use warren_config::{self as config, Environment, Project};
 
 const FULL: &str = r#"
 %% The sample of the documentation, and everything else there is.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use warren_app::config::{Colours, Environment, load_with};
+use warren_config::{Colours, Environment, load_with};
 
 /// Loads a text and returns what is shown; it must not take long. The bound is for debug builds on a loaded machine:
 /// what it keeps out is a cost that grows with the square of the file.

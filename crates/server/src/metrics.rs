@@ -7,8 +7,8 @@ use warren_engine::consume::record::MessageStatus;
 use warren_engine::consume::status::{BOUNDS_MS, Status};
 use warren_engine::failure::FailureName;
 
-use super::Statuses;
-use super::hub::Open;
+use crate::Statuses;
+use crate::hub_slot::Open;
 
 /// 7 days.
 const SOON_MS: i64 = 7 * 86_400_000;

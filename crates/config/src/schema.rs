@@ -3,6 +3,8 @@
 //! The same schema is what editors use (`warren schema`), what a configuration is checked against, and what the reference page is
 //! written from.
 
+use std::sync::LazyLock;
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -17,8 +19,14 @@ use super::raw::sync::{RawSync, RawTrigger};
 /// What a name of a source, model, broker or sync is made of.
 pub const NAME_PATTERN: &str = "^[A-Za-z0-9_-]{1,64}$";
 
+/// The schema, built once: that takes longer than reading most configurations.
+pub fn schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(build);
+    &SCHEMA
+}
+
 /// The schema.
-pub fn schema() -> Value {
+fn build() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
     let sources = kinds(&SOURCE_KINDS, |kind| SourceConfig::schema(kind, &mut generator));
     let brokers = kinds(BROKER_KINDS, |kind| BrokerConfig::schema(kind, &mut generator));

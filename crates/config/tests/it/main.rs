@@ -1,10 +1,13 @@
 //! What a person sees of a configuration that is wrong, and that nothing worse happens.
 
+#![expect(clippy::unwrap_used, clippy::format_push_string, reason = "these are tests, their helpers too")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use warren_app::config::{Colours, Environment, load_with};
+use warren_config::{Colours, Environment, load_with};
+use warren_testkit::expected::compare;
 
 mod cost;
 mod examples;
@@ -14,21 +17,6 @@ mod page;
 /// The folder of this crate, wherever the tests run.
 pub fn crate_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Compares a text with a file, or writes the file where `WARREN_BLESS` is set.
-pub fn compare(path: &Path, text: &str) {
-    if std::env::var_os("WARREN_BLESS").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-        return;
-    }
-    let wanted = fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        wanted == text,
-        "{} is not what it should be; it should be\n{wanted}\nand is\n{text}\nRun the test with WARREN_BLESS=1 to keep it.",
-        path.display()
-    );
 }
 
 /// A case: files, variables, and what is shown. The parts of its text begin with `--- NAME`.

@@ -16,7 +16,7 @@ use warren_engine::hub::resource::{Resource, ResourceKind};
 use warren_engine::pipeline::outside::Hidden;
 
 use super::Web;
-use crate::serve::client_address::client_address;
+use crate::client_address::client_address;
 
 /// Both are needed for what concerns all subscriptions.
 pub(super) const ADMIN_TAGS: [&str; 2] = ["administrator", "rabbithub_admin"];

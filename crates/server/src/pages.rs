@@ -8,8 +8,8 @@ use axum::routing::get;
 use serde_json::{Map, json};
 use warren_engine::consume::status::{State as TriggerState, Status};
 
-use super::hub::HubSlot;
-use super::{Statuses, metrics};
+use crate::hub_slot::HubSlot;
+use crate::{Statuses, failure_json, metrics};
 
 /// The most parts that `/readyz` lists.
 const PARTS_MAX: usize = 100;
@@ -22,7 +22,7 @@ struct Shown {
 }
 
 /// The pages, and what the hub answers.
-pub(super) fn router(statuses: Statuses, hub: Option<HubSlot>) -> Router {
+pub fn router(statuses: Statuses, hub: Option<HubSlot>) -> Router {
     let routes = hub.as_ref().map(HubSlot::router);
     let pages = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -60,7 +60,7 @@ fn needs_operator(statuses: &Statuses, hub: Option<&HubSlot>) -> Vec<serde_json:
     triggers
         .chain(consumers)
         .filter_map(|(part, failure)| {
-            let mut shown = crate::cli::failure_json(&failure?);
+            let mut shown = failure_json(&failure?);
             shown["part"] = part.into();
             Some(shown)
         })
@@ -73,8 +73,7 @@ fn needs_operator(statuses: &Statuses, hub: Option<&HubSlot>) -> Vec<serde_json:
 fn shown_hub(slot: &HubSlot) -> (bool, serde_json::Value) {
     let Some(open) = slot.open() else {
         let waits_for = slot.waits_for();
-        let shown =
-            json!({ "state": "waiting", "waits_for": waits_for.as_ref().map(crate::cli::failure_json) });
+        let shown = json!({ "state": "waiting", "waits_for": waits_for.as_ref().map(failure_json) });
         return (false, shown);
     };
     let all = open.hub.all();
@@ -106,16 +105,14 @@ fn is_ready(state: &TriggerState) -> bool {
 fn shown(status: &Status) -> serde_json::Value {
     let state = status.state();
     let waits_for = match &state {
-        TriggerState::Waiting(failure) | TriggerState::Blocked(failure) => {
-            Some(crate::cli::failure_json(failure))
-        }
+        TriggerState::Waiting(failure) | TriggerState::Blocked(failure) => Some(failure_json(failure)),
         _ => None,
     };
     json!({
         "state": state.as_str(),
         "waits_for": waits_for,
-        "trouble": status.trouble().as_ref().map(crate::cli::failure_json),
-        "needs_operator": status.needs_operator().as_ref().map(crate::cli::failure_json),
+        "trouble": status.trouble().as_ref().map(failure_json),
+        "needs_operator": status.needs_operator().as_ref().map(failure_json),
         "retries_by": status.mechanism().map(|mechanism| mechanism.as_str()),
     })
 }

@@ -3,20 +3,20 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use warren_app::config::{reference, schema};
+use warren_config::{reference, schema};
 
 use super::{compare, crate_folder};
 
 #[test]
 fn the_reference_page_is_fresh() {
-    let page = reference::reference(&schema());
+    let page = reference::reference(schema());
     compare(&crate_folder().join("../../docs/configuration.md"), &page);
 }
 
 #[test]
 fn every_key_says_what_it_does() {
     let mut silent = BTreeSet::new();
-    keys("", &schema(), &mut silent);
+    keys("", schema(), &mut silent);
     assert!(silent.is_empty(), "keys without a comment: {silent:?}");
 }
 

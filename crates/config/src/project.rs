@@ -137,7 +137,7 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
         return Err(Box::new(Faults::new(faults, files, Vec::new())));
     };
     let written = Arc::new(Written {
-        schema: schema.clone(),
+        schema,
         tree: tree.clone(),
         files: files.clone(),
         environment: environment.clone(),
@@ -145,8 +145,8 @@ pub fn load_with(path: &Path, environment: &Environment) -> Result<Project, Box<
     fill(&mut tree, &files, environment, &mut faults);
     let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let filled = hidden::gather(&tree);
-    let checked = check(&schema, &mut tree, &files);
-    hidden::hide(&filled, &tree, &checked.public, &schema);
+    let checked = check(schema, &mut tree, &files);
+    hidden::hide(&filled, &tree, &checked.public, schema);
     faults.extend(checked.faults);
     let mut reading = Reading {
         tree: &tree,

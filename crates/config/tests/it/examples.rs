@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use warren_app::config::examples::examples;
-use warren_app::config::text::Files;
-use warren_app::config::{Colours, Environment, load_with, tree};
+use warren_config::examples::examples;
+use warren_config::text::Files;
+use warren_config::{Colours, Environment, load_with, tree};
 
 #[test]
 fn every_config_example_in_the_docs_loads() {

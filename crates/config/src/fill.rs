@@ -318,7 +318,7 @@ fn offset_of(text: &str, line: usize, column: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tree::parse;
+    use crate::tree::parse;
 
     fn filled(text: &str) -> (Files, Node, Vec<Fault>) {
         let mut files = Files::default();

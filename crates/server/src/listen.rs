@@ -35,7 +35,9 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use warren_connectors::kit::client_network::client_network;
 
-use super::client_address::ClientAddress;
+use warren_connectors::kit::guard::Allowed;
+
+use super::client_address::{ClientAddress, behind_proxies};
 use super::linger::Lingering;
 use super::{framing, linger};
 
@@ -62,13 +64,36 @@ const ENDING_MAX: Duration = Duration::from_secs(35);
 /// After an error of `accept` (mostly: too many open files).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves until it is told that all has ended; then what is under way is answered, within the grace.
-pub async fn serve(
-    listener: TcpListener,
+/// A socket, and how requests arrive at it.
+pub struct Listener {
+    socket: TcpListener,
     tls: Option<Arc<ServerConfig>>,
-    router: Router,
-    ended: CancellationToken,
-) {
+    trusted_proxies: Option<Arc<Allowed>>,
+}
+
+impl Listener {
+    /// HTTP without TLS; the address of a connection is that of its client.
+    pub fn new(socket: TcpListener) -> Listener {
+        Listener { socket, tls: None, trusted_proxies: None }
+    }
+
+    /// HTTPS.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<ServerConfig>>) -> Listener {
+        Listener { tls, ..self }
+    }
+
+    /// The proxies whose `X-Forwarded-For` names the client.
+    #[must_use]
+    pub fn behind(self, trusted_proxies: &Allowed) -> Listener {
+        let any = *trusted_proxies != Allowed::default();
+        Listener { trusted_proxies: any.then(|| Arc::new(trusted_proxies.clone())), ..self }
+    }
+}
+
+/// Serves until `ended` is cancelled; then requests under way are answered, within [`ENDING_MAX`].
+pub async fn serve(listener: Listener, router: Router, ended: CancellationToken) {
+    let Listener { socket, tls, trusted_proxies } = listener;
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let addresses = Arc::new(Addresses::default());
     let lingering = Arc::new(Lingering::default());
@@ -78,7 +103,7 @@ pub async fn serve(
         // Nobody closes the semaphore.
         let Ok(permit) = permits.clone().acquire_owned().await else { break };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = socket.accept() => accepted,
             () = ended.cancelled() => break,
         };
         while connections.try_join_next().is_some() {}
@@ -94,6 +119,7 @@ pub async fn serve(
         let (tls, router) = (tls.clone(), router.clone());
         let connection = Connection {
             client: ClientAddress(peer.ip()),
+            trusted_proxies: trusted_proxies.clone(),
             lingering: lingering.clone(),
             ended: ended.clone(),
         };
@@ -162,6 +188,7 @@ impl Drop for Place {
 /// What is known of a connection besides its bytes.
 struct Connection {
     client: ClientAddress,
+    trusted_proxies: Option<Arc<Allowed>>,
     lingering: Arc<Lingering>,
     ended: CancellationToken,
 }
@@ -190,9 +217,13 @@ impl Connection {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let begun = Arc::new(AtomicU64::new(0));
-        let (counted, client) = (begun.clone(), self.client);
+        let (counted, peer, trusted) = (begun.clone(), self.client, self.trusted_proxies.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             counted.fetch_add(1, Ordering::Relaxed);
+            let client = match &trusted {
+                Some(trusted) => ClientAddress(behind_proxies(peer.0, request.headers(), trusted)),
+                None => peer,
+            };
             request.extensions_mut().insert(client);
             let mut router = router.clone();
             Box::pin(async move {
@@ -325,6 +356,11 @@ async fn say<I: AsyncWrite + Unpin>(io: &mut I, status: &str, text: &str) {
 #[cfg(fuzzing)]
 pub async fn fuzz(io: tokio::io::DuplexStream, router: Router) {
     let client = ClientAddress(std::net::Ipv4Addr::LOCALHOST.into());
-    let connection = Connection { client, lingering: Arc::default(), ended: CancellationToken::new() };
+    let connection = Connection {
+        client,
+        trusted_proxies: None,
+        lingering: Arc::default(),
+        ended: CancellationToken::new(),
+    };
     connection.answer(io, router, false).await;
 }

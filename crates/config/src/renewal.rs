@@ -18,7 +18,7 @@ use super::walk::Walk;
 
 /// A configuration as it was written, before variables and files were filled in.
 pub struct Written {
-    pub schema: Value,
+    pub schema: &'static Value,
     pub tree: Node,
     pub files: Files,
     pub environment: Environment,
@@ -58,11 +58,11 @@ impl Written {
         let mut faults = Vec::new();
         fill(&mut tree, &self.files, &self.environment, &mut faults);
         let filled = hidden::gather(&tree);
-        let mut walk = Walk::new(&self.schema, &self.files);
+        let mut walk = Walk::new(self.schema, &self.files);
         let start = tree.span.at_start();
-        walk.check(&self.schema, &mut tree, "", start);
+        walk.check(self.schema, &mut tree, "", start);
         // A new password stays out of errors as the old one does.
-        hidden::hide(&filled, &self.tree, &walk.public, &self.schema);
+        hidden::hide(&filled, &self.tree, &walk.public, self.schema);
         faults.extend(walk.faults);
         if faults.iter().any(|fault| fault.severity == Severity::Error) {
             return None;
@@ -85,7 +85,7 @@ mod tests {
 
     use warren_connectors::rabbitmq;
 
-    use crate::config::load_with;
+    use crate::load_with;
 
     fn rabbit(folder: &Path) -> rabbitmq::Config {
         let path = folder.join("warren.yaml");

@@ -20,15 +20,13 @@ use warren_engine::pipeline::scope::Text;
 use warren_engine::statuses::{NotAStatus, StatusRange, Statuses};
 
 use super::{At, List};
-use crate::config::faults::Fault;
-use crate::config::fill::read_again;
-use crate::config::model::unreadable_fault;
-use crate::config::node::{Entry, Node};
-use crate::config::raw::expression::{self, Expression, FailAs, Level, Statuses as RawStatuses};
-use crate::config::raw::pipeline::{
-    RawAuth, RawExec, RawForEach, RawHttp, RawPublish, RawRetry, RawSql, RawStep,
-};
-use crate::config::text::{Span, read};
+use crate::faults::Fault;
+use crate::fill::read_again;
+use crate::model::unreadable_fault;
+use crate::node::{Entry, Node};
+use crate::raw::expression::{self, Expression, FailAs, Level, Statuses as RawStatuses};
+use crate::raw::pipeline::{RawAuth, RawExec, RawForEach, RawHttp, RawPublish, RawRetry, RawSql, RawStep};
+use crate::text::{Span, read};
 
 /// How long a step may take, unless it says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use warren_app::config::{Project, load_with};
+use warren_config::{Project, load_with};
 use warren_connectors::SourceConfig;
 use warren_engine::change::Op;
 use warren_engine::codes;
@@ -131,7 +131,7 @@ pub fn load_good(text: &str) -> (tempfile::TempDir, Project) {
     let environment = [("SHOP_URL", "postgres://localhost/shop"), ("N", "5")].into_iter().collect();
     match load_with(&path, &environment) {
         Ok(project) => (folder, project),
-        Err(faults) => panic!("{}", faults.render(warren_app::config::Colours::Off)),
+        Err(faults) => panic!("{}", faults.render(warren_config::Colours::Off)),
     }
 }
 
@@ -247,7 +247,7 @@ fn a_later_finding_is_shown_like_a_fault() {
         "the model has no column `id`",
     )
     .remedy("did you mean `uid`?");
-    let shown = project.show(&[finding]).render(warren_app::config::Colours::Off);
+    let shown = project.show(&[finding]).render(warren_config::Colours::Off);
     let shown = shown.replace(&folder.path().display().to_string(), "");
     let line = EVERYTHING.lines().position(|line| line.contains("message_id")).unwrap() + 1;
     let wanted = [
@@ -267,7 +267,7 @@ fn an_unknown_column_of_a_template_is_shown_in_the_file() {
     let columns = ["id", "region", "email", "ful_name"]
         .map(|name| Column { name: name.into(), kind: ColumnType::Text });
     let findings = bind(&project.syncs["customers"].plan, &Schema::new(columns.into()).unwrap()).unwrap_err();
-    let shown = project.show(&findings).render(warren_app::config::Colours::Off);
+    let shown = project.show(&findings).render(warren_config::Colours::Off);
     let shown = shown.replace(&folder.path().display().to_string(), "");
     let line = EVERYTHING.lines().position(|line| line.contains("row.full_name")).unwrap() + 1;
     let wanted = [
@@ -306,7 +306,7 @@ fn a_folder_is_one_configuration() {
     write("templates/part/of.liquid", "[{{ id }}]");
     write(".hidden.yaml", "not: [a, configuration");
     write("notes.txt", "nor: this");
-    let project = load_with(folder.path(), &warren_app::config::Environment::default()).unwrap();
+    let project = load_with(folder.path(), &warren_config::Environment::default()).unwrap();
     assert_eq!(project.models.keys().collect::<Vec<_>>(), ["m", "n"]);
     assert_eq!(project.models["m"].model.sql, "SELECT '${NOT_FILLED}' AS id");
     assert_eq!(project.state.folder, folder.path().join(".warren"));
