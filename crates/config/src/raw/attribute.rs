@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 /// An attribute.
 #[derive(Debug, Clone)]
 pub struct Attribute {
-    /// `String`, `Number` or `Binary`, perhaps with a label. `None`: what the value has.
+    /// `String`, `Number` or `Binary`, with or without a custom label. `None`: the type of the value.
     pub kind: Option<String>,
     /// Its value.
     pub value: AttributeValue,
@@ -156,11 +156,11 @@ impl JsonSchema for Attribute {
             "anyOf": [{"type": ["string", "number", "boolean"]}, {
                 "type": "object",
                 "properties": {
-                    "type": {"type": "string", "description": "`String`, `Number` or `Binary`, with or without a label of one's own: \
-                        `Number.float`. Default: what the value or column is."},
+                    "type": {"type": "string", "description": "`String`, `Number` or `Binary`, with or without a custom label: \
+                        `Number.float`. Default: the type of the value or column."},
                     "value": {"type": ["string", "number", "boolean"], "description": "The value, the same for every row."},
-                    "column": {"type": "string", "description": "The column that holds the value."},
-                    "template": {"type": "string", "description": "A Liquid template that makes the value, as text."},
+                    "column": {"type": "string", "description": "The column that contains the value."},
+                    "template": {"type": "string", "description": "A Liquid template that yields the value, as text."},
                 },
                 "additionalProperties": false,
                 "minProperties": 1,

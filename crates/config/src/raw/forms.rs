@@ -1,4 +1,4 @@
-//! Values of a sync that may be written in several forms, each with the schema of these forms.
+//! Values of a sync that have several forms, each with the schema of these forms.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use warren_engine::change::Op;
 use super::sync::RawTrigger;
 use super::varying::Header;
 
-/// Which changes are told.
+/// Which changes are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct On(pub Vec<Op>);
 
@@ -21,25 +21,25 @@ impl Default for On {
     }
 }
 
-/// Which columns count.
+/// Which columns make a row count as changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Compare {
-    /// Those that are read.
+    /// The columns that the message, queue, properties and conditions read.
     #[default]
     Used,
-    /// All.
+    /// Every column.
     All,
-    /// These.
+    /// The listed columns.
     These(Vec<String>),
 }
 
 /// What a NaN or an infinity becomes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Nan {
-    /// A rejected row.
+    /// The row is rejected.
     #[default]
     Reject,
-    /// null.
+    /// The value becomes null.
     Null,
 }
 
@@ -55,9 +55,9 @@ pub enum Limit {
 /// The columns of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fields {
-    /// All, under their own names.
+    /// All columns, under their own names.
     All,
-    /// The name in the message, and the column.
+    /// Pairs of the name in the message and the column.
     Named(Vec<(String, String)>),
 }
 
@@ -108,7 +108,7 @@ impl JsonSchema for On {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let trigger = generator.subschema_for::<RawTrigger>();
-        // `added:` alone means the sync's own keys.
+        // `added:` without a value uses the keys of the sync.
         let trigger = json_schema!({ "anyOf": [trigger, {"enum": [null]}] });
         json_schema!({ "anyOf": [
             {"type": "array", "items": {"enum": ["added", "changed", "removed"]}, "minItems": 1},
@@ -227,7 +227,7 @@ impl Visitor<'_> for LimitVisitor {
     }
 }
 
-/// What the text of a share looks like.
+/// The pattern of a share, as a regular expression.
 pub const SHARE_PATTERN: &str = r"^[0-9]+(\.[0-9]+)?%$";
 
 /// A share from `0%` to `100%`, as a number from 0 to 1.

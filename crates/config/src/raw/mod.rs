@@ -1,7 +1,8 @@
-//! The configuration as written: one type a section, a comment on every key.
+//! The configuration as written: one type for each section, with a comment on every key.
 //!
-//! The comments are the reference: schema, documentation and error messages come from these types and nothing else.
-//! No `flatten`, `untagged` or `tag`: serde buffers for them, and what is buffered has lost its place.
+//! The comments are the reference: schema, documentation and error messages are generated from these types
+//! and nothing else. Do not use `flatten`, `untagged` or `tag`: serde buffers such values, and a buffered
+//! value has lost its place.
 
 pub mod attribute;
 pub mod consume;

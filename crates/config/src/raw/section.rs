@@ -1,4 +1,4 @@
-//! The sections that are small: models and state.
+//! The small sections: models, state and the HTTP listener.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,88 +8,96 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use warren_connectors::kit::setting::{Secret, Size, Span};
 
-/// A query with its key over a source. Exactly one of `sql`, `file` and `table` says what is read.
+/// A query over a source, with its key. Exactly one of `sql`, `file` and `table` states what to read.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(rename = "Model")]
 pub struct RawModel {
-    /// The source that is queried: a name under `sources`.
+    /// The source to query: a name under `sources`.
     pub source: String,
-    /// The column, or the list of columns, that tells one row from another. A row whose key is NULL or occurs twice is
-    /// rejected and reported; the others go on. A key that changes for the same thing makes a removal and an addition of
-    /// every change.
+    /// The column, or the list of columns, that identifies a row. A row whose key is NULL or occurs twice is
+    /// rejected and reported; the other rows are processed. If the key of a thing can change, each such
+    /// change becomes a removal and an addition.
     pub primary_key: Names,
-    /// The query, run in full for each run, in a transaction that cannot write. `${…}` is filled in here as everywhere; write
-    /// `$${` for the characters themselves.
+    /// The query. Each run executes it in full, in a read-only transaction. `${…}` is filled in; write `$${`
+    /// for a literal `${`.
     pub sql: Option<String>,
-    /// A file that holds the query, relative to the file this stands in. It is taken as it is: nothing is filled in.
+    /// A file that contains the query, relative to this configuration file. It is used as it is: `${…}` is
+    /// not filled in.
     #[schemars(extend("format" = "path"))]
     pub file: Option<String>,
-    /// A table or view, read whole: `customers`, or `public.customers` with its schema. Names are quoted, so upper and lower case
-    /// must be as in the database; for names with a dot in them write `sql`.
+    /// A table or view that is read as a whole: `customers`, or `public.customers` with its schema. Names are
+    /// quoted, so upper and lower case must match the database. For a name that contains a dot, use `sql`.
     pub table: Option<String>,
-    /// The longest the query may take, its reading included. Default: what the source's settings say, usually no limit.
-    /// Too short, and a run over a large table never finishes; without any, a query that hangs holds the sync.
+    /// The maximum duration of the query, including reading its rows. Default: the source's setting, usually
+    /// no limit. If it is too short, a run over a large table never finishes. Without a limit, a query that
+    /// hangs blocks the sync.
     pub timeout: Option<Span>,
 }
 
-/// What Warren remembers, and where.
+/// What Warren stores, and where.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "State")]
 pub struct RawState {
-    /// The folder for baselines, runs and embedded brokers. Default: `.warren` beside the configuration. It must be on a
-    /// local disk with room for 32 bytes a row, and the rows themselves unless `keep_rows: false`. Losing it means that
-    /// the next run begins as a first run.
+    /// The folder for baselines, runs and embedded brokers. Default: `.warren` next to the configuration. It
+    /// must be on a local disk, with room for 32 bytes per row, plus the rows themselves unless
+    /// `keep_rows: false`. If the folder is lost, the next run is a first run.
     #[schemars(extend("format" = "path"))]
     pub folder: Option<String>,
-    /// The record of what was sent and answered, row by row, and of what became of each message.
+    /// The record of what was sent and answered, row by row, and of the outcome of each message.
     pub record: RawRecord,
-    /// How long `warren serve` waits, when it is told to stop, for messages that are being handled; the others go back to their
-    /// queues at once, and these after it. Default: `30s`. Shorter, and slow messages run again after each restart; a service manager
-    /// must wait a little longer than this.
+    /// How long `warren serve` waits at shutdown for messages that are being handled. All other messages
+    /// return to their queues at once; messages that are still being handled after this time return then.
+    /// Default: `30s`. If it is shorter, slow messages run again after each restart. The service manager must
+    /// wait a little longer than this.
     pub shutdown_grace: Option<Span>,
 }
 
-/// Where Warren listens.
+/// The HTTP server of Warren.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "Listener")]
 pub struct RawListener {
-    /// The address and port of the hub, its API, and of `/metrics`, `/healthz` and `/readyz`, which ask for no login. Default:
-    /// `127.0.0.1:15670`, reached from this machine only.
+    /// The address and port of the hub, its API, and `/metrics`, `/healthz` and `/readyz`. The last three
+    /// require no login. Default: `127.0.0.1:15670`, reachable from this machine only.
     #[schemars(extend("x-public" = true))]
     pub listen: Option<String>,
-    /// HTTPS instead of HTTP. Default: HTTP, for this machine or a proxy in front; logins go over it.
+    /// Serves HTTPS instead of HTTP. Default: HTTP. Logins are then sent unencrypted, so use HTTP only on
+    /// this machine or behind a proxy.
     pub tls: Option<RawServerTls>,
-    /// Proxies in front that tell the address of the client in `X-Forwarded-For`: addresses, or networks such as `10.0.0.0/8`. Failed
-    /// logins are limited by client address. Default: none; the address of the connection counts, and without this setting all
-    /// clients of a proxy share one limit. Name no address that clients connect from: they could claim any address.
+    /// Proxies that report the client's address in `X-Forwarded-For`: addresses, or networks such as
+    /// `10.0.0.0/8`. Failed logins are limited by client address. Default: none: the address of the
+    /// connection is used, so all clients of a proxy share one limit. Do not list an address that clients
+    /// connect from: they could claim any address.
     pub trusted_proxies: Vec<String>,
 }
 
-/// Our certificate as a server. Each is the path of a PEM file, or the PEM text itself.
+/// The server's certificate. Each key is the path of a PEM file, or the PEM text itself.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(rename = "ServerTls")]
 pub struct RawServerTls {
-    /// The certificate, with the chain up to the authority after it.
+    /// The certificate, followed by its chain up to the CA.
     #[schemars(extend("format" = "path"))]
     pub cert: String,
-    /// Its private key, unencrypted.
+    /// The private key of `cert`, unencrypted.
     #[schemars(extend("format" = "path"))]
     pub key: Secret,
 }
 
-/// How long the record of what was sent is kept. Whatever comes first removes the oldest rows; the runs themselves stay.
+/// How long the record of what was sent is kept. The bound that is reached first removes the oldest rows. The
+/// runs themselves are kept.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "Record")]
 pub struct RawRecord {
-    /// How long a row's outcome is kept. Default: `7d`. Longer costs disk; shorter, and `warren explain` cannot say what
-    /// happened last week.
+    /// How long a row's outcome is kept. Default: `7d`. A longer time uses more disk. With a shorter time,
+    /// `warren explain` cannot show what happened last week.
     pub keep: Option<Span>,
-    /// The most disk it takes. Default: `1GiB`. Messages are kept as sent, so a million of 500 bytes are about half of that.
+    /// The maximum size of the record on disk. Default: `1GiB`. Messages are stored as sent: a million
+    /// messages of 500 bytes use about half of that.
     pub size: Option<Size>,
-    /// Whether the bodies of consumed messages are kept in the record. Default: true. Without them a message cannot be replayed.
+    /// Whether the record contains the bodies of consumed messages. Default: true. A message without its body
+    /// in the record cannot be replayed.
     pub bodies: Option<bool>,
 }
 

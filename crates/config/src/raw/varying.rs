@@ -12,12 +12,12 @@ use warren_engine::message::HeaderValue;
 /// A value that may vary by row; as a literal it is a `T`.
 #[derive(Debug, Clone)]
 pub struct Varying<T> {
-    /// Where it comes from.
+    /// The source of the value.
     pub value: Value,
     literal: PhantomData<T>,
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// The same for every row, as text.
@@ -89,8 +89,8 @@ impl<T: JsonSchema> JsonSchema for Varying<T> {
             "anyOf": [literal, {
                 "type": "object",
                 "properties": {
-                    "column": {"type": "string", "description": "The column that holds the value."},
-                    "template": {"type": "string", "description": "A Liquid template that makes the value, as text."},
+                    "column": {"type": "string", "description": "The column that contains the value."},
+                    "template": {"type": "string", "description": "A Liquid template that yields the value, as text."},
                 },
                 "additionalProperties": false,
                 "minProperties": 1,
@@ -100,7 +100,7 @@ impl<T: JsonSchema> JsonSchema for Varying<T> {
     }
 }
 
-/// A text or a number; for values that are written either way.
+/// A text or a number.
 #[derive(Debug, Clone, Copy)]
 pub struct TextOrNumber;
 
@@ -118,7 +118,7 @@ impl JsonSchema for TextOrNumber {
     }
 }
 
-/// A delay in seconds, as SQS takes it.
+/// A delay in seconds, within the bounds of SQS.
 #[derive(Debug, Clone, Copy)]
 pub struct Delay;
 
@@ -141,9 +141,9 @@ impl JsonSchema for Delay {
 pub enum Header {
     /// The same for every row.
     Literal(HeaderValue),
-    /// A column, with the type the column has or the one asked for.
+    /// A column, with its own type or the requested one.
     Column(String, Option<HeaderKind>),
-    /// A template, as text or the type asked for.
+    /// A template, as text or the requested type.
     Template(String, Option<HeaderKind>),
 }
 
@@ -233,8 +233,8 @@ impl JsonSchema for Header {
             "anyOf": [{"type": ["string", "number", "boolean"]}, {
                 "type": "object",
                 "properties": {
-                    "column": {"type": "string", "description": "The column that holds the value; the header has its type."},
-                    "template": {"type": "string", "description": "A Liquid template that makes the value, as text."},
+                    "column": {"type": "string", "description": "The column that contains the value; the header has its type."},
+                    "template": {"type": "string", "description": "A Liquid template that yields the value, as text."},
                     "type": kind,
                 },
                 "additionalProperties": false,
