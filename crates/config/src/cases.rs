@@ -1,5 +1,5 @@
-//! The cases that a pipeline is tested with, read from a file of their own: messages, the calls that are expected with what they are
-//! answered, and the outcome.
+//! The test cases of a pipeline, read from a separate file: messages, the expected calls with their answers,
+//! and the expected outcome.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -42,40 +42,40 @@ pub struct Cases {
     pub cases: Vec<Case>,
 }
 
-/// One message with what is to come of it.
+/// One message and its expected result.
 pub struct Case {
     /// Its name.
     pub name: String,
     /// The message.
     pub job: Job,
-    /// Which try it is.
+    /// The number of the attempt.
     pub attempt: u32,
     /// When it was received, in milliseconds since the epoch.
     pub received_at_ms: i64,
-    /// How its body is shown to the pipeline.
+    /// How the pipeline receives the body.
     pub form: BodyForm,
-    /// The calls that are expected, with what they are answered.
+    /// The expected calls, with their answers.
     pub calls: Vec<(Value, Reply)>,
-    /// What it ends in.
+    /// The expected outcome.
     pub outcome: Ending,
-    /// What the reason must contain.
+    /// A text that the reason must contain.
     pub reason: Option<String>,
-    /// What the last value must be, as far as it is said.
+    /// The expected last value, as far as the case states it.
     pub value: Option<Value>,
 }
 
-/// What a run ends in.
+/// The outcome of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ending {
-    /// It came to its end.
+    /// The run reached its end.
     #[default]
     Ok,
-    /// A `filter` ended it.
+    /// A `filter` ended the run.
     Filtered,
-    /// It is tried again later.
+    /// The message is retried later.
     Retry,
-    /// It is rejected.
+    /// The message is rejected.
     Reject,
 }
 
@@ -85,12 +85,12 @@ pub enum Ending {
 struct RawCases {
     /// The pipeline: a name under `pipelines` of the configuration, or the steps themselves.
     pipeline: PipelineRef,
-    /// The cases.
+    /// The test cases.
     #[expect(dead_code, reason = "they are read from the tree, where their places are")]
     cases: Vec<RawCase>,
 }
 
-/// One message with what is to come of it.
+/// One message and its expected result.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "Case")]
 struct RawCase {
@@ -100,20 +100,20 @@ struct RawCase {
     #[serde(default)]
     #[expect(dead_code, reason = "it is read from the tree")]
     message: RawMessage,
-    /// Whether the pipeline is given the body as base64, as with `binary: true` in its trigger.
+    /// Whether the pipeline receives the body as base64, as with `binary: true` in its trigger.
     #[serde(default)]
     binary: bool,
-    /// The calls that the pipeline makes, each with its answer: `http`, `publish`, `reply`, `sql` or `exec` with what is expected of it.
-    /// A key that is left out may be anything.
+    /// The calls that the pipeline makes, each with its answer: `http`, `publish`, `reply`, `sql` or `exec`
+    /// with its expected content. A key that is omitted may have any value.
     #[serde(default)]
     #[expect(dead_code, reason = "they are read from the tree")]
     calls: Vec<RawCall>,
-    /// What the run ends in.
+    /// The expected outcome of the run.
     #[serde(default)]
     outcome: Ending,
-    /// What the reason of a `retry` or `reject` must contain.
+    /// A text that the reason of a `retry` or `reject` must contain.
     reason: Option<String>,
-    /// What the last value must be; a key that is left out may be anything.
+    /// The expected last value. A key that is omitted may have any value.
     #[serde(default)]
     #[schemars(with = "super::raw::expression::AnyValue")]
     #[expect(dead_code, reason = "it is read from the tree")]
@@ -125,7 +125,7 @@ struct RawCase {
 #[serde(default)]
 #[schemars(rename = "CaseMessage")]
 struct RawMessage {
-    /// The body: a text, or anything else, which is then JSON.
+    /// The body: a text, or any other value, which becomes JSON.
     #[schemars(with = "super::raw::expression::AnyValue")]
     body: Option<super::raw::expression::AnyJson>,
     /// Properties such as `contentType`.
@@ -134,7 +134,7 @@ struct RawMessage {
     /// Headers by name.
     #[schemars(with = "super::raw::expression::AnyMap")]
     headers: Option<super::raw::expression::AnyJson>,
-    /// How it came, such as `queue`, `attempt` or `receivedAt`.
+    /// How the message was received, such as `queue`, `attempt` or `receivedAt`.
     #[schemars(with = "super::raw::expression::AnyMap")]
     envelope: Option<super::raw::expression::AnyJson>,
 }
@@ -153,14 +153,14 @@ struct RawCall {
     /// `{queue, body, properties}`
     #[schemars(with = "super::raw::expression::AnyMap")]
     reply: Option<super::raw::expression::AnyJson>,
-    /// `{source, statement, params}`, with `each` in place of `params` where the step has it.
+    /// `{source, statement, params}`, with `each` instead of `params` if the step has it.
     #[schemars(with = "super::raw::expression::AnyMap")]
     sql: Option<super::raw::expression::AnyJson>,
     /// `{command, args, stdin}`
     #[schemars(with = "super::raw::expression::AnyMap")]
     exec: Option<super::raw::expression::AnyJson>,
-    /// The answer: `{status, headers, body}` to `http`, `{rows, affected}` to `sql`, `{exit, stdout, stderr}` to `exec`; for any of them
-    /// `{error: TEXT}` or `timeout`. Default: 200, a confirm, no rows, exit code 0.
+    /// The answer: `{status, headers, body}` to `http`, `{rows, affected}` to `sql`, `{exit, stdout, stderr}`
+    /// to `exec`; for any call `{error: TEXT}` or `timeout`. Default: 200, a confirm, no rows, exit code 0.
     #[schemars(with = "super::raw::expression::AnyValue")]
     answer: Option<super::raw::expression::AnyJson>,
 }

@@ -1,4 +1,4 @@
-//! A trigger as written: a queue that is consumed, and what is done with its messages.
+//! A trigger as written: a consumed queue, and the pipeline that processes its messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,119 +10,130 @@ use warren_connectors::kit::setting::{Size, Span};
 
 use super::expression::{Expression, PipelineRef};
 
-/// A queue that is consumed by `warren serve`, and the pipeline that each message goes through.
-/// A trigger declares nothing but delay queues and its dead-letter queue, and these only where it may.
+/// A queue that `warren serve` consumes, and the pipeline that processes each message. A trigger declares
+/// only delay queues and its dead-letter queue, and these only if the broker's permissions allow it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(rename = "ConsumeTrigger")]
 pub struct RawConsume {
     /// The broker: a name under `brokers`.
     pub from: String,
-    /// The queue. It must exist; while it does not, the trigger waits for it and says so.
+    /// The queue. It must exist: if it does not, the trigger reports this and waits for it.
     pub queue: String,
-    /// Whether a message is acknowledged as soon as it is received. Default: false. **With true a message whose pipeline fails, or that
-    /// is under way when the process dies, is gone from the broker**; its run is still on record, and can be replayed from there.
+    /// Whether a message is acknowledged as soon as it is received. Default: false. **With true, the broker
+    /// no longer has a message whose pipeline fails, or that is being handled when the process dies.** Its
+    /// run is still in the record and can be replayed from there.
     #[serde(default)]
     pub auto_ack: bool,
-    /// Whether the body is handed over as base64. Default: false, as text; then a body that is not UTF-8 is rejected as `not text`.
+    /// Whether the pipeline receives the body as base64. Default: false: it receives text, and a body that is
+    /// not UTF-8 is rejected as `not text`.
     #[serde(default)]
     pub binary: bool,
-    /// How many messages are worked on at once; the prefetch is set to it. Default: 10. More cost memory and hit the destination harder;
-    /// beyond some 300 nothing is gained.
+    /// How many messages are handled at once. The prefetch is set to the same number. Default: 10. More
+    /// messages use more memory and put more load on the destination. Above about 300 there is no gain.
     #[schemars(range(min = 1, max = 65535))]
     pub concurrency: Option<u16>,
-    /// The longest one run of the pipeline may take, its quick retries included. Default: `300s`. The timeouts of its steps must fit
-    /// into it, and it into the time the broker waits for an acknowledgement (RabbitMQ: 30 minutes).
+    /// The maximum duration of one run of the pipeline, including its retries in place. Default: `300s`. The
+    /// timeouts of the steps must fit into it, and it must fit into the time that the broker waits for an
+    /// acknowledgement (RabbitMQ: 30 minutes).
     pub max_timeout: Option<Span>,
-    /// The longest a received message may wait to be started; one that waited longer is dead-lettered as `expired`. Default: `600s`;
-    /// `0s` for no limit. Messages wait only behind others of their key; time in which the destination is down does not count.
+    /// The maximum time that a received message waits before it is started. A message that waited longer is
+    /// dead-lettered as `expired`. Default: `600s`; `0s`: no limit. A message waits only behind others of its
+    /// key. Time during which the destination is down does not count.
     pub expiration: Option<Span>,
-    /// Whether a message may run again after an error, a crash or an unknown outcome. Default: true. With false it goes to
-    /// `dead_letter` instead, and the reason says which of them it was.
+    /// Whether a message may run again after an error, a crash or an unknown outcome. Default: true. With
+    /// false, the message goes to `dead_letter` instead, and the reason names which of these it was.
     pub allow_redelivery: Option<bool>,
-    /// The largest body. Default: `1MiB`. A larger one is rejected as `too large`, and never read into a pipeline.
+    /// The maximum size of a body. Default: `1MiB`. A larger one is rejected as `too large` and does not
+    /// reach the pipeline.
     pub max_message_size: Option<Size>,
-    /// What must be done in order: `none`, `queue` for one message after another, or `{key: <jq>}` for one after another
-    /// of each key. A message that is to be tried again holds up what comes behind it in its order. Default: `none`; of a FIFO queue of
-    /// SQS, by its groups.
+    /// Which messages are handled in order: `none`; `queue`: one message after another; `{key: <jq>}`: one
+    /// message after another for each key. A message that is to be retried blocks the messages behind it in
+    /// its order. Default: `none`; for a FIFO queue of SQS, each message group.
     #[serde(default)]
     pub ordering: RawOrdering,
-    /// When and how a message is tried again.
+    /// When and how a message is retried.
     #[serde(default)]
     pub retry: RawRetries,
-    /// With `ordering: {key: …}`, or the groups of a FIFO queue: how much is kept on this machine's disk of one key, behind a message of
-    /// it that is to be tried again.
+    /// How many messages of one key are stored on this machine's disk behind a message of that key that is to
+    /// be retried. Used with `ordering: {key: …}`, or with the groups of a FIFO queue.
     #[serde(default)]
     pub parking: RawParking,
-    /// Where a message goes that is given up: `{queue: NAME}` for a copy that says why, `broker` to reject it to wherever the queue
-    /// sends what is rejected, or `drop`. There is no default, since each choice loses something: `drop` the message, `broker` the reason.
+    /// Where dead letters go: `{queue: NAME}` publishes a copy with the reason; `broker` rejects the message,
+    /// and the queue's own settings decide where it goes; `drop` discards the message. There is no default,
+    /// because each choice loses something: `drop` the message, `broker` the reason.
     pub dead_letter: RawDeadLetter,
-    /// What is done with each message: a name under `pipelines`, or a list of steps.
+    /// The steps for each message: a name under `pipelines`, or a list of steps.
     pub pipeline: PipelineRef,
 }
 
-/// When and how a message is tried again.
+/// When and how a message is retried.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "Retries")]
 pub struct RawRetries {
-    /// The pauses before quick tries in place, for errors of a connection only and within `max_timeout`. Default: `[250ms, 1s]`.
+    /// The pauses before retries in place, which are made for connection errors only and within
+    /// `max_timeout`. Default: `[250ms, 1s]`.
     pub in_place: Option<Vec<Span>>,
-    /// The pauses before later tries, each give or take a fifth; after the last the message is given up. Default:
-    /// `[10s, 30s, 2m, 10m, 30m, 1h, 2h, 4h]`. Where the other side asks for longer (`Retry-After`), that counts, up to a day.
+    /// The pauses before later retries, each with a jitter of ±20 %. After the last retry the message is
+    /// dead-lettered. Default: `[10s, 30s, 2m, 10m, 30m, 1h, 2h, 4h]`. If the other side asks for a longer
+    /// pause (`Retry-After`), that one applies, up to a day.
     pub delays: Option<Vec<Span>>,
-    /// By which mechanism. Default: `auto`, the best one the broker allows; `warren check` says which that is.
+    /// How messages wait for a retry. Default: `auto`, the best mode that the broker allows; `warren check`
+    /// shows which one that is.
     pub mode: RawRetryMode,
 }
 
-/// How much of one key is parked. What comes beyond it is dead-lettered with the class `backlog`, in order, until there is room again. The
-/// bounds are for each key, so that a key that fails takes nothing from another.
+/// Bounds on the parked messages of one key. Messages beyond a bound are dead-lettered with the class
+/// `backlog`, in order, until there is room again. Each key has its own bounds, so a failing key takes no
+/// room from another.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "Parking")]
 pub struct RawParking {
-    /// Messages. Default: 100000. 0 parks only the message that is to be tried again.
+    /// The maximum number of messages. Default: 100000. 0 parks only the message that is to be retried.
     pub messages: Option<u64>,
-    /// Bytes of their bodies, and 512 for each message. Default: `1GiB`.
+    /// The maximum size: the bytes of the bodies, plus 512 for each message. Default: `1GiB`.
     pub size: Option<Size>,
 }
 
-/// By which mechanism a message is tried again.
+/// How messages wait for a retry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawRetryMode {
-    /// The broker's own delay where it has one, else delay queues where they may be made, else the local parking lot.
+    /// The broker's own delay if it has one; otherwise delay queues if they may be declared; otherwise
+    /// parking.
     #[default]
     Auto,
-    /// Queues with a time to live that lead back, named `warren.delay.…`.
+    /// Queues named `warren.delay.…` with a time to live, after which a message returns to its queue.
     DelayQueues,
-    /// The broker's own delay (SQS).
+    /// The broker delays the message itself (SQS).
     Visibility,
-    /// The state folder: durable on this machine.
+    /// In the state folder, durable on this machine.
     Parking,
-    /// Back to the queue at once. The schedule does not count: the broker's own limits do.
+    /// The message returns to the queue at once. `delays` does not apply: the broker's own limits do.
     Requeue,
 }
 
-/// What must be done in order.
+/// Which messages are handled in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum RawOrdering {
-    /// Nothing.
+    /// No messages.
     #[default]
     None,
-    /// Everything.
+    /// All messages of the queue.
     Queue,
-    /// What has one key.
+    /// The messages of each key.
     Key(Expression),
 }
 
-/// Where a message goes that is given up.
+/// Where dead letters go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RawDeadLetter {
     /// To a queue.
     Queue(String),
-    /// Where the queue sends what is rejected.
+    /// Where the queue sends rejected messages.
     Broker,
-    /// Nowhere.
+    /// Nowhere: they are discarded.
     Drop,
 }
 
@@ -218,7 +229,7 @@ impl JsonSchema for RawDeadLetter {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [
             {"enum": ["broker", "drop"]},
-            {"type": "object", "properties": {"queue": {"type": "string", "description": "The queue for a copy that says why."}}, "required": ["queue"]},
+            {"type": "object", "properties": {"queue": {"type": "string", "description": "The queue that receives a copy with the reason."}}, "required": ["queue"]},
         ] })
     }
 }

@@ -1,4 +1,4 @@
-//! Values of steps that may be written in several forms, each with the schema of these forms.
+//! Values of steps that have several forms, each with the schema of these forms.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,29 +10,29 @@ use serde_json::Value;
 
 use super::pipeline::RawStep;
 
-/// A jq expression. A plain number or truth value is one too.
+/// A jq expression. A plain number or boolean is one too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression(pub String);
 
-/// A text in Liquid, a number or a truth value.
+/// A text in Liquid, a number or a boolean.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Given {
     /// A text.
     Text(String),
-    /// Another value.
+    /// A number or a boolean.
     Value(Value),
 }
 
-/// Texts by name, in order; numbers and truth values are texts too.
+/// Texts by name, in order. Numbers and booleans become texts.
 #[derive(Debug, Clone, Default)]
 pub struct Scalars(pub Vec<(String, String)>);
 
-/// Values by name, or an expression for all of them.
+/// Values by name, or one expression that yields all of them.
 #[derive(Debug, Clone)]
 pub enum Pairs {
     /// By name, in order.
     Named(Vec<(String, Given)>),
-    /// Computed.
+    /// By one expression.
     Computed(String),
 }
 
@@ -57,20 +57,20 @@ impl Default for Params {
     }
 }
 
-/// Statuses, as written.
+/// HTTP statuses, as written.
 #[derive(Debug, Clone, Default)]
 pub struct Statuses(pub Vec<String>);
 
-/// `log`
+/// A `log` step.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// What is said.
+    /// The text of the line.
     pub message: String,
-    /// How loud.
+    /// The level of the line.
     pub level: Level,
 }
 
-/// How loud a line is.
+/// The level of the line. Default: `info`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -83,22 +83,22 @@ pub enum Level {
     Warn,
 }
 
-/// `fail`
+/// A `fail` step.
 #[derive(Debug, Clone)]
 pub struct Fail {
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What becomes of the message.
+    /// The outcome of the message.
     pub end: FailAs,
 }
 
-/// What becomes of a message that a `fail` step ends.
+/// The outcome of the message. Default: `reject`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FailAs {
-    /// It is tried again later.
+    /// The message is retried later.
     Retry,
-    /// It is rejected.
+    /// The message is rejected.
     #[default]
     Reject,
 }
@@ -145,10 +145,10 @@ impl JsonSchema for AnyMap {
     }
 }
 
-/// A pipeline where one is wanted: a name under `pipelines`, or the steps themselves.
+/// A pipeline: a name under `pipelines`, or the steps themselves.
 #[derive(Debug, Clone)]
 pub enum PipelineRef {
-    /// By name.
+    /// The name under `pipelines`.
     Named(String),
     /// The steps; they are read from the tree.
     Inline,
@@ -186,7 +186,7 @@ impl Visitor<'_> for ScalarVisitor {
 }
 
 impl Given {
-    /// As a text, as it is written.
+    /// The value as text, as it is written.
     fn into_text(self) -> String {
         match self {
             Given::Text(text) => text,
@@ -456,7 +456,7 @@ impl JsonSchema for Log {
         let level = generator.subschema_for::<Level>();
         json_schema!({ "anyOf": [{"type": "string"}, {
             "type": "object",
-            "properties": {"message": {"type": "string", "description": "What is said, in Liquid."}, "level": level},
+            "properties": {"message": {"type": "string", "description": "The text of the line, in Liquid."}, "level": level},
             "required": ["message"],
             "additionalProperties": false,
         }] })
@@ -508,7 +508,7 @@ impl JsonSchema for Fail {
         let end = generator.subschema_for::<FailAs>();
         json_schema!({ "anyOf": [{"type": "string"}, {
             "type": "object",
-            "properties": {"reason": {"type": "string", "description": "Why, in Liquid."}, "as": end},
+            "properties": {"reason": {"type": "string", "description": "The reason, in Liquid."}, "as": end},
             "required": ["reason"],
             "additionalProperties": false,
         }] })
