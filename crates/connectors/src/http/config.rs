@@ -6,36 +6,41 @@ use serde::Deserialize;
 use crate::kit::setting::{Secret, Span};
 use crate::kit::tls::TlsSettings;
 
-/// How requests are made.
+/// How HTTP requests are made.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "HttpClient")]
 pub struct ClientConfig {
-    /// The proxy for `http` URLs, such as `http://user:password@proxy:3128`. Default: none; variables of the environment such as
-    /// `http_proxy` do not count. Behind a proxy it is the proxy that looks names up: which addresses it may reach is its own business.
+    /// The proxy for `http` URLs, such as `http://user:password@proxy:3128`. Default: none; environment
+    /// variables such as `http_proxy` are ignored. A proxy resolves names itself, so the proxy decides which
+    /// addresses can be reached.
     pub proxy: Option<Secret>,
-    /// The proxy for `https` URLs, which it passes through (`CONNECT`) without reading them. Default: none.
-    pub https_proxy: Option<Secret>,
-    /// Hosts that are reached without a proxy: names, `.domain` or `*.domain` for all below one, addresses, networks in CIDR form.
+    /// The proxy for `https` URLs. It forwards the encrypted connection (`CONNECT`) without reading it.
     /// Default: none.
+    pub https_proxy: Option<Secret>,
+    /// Hosts that are reached without a proxy: names, `.domain` or `*.domain` for all names below a domain,
+    /// addresses, and networks in CIDR form. Default: none.
     pub no_proxy: Vec<String>,
-    /// How servers are recognised, and our certificate.
+    /// How servers' certificates are checked, and the client certificate.
     pub tls: Option<TlsSettings>,
-    /// How long connecting may take. Default: `5s`.
+    /// The maximum time for connecting. Default: `5s`.
     pub connect_timeout: Option<Span>,
-    /// How many unused connections to one host are kept. Default: 256. `0`: every request gets its own.
+    /// The maximum number of idle connections to one host that are kept. Default: 256. `0`: every request
+    /// opens its own connection.
     pub max_sessions: Option<usize>,
-    /// How long an unused connection is kept. Default: `30s`. Longer than the servers keep theirs, and requests find closed ones.
+    /// How long an idle connection is kept. Default: `30s`. If this is longer than the server keeps its side
+    /// open, requests meet closed connections.
     pub keep_alive_timeout: Option<Span>,
 }
 
-/// Settings for some callbacks.
+/// Client settings for some callbacks.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "HttpClientFor")]
 pub struct ClientFor {
-    /// Beginnings of the URLs that these settings are for, such as `https://partner.example/hooks/`. The first entry that fits counts.
+    /// The URL prefixes that these settings apply to, such as `https://partner.example/hooks/`. The first
+    /// matching entry applies.
     pub urls: Vec<String>,
-    /// The settings, in the place of the others: what is not given here has its default.
+    /// The settings. They replace the general ones completely: a key that is not given here has its default.
     pub client: ClientConfig,
 }

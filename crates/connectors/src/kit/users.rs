@@ -1,4 +1,4 @@
-//! Users that stand in the configuration: for brokers that have none of their own.
+//! Users that are defined in the configuration, for brokers that have no users.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,9 +19,10 @@ use super::permission::{Pattern, Rights};
 use super::random;
 use super::setting::Secret;
 
-/// What RabbitMQ calls the default exchange where permissions are matched.
+/// RabbitMQ's name for the default exchange in permissions.
 pub(crate) const DEFAULT_EXCHANGE: &str = "amq.default";
-/// A hash that costs more than this would let anybody who tries passwords take the machine: KiB of memory, and rounds.
+/// The maximum cost of a hash: KiB of memory, and rounds. With a higher cost, anyone who tries passwords could
+/// exhaust the machine.
 const MEMORY_KIB_MAX: u32 = 256 << 10;
 const ROUNDS_MAX: u32 = 16;
 
@@ -30,26 +31,28 @@ const ROUNDS_MAX: u32 = 16;
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "HubUser")]
 pub struct UserConfig {
-    /// The argon2 hash of the password, as `warren hub hash-password` prints it. Without one nobody can log in as this user; it may
-    /// still be the `default_username`.
+    /// The argon2 hash of the password, as `warren hub hash-password` prints it. Without a hash, this user
+    /// cannot log in, but can still be the `default_username`.
     pub password_hash: Option<Secret>,
-    /// Tags. Exports and imports ask for both `administrator` and `rabbithub_admin`. Default: none.
+    /// Tags. Exports and imports require both `administrator` and `rabbithub_admin`. Default: none.
     pub tags: Vec<String>,
-    /// What the user may do, by vhost. The embedded broker has the one vhost `/`. Default: nothing.
+    /// The permissions of the user, by virtual host. The embedded broker has one virtual host, `/`. Default:
+    /// none.
     pub permissions: BTreeMap<String, PermissionConfig>,
 }
 
-/// What a user may do in a vhost, as RabbitMQ has it: each a regular expression of names, found anywhere in a name; the default
-/// exchange is `amq.default`. An empty one fits no name.
+/// The permissions of a user in a virtual host, as in RabbitMQ. Each is a regular expression that may match
+/// anywhere in a name. The name of the default exchange is `amq.default`. An empty expression matches no
+/// name.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "HubPermission")]
 pub struct PermissionConfig {
-    /// What may be created and deleted. Default: nothing.
+    /// The names that the user may create and delete. Default: none.
     pub configure: String,
-    /// What may be published to. Default: nothing.
+    /// The names that the user may publish to. Default: none.
     pub write: String,
-    /// What may be subscribed to. Default: nothing.
+    /// The names that the user may subscribe to. Default: none.
     pub read: String,
 }
 
@@ -109,7 +112,7 @@ impl Known {
     }
 }
 
-/// Why a text is no hash that may be checked.
+/// Checks that a text is an argon2 hash within the maximum cost.
 fn check_hash(text: &str) -> Result<(), String> {
     let hash = PasswordHash::new(text).map_err(|error| format!("`password_hash` is no hash: {error}"))?;
     let params =
@@ -127,7 +130,7 @@ fn check_hash(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a password is the one of a hash. Takes tens of milliseconds of a core.
+/// Whether a password matches a hash. Takes tens of milliseconds of a core.
 fn is_right(hash: &str, password: &str) -> bool {
     PasswordHash::new(hash)
         .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
@@ -149,7 +152,7 @@ pub fn hash_password(password: &str) -> Result<String, Failure> {
     Ok(hash.to_string())
 }
 
-/// Who is checked where there is no such user, so that the time tells nobody which names there are.
+/// The hash that is checked for an unknown user, so that the response time does not reveal which users exist.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
