@@ -1,4 +1,4 @@
-//! What the configuration says about an embedded broker.
+//! The settings of an embedded broker.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,26 +14,27 @@ use warren_engine::size::ByteSize;
 use super::topology::{QueueSettings, check_name};
 use crate::kit::setting::{Misfit, Size, Span};
 
-/// A broker in a local file: durable queues and exchanges with RabbitMQ's rules, for a first try, for development and
-/// for one small machine. Several processes of the machine may use the file at once. The file must lie on a local
-/// disk: network file systems do not lock reliably.
+/// A broker in a local file: durable queues and exchanges with RabbitMQ's rules, for a first try, for
+/// development and for one small machine. Several processes on the machine may use the file at once. The file
+/// must be on a local disk, because network file systems do not lock reliably.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The broker's file; a relative path is taken from the state folder. Default: the broker's name with the ending
-    /// `.broker`, in the state folder.
+    /// The broker's file. A relative path is relative to the state folder. Default: the broker's name with
+    /// the extension `.broker`, in the state folder.
     pub path: Option<PathBuf>,
-    /// The queues it shall have, by name; declared when the broker is opened. A queue that is taken out of here stays
-    /// in the file with its messages. One that is there with other settings is an error.
+    /// The queues, by name. They are declared when the broker is opened. A queue that is removed here stays
+    /// in the file with its messages. A queue that exists with other settings is an error.
     pub queues: BTreeMap<String, QueueConfig>,
-    /// The exchanges it shall have, by name, with their bindings; declared when the broker is opened. The exchanges
-    /// `amq.direct`, `amq.fanout`, `amq.topic`, `amq.headers` and `amq.match` are always there.
+    /// The exchanges, by name, with their bindings. They are declared when the broker is opened. The
+    /// exchanges `amq.direct`, `amq.fanout`, `amq.topic`, `amq.headers` and `amq.match` always exist.
     pub exchanges: BTreeMap<String, ExchangeConfig>,
-    /// The largest body it takes. Default 16MiB, as RabbitMQ 4; larger ones cost memory twice over in every process
-    /// that takes them.
+    /// The maximum size of a body. Default 16MiB, as in RabbitMQ 4. A larger body uses twice its size of
+    /// memory in every process that receives it.
     pub max_message_size: Size,
-    /// How long a publish waits for its answer before it counts as unknown. Default 30s. An answer takes milliseconds
-    /// unless another process holds the file; too short a time makes duplicates.
+    /// How long a publish waits for its answer before its outcome counts as unknown. Default 30s. An answer
+    /// takes milliseconds unless another process has locked the file. If the time is too short, it causes
+    /// duplicates.
     #[schemars(extend("x-least" = "1ms"))]
     pub publish_timeout: Span,
 }
@@ -65,27 +66,29 @@ impl Config {
     }
 }
 
-/// A queue: always durable, never exclusive, never deleted by itself.
+/// A queue. It is always durable, and never exclusive or deleted automatically.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
-    /// How long a message may wait in the queue before it is dead-lettered, or **dropped** where the queue has no
-    /// dead-letter exchange. Default: for ever. Like RabbitMQ's `x-message-ttl`.
+    /// How long a message may wait in the queue before it is dead-lettered, or **dropped** if the queue has
+    /// no dead-letter exchange. Default: no limit. Like RabbitMQ's `x-message-ttl`.
     #[schemars(extend("x-most" = "49d"))]
     pub ttl: Option<Span>,
-    /// How many messages may wait in the queue. Default: as many as the disk takes. Like RabbitMQ's `x-max-length`.
+    /// The maximum number of messages in the queue. Default: limited only by the disk. Like RabbitMQ's
+    /// `x-max-length`.
     pub max_length: Option<u64>,
-    /// What happens to a message for a queue that is full. Default `reject-publish`: the publisher hears of it and
-    /// tries again. (RabbitMQ's own default is `drop-head`.)
+    /// What happens to a message for a full queue. Default `reject-publish`: the publisher receives the
+    /// refusal and retries. (RabbitMQ's own default is `drop-head`.)
     pub overflow: Option<Overflow>,
-    /// The exchange for messages that were rejected, expired or dropped; empty for the default exchange. Default: none,
-    /// and such messages are gone. Like RabbitMQ's `x-dead-letter-exchange`.
+    /// The exchange for messages that were rejected, expired or dropped; empty for the default exchange.
+    /// Default: none: such messages are lost. Like RabbitMQ's `x-dead-letter-exchange`.
     pub dead_letter_exchange: Option<String>,
-    /// The routing key for those messages. Default: the one they were published with. Needs `dead_letter_exchange`.
+    /// The routing key for dead-lettered messages. Default: the routing key that they were published with.
+    /// Needs `dead_letter_exchange`.
     pub dead_letter_routing_key: Option<String>,
-    /// The same settings in RabbitMQ's spelling (`x-message-ttl`, `x-max-length`, `x-overflow`, `x-dead-letter-exchange`,
-    /// `x-dead-letter-routing-key`, `x-queue-type: classic`), and arguments of your own. An `x-` argument that the
-    /// embedded broker does not know is an error, because it would not be obeyed.
+    /// The same settings in RabbitMQ's spelling (`x-message-ttl`, `x-max-length`, `x-overflow`,
+    /// `x-dead-letter-exchange`, `x-dead-letter-routing-key`, `x-queue-type: classic`), and custom arguments.
+    /// An `x-` argument that the embedded broker does not know is an error, because it would have no effect.
     pub arguments: BTreeMap<String, Argument>,
 }
 
@@ -93,42 +96,43 @@ pub struct QueueConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overflow {
-    /// The publisher is told that the broker does not have it.
+    /// The broker refuses the message, and the publisher is notified.
     #[default]
     RejectPublish,
-    /// The same, and the message is dead-lettered too.
+    /// The same, and the message is also dead-lettered.
     RejectPublishDlx,
-    /// The oldest message is dead-lettered, or **dropped** where the queue has no dead-letter exchange.
+    /// The oldest message is dead-lettered, or **dropped** if the queue has no dead-letter exchange.
     DropHead,
 }
 
-/// An exchange: always durable.
+/// An exchange. It is always durable.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExchangeConfig {
-    /// How it chooses queues.
+    /// How the exchange selects queues.
     #[serde(rename = "type")]
     pub kind: ExchangeKind,
-    /// Which queues it may choose. A binding that is taken out of here stays in the file.
+    /// The queues that the exchange may select. A binding that is removed here stays in the file.
     #[serde(default)]
     pub bindings: Vec<BindingConfig>,
 }
 
-/// How an exchange chooses queues.
+/// How an exchange selects queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExchangeKind {
-    /// Those whose binding has the message's routing key.
+    /// The queues whose binding has the message's routing key.
     Direct,
-    /// All.
+    /// All bound queues.
     Fanout,
-    /// Those whose binding's pattern matches the routing key word for word: `*` is one word, `#` any number.
+    /// The queues whose binding has a pattern that matches the routing key word by word: `*` is one word, `#`
+    /// any number of words.
     Topic,
-    /// Those whose binding's arguments are found among the message's headers.
+    /// The queues whose binding has arguments that match the message's headers.
     Headers,
 }
 
-/// A queue that an exchange may choose.
+/// A queue that is bound to an exchange.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BindingConfig {
@@ -137,13 +141,13 @@ pub struct BindingConfig {
     /// The routing key of a direct exchange, or the pattern of a topic exchange. Default: empty.
     #[serde(default)]
     pub routing_key: String,
-    /// The headers that a headers exchange looks for; `x-match` is `all` (default), `any`, `all-with-x` or `any-with-x`.
-    /// A null asks only that the header is there.
+    /// The headers that a headers exchange compares; `x-match` is `all` (default), `any`, `all-with-x` or
+    /// `any-with-x`. A null requires only that the header is present.
     #[serde(default)]
     pub arguments: BTreeMap<String, Argument>,
 }
 
-/// The value of an argument: text, a number, a truth value or null.
+/// The value of an argument: text, a number, a boolean or null.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Argument(pub HeaderValue);
 

@@ -1,8 +1,8 @@
 //! TLS towards a server: from the settings of a `tls:` section to a rustls configuration.
 //!
-//! Certificates and keys are read when the configuration is made, so a file that is not there is told before anything
-//! is connected. Checking of the server's certificate cannot be switched off: a connection that anybody can answer
-//! is worse than one in the clear, since it looks safe.
+//! Certificates and keys are read when the rustls configuration is made, so a missing file is reported before
+//! anything is connected. The check of the server's certificate cannot be disabled: a connection that any server
+//! can answer is worse than an unencrypted one, because it looks safe.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -23,31 +23,31 @@ use warren_engine::failure::{Failure, FailureKind};
 
 use super::setting::{Misfit, Secret};
 
-/// How the server is recognised, and how we prove who we are.
+/// How the server's certificate is checked, and the client certificate.
 ///
-/// Each of `ca`, `cert` and `key` is the path of a PEM file, or the PEM text itself (which begins with `-----BEGIN`), so
-/// that it can come from a variable.
+/// Each of `ca`, `cert` and `key` is the path of a PEM file, or the PEM text itself (which begins with
+/// `-----BEGIN`), so that it can come from a variable.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsSettings {
-    /// The authorities that may have signed the server's certificate. Default: those the operating system trusts. When it
-    /// is given, only these count.
+    /// The CA certificates that are trusted to sign the server's certificate. Default: those that the
+    /// operating system trusts. If it is given, only these are trusted.
     #[schemars(extend("format" = "path"))]
     pub ca: Option<String>,
-    /// Our certificate, with the chain up to the authority after it, for servers that ask for one. Needs `key`.
+    /// The client certificate, followed by its chain up to the CA, for servers that request one. Needs `key`.
     #[schemars(extend("format" = "path"))]
     pub cert: Option<String>,
     /// The private key of `cert`, unencrypted, in PKCS #8, PKCS #1 or SEC 1 form.
     #[schemars(extend("format" = "path"))]
     pub key: Option<Secret>,
-    /// The name the server's certificate must be for. Default: the host that is connected to. Needed when the server is
-    /// reached by an address or through a tunnel.
+    /// The name that the server's certificate must be valid for. Default: the host of the connection. Set it
+    /// if the server is reached by an address or through a tunnel.
     pub server_name: Option<String>,
 }
 
 impl TlsSettings {
-    /// What cannot be used of these settings: files that cannot be read or hold something else, and keys that need each other. What
-    /// the operating system trusts is not read.
+    /// The faults of these settings: files that cannot be read or have another content, and keys that need each
+    /// other. The certificates that the operating system trusts are not read.
     pub fn faults(&self) -> Vec<Misfit> {
         let mut found = Vec::new();
         let mut note = |key: &str, result: Result<(), Failure>| {
@@ -100,7 +100,7 @@ fn foreign_key(error: rustls::Error) -> Failure {
 
 /// Makes a client's configuration: rustls with ring, TLS 1.2 and 1.3.
 ///
-/// `server_name` is not part of it; whoever connects gives that name (or the host's) to the handshake.
+/// `server_name` is not part of it: the caller passes that name (or the host) to the handshake.
 ///
 /// # Errors
 /// A file cannot be read, holds no certificate or key, or the certificate and key do not belong together.
@@ -157,7 +157,7 @@ fn certified(cert: &str, key: &Secret) -> Result<CertifiedKey, Failure> {
     })
 }
 
-/// Gives each connection the certificate as it is.
+/// Gives each connection the current certificate.
 struct Resolver(Watched<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for Resolver {
@@ -172,14 +172,14 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// What was made of files, made again once one of them was replaced.
+/// A value that is made from files, and made again when one of them is replaced.
 pub(crate) struct Watched<T> {
     paths: Vec<PathBuf>,
     make: Box<dyn Fn() -> Result<T, Failure> + Send + Sync>,
     made: Mutex<(Vec<Stamp>, T)>,
 }
 
-/// By what a file that was replaced is known; `None`: there is none.
+/// Identifies the version of a file: inode, size and modification time. `None`: the file does not exist.
 type Stamp = Option<(u64, u64, Option<SystemTime>)>;
 
 impl<T: Clone> Watched<T> {
@@ -198,7 +198,7 @@ impl<T: Clone> Watched<T> {
         Ok(Watched { paths, make, made: Mutex::new((stamps, made)) })
     }
 
-    /// As the files are now. Where they cannot be read, or do not belong together yet, as it was made last.
+    /// The value of the current files. If they cannot be read, or do not belong together yet, the last value.
     pub(crate) fn now(&self) -> T {
         let now = stamps(&self.paths);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,7 +219,7 @@ fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
     paths.iter().map(stamp).collect()
 }
 
-/// A client's configuration that is made again once one of its files was replaced.
+/// A client's configuration that is made again when one of its files is replaced.
 ///
 /// # Errors
 /// As [`client_config`].
@@ -240,8 +240,8 @@ fn roots(settings: &TlsSettings) -> Result<RootCertStore, Failure> {
         }
         return Ok(roots);
     }
-    // Stores of operating systems hold certificates that no library takes; one good one is enough to go on, and a server
-    // that none of them knows is refused when it is connected to.
+    // The stores of operating systems contain certificates that no library accepts. One valid certificate is
+    // enough to continue; a server that none of them signed is refused when it is connected to.
     roots.add_parsable_certificates(system_roots()?);
     Ok(roots)
 }

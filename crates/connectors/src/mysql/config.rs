@@ -1,4 +1,4 @@
-//! The settings of a MySQL or MariaDB source, and what they mean to the driver.
+//! The settings of a MySQL or MariaDB source, and the driver's settings that follow from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,13 +15,14 @@ use crate::kit::tls::{TlsSettings, client_config, is_pem, system_roots};
 
 /// A MySQL (5.7 or later) or MariaDB (10.3 or later) database.
 ///
-/// Give `url`, or `host` with what belongs to it. The user needs `SELECT` on what the queries read, nothing more. Only
-/// InnoDB tables are read as of one moment.
+/// Give `url`, or `host` with its related keys. The user needs only `SELECT` on what the queries read. Only
+/// InnoDB tables are read as of a single point in time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// `mysql://user:password@host:port/database?require_ssl=true`. Also takes `compression` (`fast`, `on`, `best`) and `socket`.
-    /// A character such as `@` or `/` in the user or password must be percent-encoded. Not together with `host`.
+    /// `mysql://user:password@host:port/database?require_ssl=true`. Also accepts `compression` (`fast`, `on`,
+    /// `best`) and `socket`. A character such as `@` or `/` in the user or password must be percent-encoded.
+    /// Not together with `host`.
     pub url: Option<Secret>,
     /// The server's name or address. Not together with `url`.
     #[schemars(extend("x-public" = true))]
@@ -29,23 +30,24 @@ pub struct Config {
     /// The server's port. Default: 3306.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// The database that names without one are looked up in. Default: none.
+    /// The database for table names that name none. Default: none.
     #[schemars(extend("x-public" = true))]
     pub database: Option<String>,
     /// The user.
     #[schemars(extend("x-public" = true))]
     pub username: Option<String>,
-    /// The password. May stand beside a `url` that has none.
+    /// The password. Allowed together with a `url` that has no password.
     pub password: Option<Secret>,
-    /// TLS with the server. Giving it, even empty, makes TLS required; without it (and without `require_ssl=true` in `url`)
-    /// the connection is in the clear, and anybody between can read the rows.
+    /// TLS with the server. If the section is present, even empty, TLS is required. Without it (and without
+    /// `require_ssl=true` in `url`) the connection is not encrypted, and anyone on the network path can read
+    /// the rows.
     pub tls: Option<TlsSettings>,
-    /// The longest that connecting and logging in may take. Default: 10 s. Too short and a server that is busy looks like one that is
-    /// down; too long and a run waits for a server that is.
+    /// The maximum time for connecting and logging in. Default: 10 s. If it is too short, a busy server looks
+    /// like one that is down. If it is too long, a run waits for a server that is down.
     #[schemars(extend("x-least" = "1ms"))]
     pub connect_timeout: Option<Span>,
-    /// The longest a query may take, its reading included, unless its model says otherwise. Default: what the server
-    /// sets, usually no limit. Too short and large models never finish.
+    /// The maximum duration of a query, including reading its rows, unless its model sets another. Default:
+    /// the server's setting, usually no limit. If it is too short, queries of large models never finish.
     #[schemars(extend("x-least" = "1ms"))]
     pub statement_timeout: Option<Span>,
     /// How the settings are read again before each login.
@@ -76,10 +78,10 @@ pub(super) struct Settings {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server that went away without a word is noticed although we only ever read from it.
+/// Detects a server that disappeared without closing the connection, although Warren only reads from it.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Parameters of a URL that would switch off the checking of certificates, or have no meaning here.
+/// URL parameters that would disable the check of certificates, or have no meaning here.
 const REFUSED_PARAMETERS: &[&str] =
     &["verify_ca", "verify_identity", "built_in_roots", "enable_cleartext_plugin"];
 
@@ -99,10 +101,10 @@ impl Settings {
         let ssl = tls.as_ref().map(ssl).transpose()?;
         let mut builder = OptsBuilder::from_opts(given)
             .ssl_opts(ssl)
-            // The driver would leave a connection to this machine for the server's socket, and its TLS with it.
+            // Otherwise the driver replaces a local connection by the server's socket, without TLS.
             .prefer_socket(false)
             .tcp_keepalive(Some(KEEPALIVE))
-            // One statement a connection: there is nothing to cache.
+            // Each connection runs one statement, so there is nothing to cache.
             .stmt_cache_size(0);
         if let Some(password) = &config.password {
             builder = builder.pass(Some(password.reveal()));
@@ -194,9 +196,9 @@ fn from_parts(config: &Config) -> Result<Opts, Failure> {
         .into())
 }
 
-/// The same settings in the driver's own form, for it takes no finished configuration of rustls.
+/// The TLS settings in the driver's form, because the driver accepts no finished rustls configuration.
 fn ssl(settings: &TlsSettings) -> Result<SslOpts, Failure> {
-    // Reads and checks all that is given, so that what is wrong is told now and in the words of the settings.
+    // Reads and checks all files now, so that an error names the setting and not the driver's option.
     client_config(settings)?;
     let roots = match &settings.ca {
         Some(ca) if is_pem(ca) => vec![ca.clone().into_bytes().into()],

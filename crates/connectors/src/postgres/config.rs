@@ -1,4 +1,4 @@
-//! The settings of a PostgreSQL source, and what they mean to the driver.
+//! The settings of a PostgreSQL source, and the driver's settings that follow from them.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,46 +15,50 @@ use crate::kit::renew::{Renew, Renewed};
 use crate::kit::setting::{Misfit, Secret, Span};
 use crate::kit::tls::{TlsSettings, client_config};
 
-/// A PostgreSQL database (10 or later), or what speaks its protocol with binary `COPY … TO STDOUT`.
+/// A PostgreSQL database (10 or later), or a database that speaks its protocol with binary
+/// `COPY … TO STDOUT`.
 ///
-/// Give `url`, or `host` with what belongs to it. The user needs `SELECT` on what the queries read, nothing more.
+/// Give `url`, or `host` with its related keys. The user needs only `SELECT` on what the queries read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// `postgres://user:password@host:port/database?sslmode=require`. Also takes `application_name`, `options`,
-    /// `connect_timeout` (seconds) and several hosts separated by commas, of which the first that answers is used. A character such as
-    /// `@` or `/` in the user or password must be percent-encoded. Not together with `host`.
+    /// `postgres://user:password@host:port/database?sslmode=require`. Also accepts `application_name`,
+    /// `options`, `connect_timeout` (seconds) and several hosts separated by commas; the first host that
+    /// answers is used. A character such as `@` or `/` in the user or password must be percent-encoded. Not
+    /// together with `host`.
     ///
-    /// `sslmode` is `disable`, `prefer` (TLS if the server offers it), `require`, `verify-ca` or `verify-full`; the last
-    /// three mean the same, since Warren never speaks TLS with a server whose certificate it did not check. Default: `prefer`, and
-    /// `disable` on a socket or this machine's loopback address; `require` if `tls` is given.
+    /// `sslmode` is `disable`, `prefer` (TLS if the server offers it), `require`, `verify-ca` or
+    /// `verify-full`. The last three have the same meaning, because Warren checks the server's certificate on
+    /// every TLS connection. Default: `prefer`; `disable` on a socket or this machine's loopback address;
+    /// `require` if `tls` is given.
     pub url: Option<Secret>,
-    /// The server's name or address, or the folder of its socket (which begins with `/`). Several are separated by commas, and the
-    /// first that answers is used. Not together with `url`.
+    /// The server's name or address, or the folder of its socket (which begins with `/`). Several hosts are
+    /// separated by commas; the first that answers is used. Not together with `url`.
     #[schemars(extend("x-public" = true))]
     pub host: Option<String>,
     /// The server's port. Default: 5432.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// The database. Default: the one named like the user.
+    /// The database. Default: the database with the same name as the user.
     #[schemars(extend("x-public" = true))]
     pub database: Option<String>,
     /// The user. Default: the user Warren runs as.
     #[schemars(extend("x-public" = true))]
     pub username: Option<String>,
-    /// The password. May stand beside a `url` that has none.
+    /// The password. Allowed together with a `url` that has no password.
     pub password: Option<Secret>,
-    /// TLS with the server. Giving it, even empty, makes TLS required.
+    /// TLS with the server. If the section is present, even empty, TLS is required.
     pub tls: Option<TlsSettings>,
-    /// The longest that connecting and logging in may take. Default: 10 s. Too short and a server that is busy looks like one that is
-    /// down; too long and a run waits for a server that is.
+    /// The maximum time for connecting and logging in. Default: 10 s. If it is too short, a busy server looks
+    /// like one that is down. If it is too long, a run waits for a server that is down.
     #[schemars(extend("x-least" = "1ms"))]
     pub connect_timeout: Option<Span>,
-    /// The longest a query may take, its reading included, unless its model says otherwise. Default: what the server
-    /// sets for the user, usually no limit. Too short and large models never finish.
+    /// The maximum duration of a query, including reading its rows, unless its model sets another. Default:
+    /// the server's setting for the user, usually no limit. If it is too short, queries of large models never
+    /// finish.
     #[schemars(extend("x-least" = "1ms"))]
     pub statement_timeout: Option<Span>,
-    /// The name the connection has in `pg_stat_activity`. Default: `warren`.
+    /// The name of the connection in `pg_stat_activity`. Default: `warren`.
     pub application_name: Option<String>,
     /// How the settings are read again before each login.
     #[serde(skip)]
@@ -83,15 +87,15 @@ pub(super) struct Settings {
     pub(super) address: String,
 }
 
-/// How TLS is spoken.
+/// The TLS settings of a connection.
 #[derive(Clone)]
 pub(super) struct Tls {
     pub(super) config: Arc<ClientConfig>,
     pub(super) server_name: Option<String>,
 }
 
-/// Probes an idle connection after a minute, and gives it up after three more half-minutes: a server that went
-/// away without a word is noticed although we only ever read from it.
+/// An idle connection is probed after a minute, and closed after three more half-minutes. So Warren detects a
+/// server that disappeared without closing the connection, although it only reads from it.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_RETRIES: u32 = 3;
@@ -185,7 +189,7 @@ fn from_url(config: &Config, url: &Secret) -> Result<(tokio_postgres::Config, Op
     Ok((driver, mode))
 }
 
-/// Takes `sslmode` out of a URL: the driver knows three of its six values.
+/// Removes `sslmode` from a URL, because the driver knows only three of its six values.
 fn take_ssl_mode(url: &str) -> Result<(String, Option<SslMode>), Failure> {
     let Some((address, query)) = url.split_once('?') else { return Ok((url.to_owned(), None)) };
     let mut mode = None;
@@ -229,7 +233,7 @@ fn ssl_mode(
         }
         (_, Some(_)) => Ok(SslMode::Require),
         (Some(mode), None) => Ok(mode),
-        // Nobody stands between us and ourselves, and the certificate that Debian makes for a local server is signed by nobody.
+        // A local connection crosses no network, and the certificate that Debian makes for a local server is self-signed.
         (None, None) if driver.get_hosts().iter().all(is_local) => Ok(SslMode::Disable),
         (None, None) => Ok(SslMode::Prefer),
     }

@@ -1,4 +1,4 @@
-//! The settings of a RabbitMQ broker, as written, and what they come to.
+//! The settings of a RabbitMQ broker, as written and as checked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,54 +16,55 @@ use crate::kit::tls::TlsSettings;
 
 /// A RabbitMQ broker.
 ///
-/// Either `url`, or its parts: `protocol`, `host`, `port`, `vhost`, `username`, `password`.
+/// Give `url`, or its parts: `protocol`, `host`, `port`, `vhost`, `username`, `password`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The address with login and vhost: `amqp://user:password@host:5672/vhost`, or `amqps://…` for TLS. Names in it are
-    /// percent-encoded: the vhost `/` is `%2F`, and is the default. Not together with its parts.
+    /// The address with login and vhost: `amqp://user:password@host:5672/vhost`, or `amqps://…` for TLS.
+    /// Names in it are percent-encoded: the vhost `/`, which is the default, is `%2F`. Not together with its
+    /// parts.
     pub url: Option<Secret>,
-    /// `amqp` (default) or `amqps` for TLS.
+    /// `amqp` (default), or `amqps` for TLS.
     pub protocol: Option<Protocol>,
     /// The host's name or address. Default: `localhost`.
     #[schemars(extend("x-public" = true))]
     pub host: Option<String>,
-    /// The port. Default: 5672, with TLS 5671.
+    /// The port. Default: 5672; with TLS 5671.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// The vhost, written plainly. Default: `/`.
+    /// The vhost, without percent-encoding. Default: `/`.
     #[schemars(extend("x-public" = true))]
     pub vhost: Option<String>,
-    /// The user. Default: `guest`, which RabbitMQ lets in from its own machine only; with a client certificate and
-    /// neither `username` nor `password`, the certificate is the login (mechanism EXTERNAL).
+    /// The user. Default: `guest`, which RabbitMQ accepts only from its own machine. With a client
+    /// certificate and neither `username` nor `password`, the certificate is the login (mechanism EXTERNAL).
     #[schemars(extend("x-public" = true))]
     pub username: Option<String>,
     /// The user's password. Default: `guest`.
     pub password: Option<Secret>,
-    /// The address of the management API, such as `http://host:15672`, for the list of queues and for checks of rights.
-    /// A login in it counts there; default: the broker's.
+    /// The URL of the management API, such as `http://host:15672`, which Warren uses to list queues and to
+    /// check permissions. A login in this URL is used there; default: the broker's login.
     pub management_url: Option<Secret>,
-    /// How the server is recognised, and our certificate. Needs the protocol `amqps`.
+    /// How the server's certificate is checked, and the client certificate. Needs the protocol `amqps`.
     pub tls: Option<TlsSettings>,
-    /// How often both sides say that they are alive. A connection that is silent for two of these is given up.
-    /// Default: 15s. Shorter finds a dead network sooner and may give up a busy one; `0s` switches it off, so that a dead
-    /// connection may be noticed only after many minutes. A whole number of seconds.
+    /// The interval of AMQP heartbeats, in whole seconds. A connection that is silent for two intervals is
+    /// closed. Default: 15s. A shorter interval detects a dead network sooner, but may close a busy
+    /// connection. `0s` disables heartbeats, so a dead connection may be detected only after many minutes.
     #[schemars(extend("x-least" = "0s", "x-most" = "18h", "x-step" = "1s"))]
     pub heartbeat: Option<Span>,
-    /// How long connecting may take, from the name's look-up to the opened vhost, and how long the broker may take to
-    /// answer a question about a queue or exchange. Default: 10s.
+    /// The maximum time for connecting, from resolving the name to opening the vhost, and for the broker's
+    /// answer to a request about a queue or exchange. Default: 10s.
     #[schemars(extend("x-least" = "1ms"))]
     pub connect_timeout: Option<Span>,
-    /// How long a message waits for the broker's answer. After that its outcome is unknown and it is sent again.
-    /// Default: 30s. Too short makes duplicates when the broker is slow.
+    /// How long a message waits for the broker's answer. After that its outcome is unknown, and it is sent
+    /// again. Default: 30s. If it is too short, a slow broker causes duplicates.
     #[schemars(extend("x-least" = "1ms"))]
     pub publish_timeout: Option<Span>,
-    /// How many channels messages are sent over, side by side. Default: 4. Messages of one batch keep their
-    /// order in any case; with 1 so do batches that are under way at the same time, at some cost in speed.
+    /// How many channels publish in parallel. Default: 4. Messages of one batch always keep their order. With
+    /// 1, concurrent batches keep their order too, but publishing is slower.
     #[schemars(range(min = 1, max = 64))]
     pub channels: Option<u16>,
-    /// The largest body that is sent. Default: what the broker's version takes by default (16 MiB since 4.0, 128 MiB
-    /// before). Set it where the broker's own `max_message_size` is another.
+    /// The maximum size of a body that is sent. Default: the default of the broker's version (16 MiB since
+    /// 4.0, 128 MiB before). Set it if the broker's own `max_message_size` differs.
     pub max_message_size: Option<Size>,
     /// How the settings are read again before each login.
     #[serde(skip)]
@@ -81,17 +82,17 @@ impl Renewed for Config {
     }
 }
 
-/// How the connection is secured.
+/// Whether the connection uses TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// In the clear.
+    /// Without TLS.
     Amqp,
-    /// Through TLS.
+    /// With TLS.
     Amqps,
 }
 
-/// Where to connect, and how to behave there. Made of a [`Config`] that is right.
+/// Where to connect, and with which settings. Made from a checked [`Config`].
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) protocol: Protocol,
@@ -105,13 +106,13 @@ pub(crate) struct Target {
     pub(crate) publish_timeout: Duration,
     pub(crate) channels: u16,
     pub(crate) body_bytes_max: Option<u64>,
-    /// What it was made of.
+    /// The settings that it was made from.
     pub(crate) config: Arc<Config>,
 }
 
 impl Target {
-    /// The target and its TLS settings, for the next login: as the files that the settings name are now. Where these do not fit,
-    /// as they are here. The vhost stays.
+    /// The target and its TLS settings for the next login, with the current content of the files that the
+    /// settings name. If that content is not valid, the previous values are used. The vhost does not change.
     pub(crate) fn now(&self, tls: &TlsSettings) -> (Target, TlsSettings) {
         let unchanged = || (self.clone(), tls.clone());
         if !self.config.renew.is_set() {
@@ -124,19 +125,19 @@ impl Target {
     }
 }
 
-/// How we prove who we are.
+/// The credentials of the connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Login {
     /// User and password (SASL PLAIN).
     Plain { username: String, password: Secret },
-    /// Our certificate (SASL EXTERNAL).
+    /// The client certificate (SASL EXTERNAL).
     External,
 }
 
 /// The management API.
 #[derive(Debug, Clone)]
 pub(crate) struct Management {
-    /// Without a login, and without a slash at its end.
+    /// The URL without a login, and without a slash at its end.
     pub(crate) base: String,
     pub(crate) username: String,
     pub(crate) password: Secret,
@@ -149,7 +150,7 @@ const CHANNELS: u16 = 4;
 const CHANNELS_MAX: u16 = 64;
 
 impl Config {
-    /// What the settings come to.
+    /// Checks the settings.
     ///
     /// # Errors
     /// A setting that is wrong, or two that contradict each other.
@@ -264,7 +265,7 @@ impl Config {
         }
         const FORM: &str =
             "Write amqp://user:password@host:5672/vhost, with special characters percent-encoded.";
-        // The text may hold a password: only what is wrong with it is told.
+        // The text may contain a password, so an error never quotes it.
         if let Some(authority) =
             text.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest))
         {
@@ -333,7 +334,7 @@ impl Config {
             }
             (username, password, _) => (decode(username), Secret::new(decode(password.unwrap_or_default()))),
         };
-        // Taken off, so that it stands in no message. Cannot fail for http.
+        // Removed, so that no message contains it. Cannot fail for http.
         url.set_username("").ok();
         url.set_password(None).ok();
         url.set_query(None);
@@ -352,7 +353,7 @@ struct Address {
     password: Option<Secret>,
 }
 
-/// Whether a host is one: a name or an address, without port, login or a second host.
+/// Checks that a host is a single name or address, without port, login or a second host.
 fn one_host(key: &str, host: &str) -> Result<(), Failure> {
     if host.is_empty() {
         return Err(wrong(key, "the host's name is empty", "Give the broker's host name or address."));

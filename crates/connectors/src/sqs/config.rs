@@ -1,4 +1,4 @@
-//! The settings of SQS, as written, and what they come to.
+//! The settings of SQS, as written and as checked.
 
 use std::time::Duration;
 
@@ -13,42 +13,45 @@ use crate::kit::setting::{Misfit, Secret, Span};
 
 /// Amazon SQS, in one region, or a server that speaks its JSON protocol.
 ///
-/// Who we are comes from `access_key`, or else from AWS's own chain: environment, profile, web identity, container, instance.
-/// With `assume_role` that identity only takes on the role.
+/// The credentials come from `access_key`, or else from AWS's own chain: environment, profile, web identity,
+/// container, instance. With `assume_role`, these credentials are used only to assume the role.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The region, such as `eu-west-1`. Default: that of the environment or profile (`AWS_REGION`).
+    /// The region, such as `eu-west-1`. Default: the region of the environment or profile (`AWS_REGION`).
     #[schemars(extend("x-public" = true))]
     pub region: Option<String>,
-    /// A key of one's own. Default: AWS's chain, which needs no secret in the configuration.
+    /// An access key. Default: AWS's chain, which needs no secret in the configuration.
     pub access_key: Option<AccessKey>,
-    /// A role that is taken on, perhaps of another account. Its credentials are made anew before they run out.
+    /// A role to assume, which may belong to another account. Its credentials are renewed before they expire.
     pub assume_role: Option<AssumeRole>,
-    /// The address of SQS, for a VPC endpoint or a server of one's own: `http://localhost:4566`. Default: Amazon's for the region.
+    /// The URL of SQS, for a VPC endpoint or your own server: `http://localhost:4566`. Default: Amazon's URL
+    /// for the region.
     #[schemars(extend("x-public" = true))]
     pub endpoint_url: Option<String>,
-    /// How many requests are under way at once. Each holds up to ten messages. Default: 64. When SQS throttles, it is
-    /// fewer for a while. More make a far region faster, and cost a connection each.
+    /// The maximum number of concurrent requests, each with up to ten messages. Default: 64. While SQS
+    /// throttles, fewer are used. More requests make a distant region faster, and use one connection each.
     #[schemars(range(min = 1, max = 1000))]
     pub concurrency: Option<u16>,
-    /// How long connecting may take. Default: 5s.
+    /// The maximum time for connecting. Default: 5s.
     #[schemars(extend("x-least" = "1ms"))]
     pub connect_timeout: Option<Span>,
-    /// How long a request waits for its answer. After that its outcome is unknown, and its messages are sent again.
-    /// Default: 30s. Too short makes duplicates when SQS is slow.
+    /// How long a request waits for its answer. After that its outcome is unknown, and its messages are sent
+    /// again. Default: 30s. If it is too short, a slow SQS causes duplicates.
     #[schemars(extend("x-least" = "1ms"))]
     pub publish_timeout: Option<Span>,
-    /// How many messages of one FIFO group travel in one request. Default: 1, which keeps the order of a group whatever
-    /// fails. With more a group is faster, and **where one message of a request is refused, those behind it may overtake it**.
+    /// How many messages of one FIFO group one request contains. Default: 1, which keeps the order of a group
+    /// whatever fails. More messages make a group faster, but **if one message of a request is refused, the
+    /// messages behind it may overtake it**.
     #[schemars(range(min = 1, max = 10))]
     pub group_batch: Option<u16>,
-    /// For how long a received message is hidden from others before it must be extended, which happens by itself while it is worked on.
-    /// Default: 60s. It is how long a message waits that was being worked on when the process was killed.
+    /// How long a received message is hidden from other consumers. Warren extends this time automatically
+    /// while it handles the message. Default: 60s. If the process is killed, a message that it was handling
+    /// waits for this time.
     #[schemars(extend("x-least" = "2s", "x-most" = "12h"))]
     pub visibility_timeout: Option<Span>,
-    /// How long a question for messages waits until there is one. Default: 10s. Longer asks less often; it is also how long
-    /// stopping may take.
+    /// How long a receive request waits for a message. Default: 10s. A longer time makes fewer requests; a
+    /// shutdown may take as long as this.
     #[schemars(extend("x-least" = "0s", "x-most" = "20s"))]
     pub wait_time: Option<Span>,
     /// How the settings are read again before each login.
@@ -57,33 +60,34 @@ pub struct Config {
     pub renew: Renew<Config>,
 }
 
-/// A key that stands for a user.
+/// An access key of a user.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccessKey {
-    /// Its id, such as `AKIA…`.
+    /// The id of the key, such as `AKIA…`.
     pub id: String,
-    /// Its secret.
+    /// The secret of the key.
     pub secret: Secret,
-    /// The token that goes with a temporary key. Default: none.
+    /// The session token of a temporary key. Default: none.
     pub session_token: Option<Secret>,
 }
 
-/// A role that is taken on.
+/// A role to assume.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AssumeRole {
-    /// Its name: `arn:aws:iam::123456789012:role/warren`.
+    /// The ARN of the role: `arn:aws:iam::123456789012:role/warren`.
     pub role_arn: String,
-    /// What the role's trust policy asks for, so that nobody is talked into using it for another. Default: none.
+    /// The external id that the role's trust policy requires, so that no third party can make Warren use the
+    /// role. Default: none.
     pub external_id: Option<String>,
-    /// The name that AWS's logs have for us. Default: `warren`.
+    /// The name of the session in AWS's logs. Default: `warren`.
     pub session_name: Option<String>,
-    /// The address of STS. Default: Amazon's for the region; with an `endpoint_url` that is not Amazon's, that one.
+    /// The URL of STS. Default: Amazon's URL for the region; if `endpoint_url` is not Amazon's, that URL.
     pub sts_endpoint_url: Option<String>,
 }
 
-/// Where to ask, and how to behave there. Made of a [`Config`] that is right.
+/// Where to connect, and with which settings. Made from a checked [`Config`].
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) region: Option<String>,
@@ -106,11 +110,11 @@ const CONCURRENCY_MAX: u16 = 1000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
-/// What SQS takes.
+/// The limit of SQS.
 const VISIBILITY_TIMEOUT_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 const WAIT_TIME: Duration = Duration::from_secs(10);
 const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
-/// Shorter, and an extension comes too late as soon as the machine is busy.
+/// With a shorter time, an extension comes too late on a busy machine.
 const VISIBILITY_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
 impl Config {
@@ -119,7 +123,7 @@ impl Config {
         self.target().err().map(Misfit::from).into_iter().collect()
     }
 
-    /// What the settings come to.
+    /// Checks the settings.
     ///
     /// # Errors
     /// A setting that is wrong.
