@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::wants::{expects, is_value};
 
-/// What stands before the keys.
+/// The text before the keys.
 const INTRODUCTION: &str = "\
 # Configuration
 
-This page is written by `warren schema --docs` from the program itself; change the comments there, not here.
+`warren schema --docs` generates this page from the comments in the source code. Change the comments, not this page.
 
-A configuration is one YAML file (`-c FILE`, default `warren.yaml`) or all `*.yaml` and `*.yml` files of a folder (`-c FOLDER`),
-whose sections are put together; a name may be given once. Every key that is not on this page is an error.
+A configuration is one YAML file (`-c FILE`, default `warren.yaml`), or all `*.yaml` and `*.yml` files of a folder (`-c FOLDER`), whose
+sections are merged. A name may be defined only once. Every key that is not on this page is an error.
 
 ```yaml
 sources:
@@ -38,21 +38,26 @@ syncs:
 
 ## Variables and files
 
-`${NAME}` in a value is filled in from the environment, `${NAME:-default}` has a default for a variable that is unset or empty, and
-`${file:PATH}` is the text of a file beside the one it stands in, without the line break at its end. `$${` stands for `${`. They are
-filled in after the YAML was read, in queries and templates too; a file that `file:` names is taken as it is. A variable that is not set
-is an error. What came from a variable or a file is never shown in an error, a log or a record ([security](security.md#secrets)).
+| in a value | becomes |
+|---|---|
+| `${NAME}` | the value of the environment variable. A variable that is not set is an error |
+| `${NAME:-default}` | the same, or the default if the variable is unset or empty |
+| `${file:PATH}` | the text of the file, without the line break at its end |
+| `$${` | a literal `${` |
 
-A duration is a number with its unit: `500ms`, `30s`, `5m`, `2h`, `7d`. A number without a unit is an error, also `0`; only keys with the
-unit in their name, and AMQP's `expiration` under `properties` (milliseconds), take bare numbers.
+They are filled in after the YAML is read, also in queries and templates. A file that the key `file` names is used as it is. Values from
+variables and files are never shown in an error, a log or a record ([security](security.md#secrets)).
 
-Paths of files are relative to the file they stand in. Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) work; keys that begin with
-`x-` at the top are a place for anchors and mean nothing by themselves.
+A duration is a number with its unit: `500ms`, `30s`, `5m`, `2h`, `7d`. A number without a unit is an error, also `0`. Only keys with the
+unit in their name, and AMQP's `expiration` under `properties` (milliseconds), take a number without a unit.
+
+Paths of files are relative to the configuration file that contains them. Anchors (`&name`), aliases (`*name`) and merge keys (`<<`) work.
+Top-level keys that begin with `x-` can hold anchors and have no other effect.
 
 ## Values that vary by row
 
-A literal, `{column: name}` for the value of a column, or `{template: \"…\"}` for Liquid with `row`, `previous`, `changed`, `op`, `key`, `sync`,
-`run` and `change_id`.
+Where a key accepts `{column: …}` or `{template: …}`, its value is a literal, `{column: name}` for the value of a column, or
+`{template: \"…\"}` for a Liquid template with `row`, `previous`, `changed`, `op`, `key`, `sync`, `run` and `change_id`.
 ";
 
 /// The page.
@@ -68,7 +73,7 @@ pub fn reference(schema: &Value) -> String {
 struct Page<'s> {
     root: &'s Value,
     out: String,
-    /// Maps that are described behind the one they stand in.
+    /// Maps that are described after the map that contains them.
     later: Vec<(String, &'s Value)>,
 }
 
@@ -129,7 +134,7 @@ impl<'s> Page<'s> {
         }
     }
 
-    /// The names to choose from, where each has its own comment.
+    /// The possible names, if each has its own comment.
     fn choices(&mut self, property: &'s Value) {
         for choice in self.resolved(property)["oneOf"].as_array().into_iter().flatten() {
             if let (Some(name), text) = (choice["const"].as_str(), prose(choice)) {
@@ -138,13 +143,13 @@ impl<'s> Page<'s> {
         }
     }
 
-    /// Puts maps inside a key aside.
+    /// Collects the maps inside a key, which are described later.
     fn inner(&mut self, path: &str, schema: &'s Value) {
-        // A trigger has the keys of its sync, which stand on the page already.
+        // An entry of `on` has the keys of its sync, which are on the page already.
         if schema["$ref"] == "#/$defs/Trigger" {
             return;
         }
-        // Steps hold steps.
+        // Steps contain steps.
         if schema["$ref"] == "#/$defs/Step" && path != "pipelines.NAME[]" {
             return;
         }
@@ -181,12 +186,12 @@ impl<'s> Page<'s> {
     }
 }
 
-/// A schema, and those it lets choose from.
+/// A schema and its alternatives.
 fn forms(schema: &Value) -> impl Iterator<Item = &Value> {
     std::iter::once(schema).chain(schema["anyOf"].as_array().into_iter().flatten())
 }
 
-/// The comment of a key, or that of its type.
+/// The comment of a key, or the comment of its type.
 fn own_prose(property: &Value, root: &Value) -> String {
     let own = prose(property);
     match property["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
@@ -195,7 +200,7 @@ fn own_prose(property: &Value, root: &Value) -> String {
     }
 }
 
-/// A comment in one line, however it was wrapped.
+/// A comment in one line, without its line breaks.
 fn prose(schema: &Value) -> String {
     schema["description"].as_str().unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ")
 }

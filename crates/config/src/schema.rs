@@ -1,7 +1,7 @@
 //! The JSON Schema of a whole configuration, made from the raw types.
 //!
-//! The same schema is what editors use (`warren schema`), what a configuration is checked against, and what the reference page is
-//! written from.
+//! Editors use this schema (`warren schema`), a configuration is checked against it, and the reference page
+//! is generated from it.
 
 use std::sync::LazyLock;
 
@@ -16,10 +16,10 @@ use super::raw::pipeline::RawStep;
 use super::raw::section::{RawListener, RawModel, RawState};
 use super::raw::sync::{RawSync, RawTrigger};
 
-/// What a name of a source, model, broker or sync is made of.
+/// The pattern of a name of a source, model, broker or sync.
 pub const NAME_PATTERN: &str = "^[A-Za-z0-9_-]{1,64}$";
 
-/// The schema, built once: that takes longer than reading most configurations.
+/// The schema, built once, because building it takes longer than reading most configurations.
 pub fn schema() -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(build);
     &SCHEMA
@@ -45,26 +45,26 @@ fn build() -> Value {
         "title": "The configuration of Warren",
         "type": "object",
         "properties": {
-            "sources": named("Where rows come from, by name.", &sources),
-            "models": named("Queries with their keys, by name.", &model),
-            "brokers": named("Where messages go, by name.", &brokers),
-            "syncs": named("Models that are watched and brokers that hear of them, by name.", &sync),
-            "triggers": named("Queues that are consumed, and what is done with each message, by name.", &trigger),
+            "sources": named("The databases that rows are read from, by name.", &sources),
+            "models": named("Queries over sources, each with its key, by name.", &model),
+            "brokers": named("The systems that store messages in queues, by name.", &brokers),
+            "syncs": named("Models whose changed rows are sent to a broker, by name.", &sync),
+            "triggers": named("Queues that are consumed, each with its pipeline, by name.", &trigger),
             "pipelines": named(
-                "What is done with a message, step by step, by name. A trigger names one, or holds the list itself.",
+                "Lists of steps that process one message, by name. A trigger names a pipeline, or contains the list itself.",
                 &json!({"type": "array", "items": step}),
             ),
             "hub": hub,
             "http": listener,
             "state": {
-                "description": "What Warren remembers, and where. A path alone stands for `{folder: PATH}`.",
+                "description": "What Warren stores, and where. A path alone means `{folder: PATH}`.",
                 "anyOf": [{"type": "string", "format": "path"}, state],
             },
             "templates": {
                 "type": "string",
                 "format": "path",
                 "description": "The folder of the templates that a template may `render` or `include`: \
-                    `customer.liquid` is `customer`. Default: `templates` beside the configuration, if it is there.",
+                    `customer.liquid` is `customer`. Default: `templates` next to the configuration, if it exists.",
             },
         },
         "patternProperties": {"^x-": true},
@@ -75,7 +75,7 @@ fn build() -> Value {
     root
 }
 
-/// The schema of a type by itself, closed as the whole is.
+/// The schema of a single type. Like the whole schema, it accepts no unknown keys.
 pub fn schema_of<T: JsonSchema>() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
     let mut root = T::json_schema(&mut generator).to_value();
@@ -98,7 +98,7 @@ fn named(description: &str, of: &Value) -> Value {
     })
 }
 
-/// The settings of several kinds, told apart by `type`.
+/// The settings of several kinds, distinguished by `type`.
 fn kinds(kinds: &[&str], mut schema: impl FnMut(&str) -> Option<schemars::Schema>) -> Value {
     let branches = kinds.iter().filter_map(|kind| {
         let mut branch = schema(kind)?.to_value();
@@ -127,7 +127,7 @@ fn merged(mut first: Value, second: Value) -> Value {
     first
 }
 
-/// Closes every map, and takes out what only says that a key may be absent.
+/// Closes every map, and removes what only says that a key may be absent.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -142,7 +142,7 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// A key that is there has a value: the `null` that stands for an absent one is not for people to write.
+/// Removes `null` from a property: it represents an absent key, and people do not write it.
 fn without_null(property: &mut Value) {
     let Value::Object(map) = property else { return };
     if map.get("default").is_some_and(Value::is_null) {
