@@ -169,6 +169,8 @@ codes! {
     UNROUTABLE = "unroutable";
     /// The user may not do that.
     ACCESS_REFUSED = "access-refused";
+    /// The broker allows that to no user: an internal exchange, or a name that it keeps for itself.
+    NOT_ALLOWED = "not-allowed";
     /// The broker refused the message.
     BROKER_REFUSED_MESSAGE = "broker-refused-message";
     /// The broker asks for fewer messages at once.
@@ -212,6 +214,8 @@ codes! {
     QUEUE_MISFIT = "queue-misfit";
     /// Nobody runs the trigger.
     TRIGGER_NOT_RUNNING = "trigger-not-running";
+    /// The process that runs the trigger does not say how it is.
+    PROCESS_SILENT = "process-silent";
     /// The process died with messages that have not ended since.
     CRASH_SUSPECTS = "crash-suspects";
     /// More messages wait behind a failing one of their key than may be parked; the rest is dead-lettered.

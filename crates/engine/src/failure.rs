@@ -54,10 +54,11 @@ pub enum Disposition {
 }
 
 /// What no retry and no other message can cure: logins, permissions, missing queues, certificates, disks.
-const OPERATOR: [Code; 13] = [
+const OPERATOR: [Code; 14] = [
     codes::BROKER_REFUSED_LOGIN,
     codes::SOURCE_REFUSED_LOGIN,
     codes::ACCESS_REFUSED,
+    codes::NOT_ALLOWED,
     codes::UNKNOWN_VHOST,
     codes::UNKNOWN_DATABASE,
     codes::NO_SUCH_QUEUE,

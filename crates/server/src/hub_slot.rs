@@ -14,6 +14,8 @@ use warren_engine::hub::Hub;
 use warren_engine::hub::delivering::Delivering;
 use warren_engine::ports::Lease;
 
+use crate::hub::answer::tried;
+
 /// Where the hub is while it runs. Shared by the one who keeps it and those who ask it.
 #[derive(Clone, Default)]
 pub struct HubSlot(Arc<Mutex<Held>>);
@@ -85,7 +87,7 @@ async fn any(State(slot): State<HubSlot>, request: Request<Body>) -> Response {
         };
     }
     let detail =
-        slot.waits_for().map_or_else(|| "the hub is being opened".to_owned(), |failure| failure.line());
+        slot.waits_for().map_or_else(|| "the hub is being opened".to_owned(), |failure| tried(&failure));
     let problem = json!({ "type": "about:blank", "title": "the hub does not run here", "status": 503, "detail": detail });
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")),

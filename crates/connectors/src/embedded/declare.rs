@@ -146,7 +146,7 @@ impl Ledger<'_> {
         let named = |failure: Failure| Failure { what: what.to_owned(), ..failure };
         if binding.exchange.is_empty() {
             return Err(named(
-                Failure::new(FailureKind::Refused, codes::ACCESS_REFUSED, "")
+                Failure::new(FailureKind::Refused, codes::NOT_ALLOWED, "")
                     .detail("every queue is bound to the default exchange by its name, and by nothing else"),
             )
             .into());

@@ -87,7 +87,7 @@ impl Estate for One {
         let deleted = match resource.kind {
             ResourceKind::Queue => broker.delete_queue(&resource.name).await.map(drop),
             ResourceKind::Exchange if resource.name.is_empty() => {
-                return Err(Failure::new(FailureKind::Refused, codes::ACCESS_REFUSED, "delete exchange ``")
+                return Err(Failure::new(FailureKind::Refused, codes::NOT_ALLOWED, "delete exchange ``")
                     .detail("the default exchange is the broker's own"));
             }
             ResourceKind::Exchange => broker.delete_exchange(&resource.name).await,

@@ -140,7 +140,7 @@ pub(super) fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
     }
     check_short(kind, name).map_err(|failure| Failure { what: format!("declare {kind}"), ..failure })?;
     if name.starts_with("amq.") {
-        return Err(Failure::new(FailureKind::Refused, codes::ACCESS_REFUSED, format!("{what} `{name}`"))
+        return Err(Failure::new(FailureKind::Refused, codes::NOT_ALLOWED, format!("{what} `{name}`"))
             .detail("names that begin with `amq.` belong to the broker"));
     }
     Ok(())

@@ -77,6 +77,11 @@ impl Gone {
 fn of_close(close: &Close) -> (FailureKind, Code, Option<&'static str>) {
     match close.code {
         311 => (FailureKind::Invalid, codes::MESSAGE_TOO_LARGE, Some("Send less in one message.")),
+        403 if is_for_nobody(&close.text) => (
+            FailureKind::Refused,
+            codes::NOT_ALLOWED,
+            Some("Use another exchange or queue: the broker allows this to no user."),
+        ),
         403 => (
             FailureKind::Refused,
             codes::ACCESS_REFUSED,
@@ -90,7 +95,7 @@ fn of_close(close: &Close) -> (FailureKind, Code, Option<&'static str>) {
         404 => (FailureKind::NotFound, codes::NO_SUCH_QUEUE, Some("Create the queue, or correct its name.")),
         405 => (
             FailureKind::Refused,
-            codes::ACCESS_REFUSED,
+            codes::NOT_ALLOWED,
             Some("Another connection has the queue for itself; end it, or use another queue."),
         ),
         406 => (FailureKind::Invalid, codes::PROTOCOL_ERROR, None),
@@ -100,6 +105,20 @@ fn of_close(close: &Close) -> (FailureKind, Code, Option<&'static str>) {
         320 => (FailureKind::Disconnected, codes::CONNECTION_LOST, None),
         _ => (FailureKind::Disconnected, codes::PROTOCOL_ERROR, None),
     }
+}
+
+/// Whether the broker refuses it to every user. Where a permission is missing, it says `access to … refused for user …`. Names of queues and
+/// exchanges stand behind these words and can hold anything.
+fn is_for_nobody(text: &str) -> bool {
+    let said = text.strip_prefix("ACCESS_REFUSED - ").unwrap_or(text);
+    let begins = [
+        "cannot publish to internal ",
+        "deletion of system ",
+        "operation not permitted on the default exchange",
+    ];
+    begins.iter().any(|begin| said.starts_with(begin))
+        || ["exchange name '", "queue name '"].iter().any(|begin| said.starts_with(begin))
+            && said.contains("reserved prefix")
 }
 
 /// Why a question to the broker has no answer.
@@ -147,4 +166,36 @@ pub(crate) fn unsayable(fault: &Unsayable, what: impl Into<String>) -> Failure {
         Unsayable::NotFinite => (codes::INVALID_PROPERTY, "Send a finite number, or the value as text."),
     };
     Failure::new(FailureKind::Invalid, code, what).detail(fault.to_string()).remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_allows_to_nobody_is_no_missing_permission() {
+        let code = |code, text: &str| {
+            let close = Close { code, text: text.to_owned(), class: 60, method: 40 };
+            Gone::Channel(close).failure("try").code
+        };
+        for text in [
+            "ACCESS_REFUSED - cannot publish to internal exchange 'refused for user' in vhost '/'",
+            "ACCESS_REFUSED - exchange name 'amq.x' contains reserved prefix 'amq.*'",
+            "ACCESS_REFUSED - queue name 'amq.x' contains reserved prefix 'amq.*'",
+            "ACCESS_REFUSED - operation not permitted on the default exchange",
+            "ACCESS_REFUSED - deletion of system exchange 'amq.topic' in vhost '/' not allowed",
+        ] {
+            assert_eq!(code(403, text), codes::NOT_ALLOWED, "{text}");
+        }
+        for text in [
+            "ACCESS_REFUSED - access to exchange 'x' in vhost '/' refused for user 'u'",
+            "ACCESS_REFUSED - access to exchange 'cannot publish to internal ' in vhost '/' refused for user 'u'",
+            "ACCESS_REFUSED - access to topic 'reserved prefix' in exchange 'x' in vhost '/' refused for user 'u'",
+            "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use",
+        ] {
+            assert_eq!(code(403, text), codes::ACCESS_REFUSED, "{text}");
+        }
+        let locked = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'";
+        assert_eq!(code(405, locked), codes::NOT_ALLOWED);
+    }
 }

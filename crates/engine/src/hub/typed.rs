@@ -18,41 +18,93 @@ const SHOWN_DIGITS_MAX: usize = 40;
 /// Headers of an object.
 ///
 /// # Errors
-/// It is no object, or a value does not fit its type: a sentence for the one who sent it.
+/// It is not an object, or a value does not fit its type: the JSON pointer of the value, what is allowed and what was given.
 pub fn headers(value: &Value) -> Result<Headers, String> {
-    let Value::Object(members) = value else { return Err("it is no object".to_owned()) };
+    table("", value)
+}
+
+fn table(at: &str, value: &Value) -> Result<Headers, String> {
+    let Value::Object(members) = value else { return Err(misfit(at, "an object", value)) };
     let entries = members.iter().map(|(name, value)| {
         if name.len() > NAME_BYTES_MAX {
             return Err(format!("a name is longer than {NAME_BYTES_MAX} bytes"));
         }
-        Ok((name.clone(), header(name, value)?))
+        let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+        Ok((name.clone(), header(&at, value)?))
     });
     entries.collect()
 }
 
-fn header(name: &str, value: &Value) -> Result<HeaderValue, String> {
+fn array(at: &str, items: &[Value]) -> Result<HeaderValue, String> {
+    let values = items.iter().enumerate().map(|(index, item)| header(&format!("{at}/{index}"), item));
+    values.collect::<Result<_, _>>().map(HeaderValue::Array)
+}
+
+fn header(at: &str, value: &Value) -> Result<HeaderValue, String> {
     match value {
         Value::Object(members) => match members.get(TYPE) {
             Some(Value::String(kind)) => {
                 let inner = members.get("value").unwrap_or(&Value::Null);
-                typed(name, kind, inner, members)
-                    .unwrap_or_else(|| Err(format!("`{name}` is no value of type `{kind}`")))
+                let at = format!("{at}/value");
+                typed(&at, kind, inner, members).unwrap_or_else(|| Err(mistyped(&at, kind, inner)))
             }
-            Some(_) => Err(format!("the type of `{name}` is no text")),
-            None => headers(value).map(HeaderValue::Table),
+            Some(other) => Err(misfit(&format!("{at}/{TYPE}"), "a string", other)),
+            None => table(at, value).map(HeaderValue::Table),
         },
-        Value::Array(items) => {
-            items.iter().map(|item| header(name, item)).collect::<Result<_, _>>().map(HeaderValue::Array)
-        }
+        Value::Array(items) => array(at, items),
         Value::Number(number) => plain(number).ok_or_else(|| {
             let whole = !number.to_string().contains(['.', 'e', 'E']);
-            let bound = if whole { "64-bit integer" } else { "64-bit float" };
-            format!("`{name}` is out of the range of a {bound}: {}", shortened(&number.to_string()))
+            misfit(at, if whole { "a 64-bit integer" } else { "a 64-bit float" }, value)
         }),
         Value::Null => Ok(HeaderValue::Void),
         Value::Bool(value) => Ok(HeaderValue::Bool(*value)),
         Value::String(text) => Ok(HeaderValue::Text(text.clone())),
     }
+}
+
+/// The types with what their values are in JSON.
+const TYPES: [(&str, &str); 17] = [
+    ("void", "null"),
+    ("bool", "true or false"),
+    ("int8", "an integer from -128 to 127"),
+    ("uint8", "an integer from 0 to 255"),
+    ("int16", "an integer from -32768 to 32767"),
+    ("uint16", "an integer from 0 to 65535"),
+    ("int32", "an integer from -2147483648 to 2147483647"),
+    ("uint32", "an integer from 0 to 4294967295"),
+    ("int64", "a 64-bit integer"),
+    ("float", "a number that a 32-bit float holds"),
+    ("double", "a number that a 64-bit float holds"),
+    ("decimal", "an integer from -2147483648 to 2147483647 beside a `scale` from 0 to 255"),
+    ("text", "a string"),
+    ("bytes", "a string in base64"),
+    ("timestamp", "an integer of at least 0"),
+    ("array", "a list"),
+    ("table", "an object"),
+];
+
+fn mistyped(at: &str, kind: &str, value: &Value) -> String {
+    if let Some((_, allowed)) = TYPES.iter().find(|(name, _)| *name == kind) {
+        return misfit(at, &format!("{allowed} (`{kind}`)"), value);
+    }
+    let names: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
+    let at = at.strip_suffix("/value").unwrap_or(at);
+    let kind: String = kind.chars().filter(|c| !c.is_control()).take(SHOWN_DIGITS_MAX).collect();
+    format!("`{at}/{TYPE}` must be one of {}, not `{kind}`", names.join(", "))
+}
+
+/// A value that is not what is allowed at a place.
+fn misfit(at: &str, allowed: &str, value: &Value) -> String {
+    let subject = if at.is_empty() { "it".to_owned() } else { format!("`{at}`") };
+    let given = match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => shortened(&number.to_string()).to_owned(),
+        Value::String(_) => "another string".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    };
+    format!("{subject} must be {allowed}, not {given}")
 }
 
 /// A number without a type: whole numbers are `int64`, others `double`. `None`: it fits neither.
@@ -72,7 +124,7 @@ fn shortened(digits: &str) -> &str {
 
 /// `None`: the value does not fit the type.
 fn typed(
-    name: &str,
+    at: &str,
     kind: &str,
     value: &Value,
     members: &Map<String, Value>,
@@ -98,8 +150,8 @@ fn typed(
         "text" => HeaderValue::Text(value.as_str()?.to_owned()),
         "bytes" => HeaderValue::Bytes(STANDARD.decode(value.as_str()?).ok()?),
         "timestamp" => HeaderValue::Timestamp(value.as_u64()?),
-        "array" if value.is_array() => return Some(header(name, value)),
-        "table" => return Some(headers(value).map(HeaderValue::Table)),
+        "array" => return Some(array(at, value.as_array()?)),
+        "table" if value.is_object() => return Some(table(at, value).map(HeaderValue::Table)),
         _ => return None,
     }))
 }
@@ -229,16 +281,36 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_said() {
-        for bad in [
-            json!(1),
-            json!({"h": {"$type": "int8", "value": 200}}),
-            json!({"h": {"$type": "bytes", "value": "%"}}),
-            json!({"h": {"$type": "nonsense"}}),
-            json!({"h": {"$type": 7}}),
-            json!({"h": [{"$type": "decimal", "value": 1}]}),
+    fn what_does_not_fit_is_told_with_its_place_what_is_allowed_and_what_was_given() {
+        for (bad, told) in [
+            (json!(1), "it must be an object, not 1"),
+            (
+                json!({"h": {"$type": "int8", "value": 200}}),
+                "`/h/value` must be an integer from -128 to 127 (`int8`), not 200",
+            ),
+            (
+                json!({"h": {"$type": "uint8", "value": "1"}}),
+                "`/h/value` must be an integer from 0 to 255 (`uint8`), not another string",
+            ),
+            (json!({"h": {"$type": "bool"}}), "`/h/value` must be true or false (`bool`), not null"),
+            (
+                json!({"h": {"$type": "bytes", "value": "%"}}),
+                "`/h/value` must be a string in base64 (`bytes`), not another string",
+            ),
+            (json!({"h": {"$type": 7}}), "`/h/$type` must be a string, not 7"),
+            (
+                json!({"a/b": [{"t": {"$type": "decimal", "value": 1}}]}),
+                "`/a~1b/0/t/value` must be an integer from -2147483648 to 2147483647 beside a `scale` from 0 to 255 (`decimal`), not 1",
+            ),
+            (
+                json!({"h": {"$type": "table", "value": {"t": {"$type": "array", "value": {}}}}}),
+                "`/h/value/t/value` must be a list (`array`), not an object",
+            ),
         ] {
-            assert!(headers(&bad).is_err(), "{bad}");
+            assert_eq!(headers(&bad).unwrap_err(), told);
         }
+        let unknown = headers(&json!({"h": {"$type": "nonsense"}})).unwrap_err();
+        assert!(unknown.starts_with("`/h/$type` must be one of void, bool,"), "{unknown}");
+        assert!(unknown.ends_with("array, table, not `nonsense`"), "{unknown}");
     }
 }

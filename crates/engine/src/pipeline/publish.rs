@@ -122,7 +122,7 @@ fn blamed(failure: Failure, route: &PublishRoute) -> Failure {
         PublishRoute::Exchange { exchange, routing_key } => (is_made(exchange), is_made(routing_key)),
     };
     let of_message = match failure.code {
-        codes::NO_SUCH_QUEUE | codes::NO_SUCH_EXCHANGE | codes::ACCESS_REFUSED => place,
+        codes::NO_SUCH_QUEUE | codes::NO_SUCH_EXCHANGE | codes::ACCESS_REFUSED | codes::NOT_ALLOWED => place,
         codes::UNROUTABLE => place || key,
         _ => false,
     };

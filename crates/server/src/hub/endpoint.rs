@@ -327,8 +327,7 @@ async fn deliver(web: &Web, parts: &Parts, body: Bytes, query: &Form, resource: 
             }
             ResourceKind::Queue | ResourceKind::Exchange => routes::not_found(),
         },
-        Published::Unfit(failure) => answer::text_of(&failure),
-        Published::Later(failure) => answer::unavailable(answer::text_of(&failure)),
+        Published::Unfit(failure) | Published::Failed(failure) => answer::text_of(&failure),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::response::Response;
 use base64::Engine as _;
@@ -16,6 +16,7 @@ use warren_engine::hub::resource::{Resource, ResourceKind};
 use warren_engine::pipeline::outside::Hidden;
 
 use super::Web;
+use super::answer::{Meaning, OPERATOR_MUST_ACT, meaning, with_retry};
 use crate::client_address::client_address;
 
 /// Both are needed for what concerns all subscriptions.
@@ -149,10 +150,12 @@ impl Denied {
             Denied::WrongLogin if compat => StatusCode::FORBIDDEN,
             Denied::WrongLogin => StatusCode::UNAUTHORIZED,
             Denied::Forbidden => StatusCode::FORBIDDEN,
-            Denied::Unknown(failure) if failure.code == codes::TOO_MANY_LOGINS => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
-            Denied::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Denied::Unknown(failure) => match meaning(failure) {
+                Meaning::Later(status) => status,
+                // It is not this request that is refused, but ours to who knows the users.
+                Meaning::Operator | Meaning::Refused(_) => StatusCode::BAD_GATEWAY,
+                Meaning::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            },
         }
     }
 
@@ -160,7 +163,7 @@ impl Denied {
     pub(super) fn text(&self, compat: bool) -> Response {
         let status = self.status(compat);
         let answer = match self {
-            Denied::Unknown(failure) => unknown(failure, super::answer::text),
+            Denied::Unknown(failure) => unknown(status, failure, super::answer::text),
             Denied::Nobody | Denied::WrongLogin | Denied::Forbidden => {
                 let text =
                     if status == StatusCode::FORBIDDEN { "Forbidden" } else { "Authentication required." };
@@ -177,27 +180,28 @@ impl Denied {
             Denied::Nobody => super::answer::problem(status, "log in"),
             Denied::WrongLogin => super::answer::problem(status, "no user with that password"),
             Denied::Forbidden => super::answer::problem(status, "this user may not do that"),
-            Denied::Unknown(failure) => unknown(failure, super::answer::problem),
+            Denied::Unknown(failure) => unknown(status, failure, super::answer::problem),
         };
         challenged(answer, false)
     }
 }
 
-fn unknown(failure: &Failure, answer: fn(StatusCode, String) -> Response) -> Response {
+fn unknown(status: StatusCode, failure: &Failure, answer: fn(StatusCode, String) -> Response) -> Response {
     if failure.code == codes::TOO_MANY_LOGINS {
         // Guesses must not fill the log.
         tracing::debug!(failure = failure.line(), "a login is not checked now");
         let text = format!("too many failed logins ({}); retry later", failure.code);
-        let mut answer = answer(StatusCode::TOO_MANY_REQUESTS, text);
-        let after = failure.retry_after.map_or(1, |after| after.as_secs_f64().ceil() as u64);
-        answer.headers_mut().insert(RETRY_AFTER, after.max(1).into());
-        return answer;
+        return with_retry(answer(status, text), failure);
     }
     tracing::warn!(failure = failure.line(), "cannot check a login or a permission");
-    super::answer::unavailable(answer(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "cannot check the login or its permissions now".to_owned(),
-    ))
+    let text = match status {
+        StatusCode::BAD_GATEWAY => {
+            format!("cannot check the login or its permissions ({}): {OPERATOR_MUST_ACT}", failure.code)
+        }
+        StatusCode::INTERNAL_SERVER_ERROR => "internal error; see the server log".to_owned(),
+        _ => "cannot check the login or its permissions now".to_owned(),
+    };
+    with_retry(answer(status, text), failure)
 }
 
 fn challenged(mut answer: Response, compat: bool) -> Response {

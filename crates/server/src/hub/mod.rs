@@ -9,7 +9,7 @@
 //! | `/hub`, `/topics/…` | `websub` |
 //! | `/api/v1/…` | `api` |
 
-mod answer;
+pub(crate) mod answer;
 mod api;
 mod body;
 mod endpoint;
@@ -96,7 +96,7 @@ async fn any(State(web): State<Arc<Web>>, request: Request) -> Response {
     let answered = AssertUnwindSafe(dispatch(&web, request)).catch_unwind().await;
     answer::guarded(answered.unwrap_or_else(|_| {
         tracing::error!(%method, path, "a request made its handler panic");
-        answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "something of ours is broken; the log says what")
+        answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the server log")
     }))
 }
 

@@ -27,8 +27,8 @@ pub(super) enum Published {
     NotThere,
     /// The message is wrong, and will be wrong again.
     Unfit(Failure),
-    /// It is not there, or nobody knows whether it is; later it may do.
-    Later(Failure),
+    /// It is not there, or nobody knows whether it is. [`super::answer::meaning`] says who can do something about it.
+    Failed(Failure),
 }
 
 /// Exchanges that were seen a moment ago. A publish to one that is not there makes a broker close the channel with all that is under way
@@ -61,7 +61,7 @@ pub(super) async fn publish(web: &Web, vhost: &str, outbound: Outbound) -> Publi
     match told(web, vhost, outbound).await {
         Ok(published) => published,
         Err(failure) if failure.kind == FailureKind::NotFound => Published::NotThere,
-        Err(failure) => Published::Later(failure),
+        Err(failure) => Published::Failed(failure),
     }
 }
 
@@ -92,10 +92,10 @@ async fn told(web: &Web, vhost: &str, outbound: Outbound) -> Result<Published, F
             | FailureKind::Unavailable
             | FailureKind::Throttled
             | FailureKind::Refused
-            | FailureKind::Internal => Published::Later(failure),
+            | FailureKind::Internal => Published::Failed(failure),
         },
-        Some(Receipt::Unknown(failure)) => Published::Later(failure),
-        None => Published::Later(Failure::internal("publish").detail("the broker gave no receipt")),
+        Some(Receipt::Unknown(failure)) => Published::Failed(failure),
+        None => Published::Failed(Failure::internal("publish").detail("the broker gave no receipt")),
     };
     if let (Published::NotThere, Route::Exchange { exchange, .. }) = (&published, &outbound.route) {
         web.known.forget(vhost, exchange);

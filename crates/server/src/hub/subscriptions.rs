@@ -102,7 +102,7 @@ pub(super) fn entries(
 
 /// Why a subscription waits: what fails and its code. Details may name hosts and logins of ours; they are in the log.
 pub(super) fn waiting_because(failure: &Failure) -> String {
-    format!("cannot {} ({})", failure.what, failure.code)
+    answer::tried(failure)
 }
 
 /// Whether `reveal=true` was said; whoever sees an export is an administrator.

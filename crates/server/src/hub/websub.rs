@@ -8,7 +8,6 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, LINK, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use warren_engine::failure::FailureKind;
 use warren_engine::hub::params::{self, Fault, Fields, Form, Manner, Media, Separators, Written};
 use warren_engine::hub::path;
 use warren_engine::hub::ports::Right;
@@ -104,8 +103,7 @@ async fn publish(web: &Web, form: &Form) -> Response {
     for url in &urls {
         match web.hub.ping(url).await {
             Ok(()) => {}
-            Err(failure) if failure.kind == FailureKind::Invalid => return answer::text_of(&failure),
-            Err(failure) => return answer::unavailable(answer::text_of(&failure)),
+            Err(failure) => return answer::text_of(&failure),
         }
     }
     // Whoever still follows them here was told. Only all of a ping can be sent elsewhere.

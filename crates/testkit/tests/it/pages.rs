@@ -197,7 +197,10 @@ fn dead_links_are_found() {
     let page = |path: &str, text: &str| Page { path: path.into(), text: text.into() };
     let pages = [
         page("README.md", "# A\n[one](docs/sync.md#there) [two](docs/nowhere.md) [three](#gone) `[x](y)`\n"),
-        page("docs/sync.md", "## There\n## There\n[up](../README.md#a) [again](#there-1)\n```\n[no](link)\n```\n"),
+        page(
+            "docs/sync.md",
+            "## There\n## There\n[up](../README.md#a) [again](#there-1)\n```\n[no](link)\n```\n",
+        ),
     ];
     assert_eq!(
         dead_links(&pages),
@@ -227,7 +230,9 @@ fn pages_are_written_in_plain_english() {
     for page in pages().iter().filter(|page| !GENERATED.contains(&&*page.path)) {
         for (number, line) in prose(&page.text) {
             let allowed = |word: &str| {
-                ALLOWED.iter().any(|(path, text)| *path == page.path && line.contains(text) && text.contains(word))
+                ALLOWED
+                    .iter()
+                    .any(|(path, text)| *path == page.path && line.contains(text) && text.contains(word))
             };
             for word in banned_in(&without_code(line)).into_iter().filter(|word| !allowed(word)) {
                 faults.push(format!("{}:{number}: `{word}`: {}", page.path, line.trim()));

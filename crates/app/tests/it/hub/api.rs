@@ -94,6 +94,106 @@ async fn what_cannot_be_published_is_a_problem() {
 }
 
 #[tokio::test]
+async fn a_body_of_the_wrong_form_names_the_member_what_is_allowed_and_what_was_given() {
+    let world = World::start(false).await;
+    world.queues(&["q"]);
+    let login = |password: Value| json!({"queue": "q", "callback": "c", "basic_auth": {"username": "u", "password": password}});
+    for (method, target, body, pointer, detail) in [
+        (
+            "POST",
+            "/publish",
+            json!({"queue": "q", "properties": {"priority": 300}}),
+            "/properties/priority",
+            "`/properties/priority` must be an integer from 0 to 255, not 300",
+        ),
+        (
+            "POST",
+            "/publish",
+            json!({"queue": "q", "properties": {"timestamp": -1.5}}),
+            "/properties/timestamp",
+            "`/properties/timestamp` must be an integer of at least 0 or null, not -1.5",
+        ),
+        (
+            "POST",
+            "/publish",
+            json!({"queue": {"name": "q"}}),
+            "/queue",
+            "`/queue` must be a string or null, not an object",
+        ),
+        (
+            "POST",
+            "/publish",
+            json!({"queue": "q", "vhost": null}),
+            "/vhost",
+            "`/vhost` must be a string, not null",
+        ),
+        (
+            "POST",
+            "/publish",
+            json!({"queue": "q", "properties": {"proirity": 3}}),
+            "/properties/proirity",
+            "`/properties/proirity` is unknown; did you mean `priority`?",
+        ),
+        ("POST", "/publish", json!(["q"]), "", "the body must be an object, not a list"),
+        (
+            "POST",
+            "/subscriptions",
+            json!({"queue": "q"}),
+            "/callback",
+            "`/callback` is missing: give a string",
+        ),
+        (
+            "POST",
+            "/subscriptions",
+            json!({"queue": "q", "callback": "c", "basic_auth": "u:geheim"}),
+            "/basic_auth",
+            "`/basic_auth` must be an object or null, not a string",
+        ),
+        (
+            "POST",
+            "/subscriptions",
+            login(json!(4711)),
+            "/basic_auth/password",
+            "`/basic_auth/password` must be a string, not another type",
+        ),
+        (
+            "POST",
+            "/subscriptions",
+            json!({"queue": "q", "callback": "c", "max_tps": -1}),
+            "/max_tps",
+            "`/max_tps` must be an integer from 0 to 4294967295, not -1",
+        ),
+        (
+            "POST",
+            "/subscriptions",
+            json!({"queue": "q", "callback": "c", "contact": {"app_name": "a", "mail": "m"}}),
+            "/contact/mail",
+            "`/contact/mail` is unknown; did you mean `email`?",
+        ),
+        ("PUT", "/exchanges/%2F/x", json!({"type": 7}), "/type", "`/type` must be a string, not 7"),
+        (
+            "PATCH",
+            "/subscriptions/0",
+            json!({"state": "odd"}),
+            "/state",
+            "`/state` must be one of `active` or `inactive`, not `odd`",
+        ),
+    ] {
+        let reply = world.boss(Ask::new(method, &format!("/api/v1{target}")).json(&body)).await;
+        let told = problem(&reply, 422);
+        assert_eq!(told["detail"], detail, "{body}");
+        assert_eq!(told["errors"], json!([{"pointer": pointer, "detail": detail}]), "{body}");
+    }
+    let twice =
+        Ask::new("POST", "/api/v1/publish").body("application/json", r#"{"queue": "q", "queue": "q"}"#);
+    assert_eq!(problem(&world.boss(twice).await, 422)["detail"], "`queue` is given more than once");
+    let batch = json!({"subscriptions": {}});
+    let told = problem(&world.boss(Ask::new("POST", "/api/v1/import").json(&batch)).await, 400);
+    assert_eq!(told["detail"], "`/subscriptions` must be a list, not an object");
+    assert!(world.hub.all().is_empty() && world.estate.host("/").queues.messages("q").is_empty());
+}
+
+#[tokio::test]
 async fn a_repetition_with_a_key_is_published_once() {
     let world = World::start(false).await;
     world.queues(&["q"]);

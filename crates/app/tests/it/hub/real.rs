@@ -14,27 +14,46 @@ use super::subscriber::Subscriber;
 use super::world::escaped;
 use crate::program::{Program, Running};
 
+/// How a hub is set up.
+#[derive(Default)]
+pub struct Setup {
+    pub compat: bool,
+    /// What a login of the hub's own may configure, write and read; `None`: it logs in as an administrator.
+    pub own: Option<[&'static str; 3]>,
+    /// Further keys of `http`, each with a comma before it.
+    pub http: &'static str,
+}
+
 /// A hub as a process, with a virtual host and a user of its own who has both tags.
-struct Hub {
-    address: SocketAddr,
-    vhost: Vhost,
-    user: String,
+pub struct Hub {
+    pub address: SocketAddr,
+    /// The hub's own login, where it has one of its own.
+    pub own: Option<rabbit::User>,
+    pub vhost: Vhost,
+    pub user: String,
     _running: Running,
     _folder: TempDir,
 }
 
 impl Hub {
     async fn start(compat: bool) -> Hub {
+        Hub::with(Setup { compat, ..Setup::default() }).await
+    }
+
+    /// A hub that is set up like this.
+    pub async fn with(setup: Setup) -> Hub {
         tokio::task::spawn_blocking(move || {
+            let Setup { compat, own, http } = setup;
             let vhost = rabbit::vhost();
+            let own = own.map(|[configure, write, read]| vhost.user(configure, write, read));
             let user = format!("{}-boss", vhost.name());
             add_user(&vhost, &user, "administrator,rabbithub_admin", [".*"; 3]);
             let folder = tempfile::tempdir().unwrap();
             let config = format!(
                 "brokers:\n  mq: {{type: rabbitmq, url: \"{}\", management_url: \"{}\"}}\n\
-                 http: {{listen: \"127.0.0.1:0\"}}\nstate: {{folder: state}}\n\
+                 http: {{listen: \"127.0.0.1:0\"{http}}}\nstate: {{folder: state}}\n\
                  hub:\n  broker: mq\n  allow_callbacks: [127.0.0.1/32]\n  set_correlation_id: x-correlation-id\n{}",
-                vhost.url(),
+                own.as_ref().map_or_else(|| vhost.url(), |own| own.url.clone()),
                 vhost.management().url(),
                 if compat { "  compat: rabbithub\n" } else { "" },
             );
@@ -43,14 +62,14 @@ impl Hub {
             running.wait_for("it serves", PATIENCE, |event| event["serving"].is_object());
             let event = running.find(|event| event["serving"].is_object()).unwrap();
             let address = event.json["serving"]["address"].as_str().unwrap().parse().unwrap();
-            Hub { address, vhost, user, _running: running, _folder: folder }
+            Hub { address, own, vhost, user, _running: running, _folder: folder }
         })
         .await
         .unwrap()
     }
 
     /// Until the hub is open, its routes say 503.
-    async fn boss(&self, ask: Ask) -> Reply {
+    pub async fn boss(&self, ask: Ask) -> Reply {
         let ask = ask.login(&self.user, "secret");
         let mut reply = None;
         wait_until_async("the hub is open", PATIENCE, async || {
@@ -68,7 +87,7 @@ impl Hub {
     }
 
     /// A path in the virtual host of the test.
-    fn path(&self, target: &str) -> String {
+    pub fn path(&self, target: &str) -> String {
         format!("/{}{target}", self.vhost.name())
     }
 
@@ -83,7 +102,7 @@ impl Drop for Hub {
     }
 }
 
-fn add_user(vhost: &Vhost, name: &str, tags: &str, [configure, write, read]: [&str; 3]) {
+pub fn add_user(vhost: &Vhost, name: &str, tags: &str, [configure, write, read]: [&str; 3]) {
     let management = vhost.management();
     management.request("PUT", &format!("/api/users/{name}"), &json!({"password": "secret", "tags": tags}));
     let rights = json!({"configure": configure, "write": write, "read": read});

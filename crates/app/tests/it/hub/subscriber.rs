@@ -44,6 +44,8 @@ struct Shared {
     heard: Mutex<Vec<Heard>>,
     count: watch::Sender<usize>,
     document: Document,
+    /// The coding and the coded bytes that the topic answers with instead, whatever was asked for.
+    coded: Mutex<Option<(&'static str, Vec<u8>)>>,
     /// Where the topic sends to, instead of saying anything.
     sends_to: Mutex<Option<String>>,
 }
@@ -63,6 +65,7 @@ impl Subscriber {
             heard: Mutex::default(),
             count: watch::Sender::new(0),
             document: Arc::new(Mutex::new(("text/html; charset=UTF-8", "<p>one</p>".to_owned()))),
+            coded: Mutex::default(),
             sends_to: Mutex::default(),
         });
         let router = Router::new().fallback(answer).with_state(shared.clone());
@@ -113,6 +116,11 @@ impl Subscriber {
         self.shared.heard.lock().unwrap().clear();
     }
 
+    /// What the topic at `/topic` says from now on, in a coding that nobody asked for.
+    pub fn says_coded(&self, coding: &'static str, body: Vec<u8>) {
+        *self.shared.coded.lock().unwrap() = Some((coding, body));
+    }
+
     /// What the topic at `/topic` says from now on.
     pub fn says(&self, kind: &'static str, body: &str) {
         *self.shared.document.lock().unwrap() = (kind, body.to_owned());
@@ -141,6 +149,10 @@ async fn answer(
         (_, "/topic", _) if shared.sends_to.lock().unwrap().is_some() => {
             let location = shared.sends_to.lock().unwrap().clone().unwrap();
             (StatusCode::FOUND, [("location", location)]).into_response()
+        }
+        (_, "/topic", _) if shared.coded.lock().unwrap().is_some() => {
+            let (coding, body) = shared.coded.lock().unwrap().clone().unwrap();
+            ([("content-type", "text/plain"), ("content-encoding", coding)], body).into_response()
         }
         (_, "/topic" | "/topic/new", _) => {
             let (kind, body) = shared.document.lock().unwrap().clone();

@@ -132,7 +132,7 @@ const REASONS: [Reason; 7] = [
         codes::INVALID_PROPERTY,
     ),
     ("missing exchange", |bad| bad.route = exchange("missing", ""), codes::NO_SUCH_EXCHANGE),
-    ("internal exchange", |bad| bad.route = exchange("internal", ""), codes::ACCESS_REFUSED),
+    ("internal exchange", |bad| bad.route = exchange("internal", ""), codes::NOT_ALLOWED),
 ];
 
 /// Two bad messages of different reasons, at each place, among good ones that carry the login's own `user_id`: each is refused for its own reason,

@@ -153,7 +153,7 @@ async fn a_queue_that_another_connection_has_for_itself_is_refused() {
     owner.declare_queue(&exclusive).await.unwrap();
     let managed = managed(&vhost);
     let failure = managed.consume("theirs", 1).await.err().unwrap();
-    assert_eq!((failure.kind, failure.code), (FailureKind::Refused, codes::ACCESS_REFUSED), "{failure}");
+    assert_eq!((failure.kind, failure.code), (FailureKind::Refused, codes::NOT_ALLOWED), "{failure}");
     let found = managed.check_consumer(&wanted("theirs")).await;
     assert!(matches!(&found[..], [finding] if finding.severity == Severity::Error), "{found:?}");
     // It may still be published to.

@@ -2,6 +2,7 @@
 //!
 //! One table has all operations; requests are matched against it, and the OpenAPI document is made of it.
 
+mod misfits;
 mod openapi;
 mod operations;
 mod publish;
@@ -110,8 +111,13 @@ async fn bytes(body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
     body::read(body, bytes_max).await.map_err(|fault| problem(fault.status(), fault.to_string()))
 }
 
-/// The body as JSON of a type.
-async fn read<T: DeserializeOwned>(web: &Web, parts: &Parts, body: Body) -> Result<(T, Bytes), Refused> {
+/// The body as JSON of a type. `schema`: the name of its schema in the OpenAPI document.
+async fn read<T: DeserializeOwned>(
+    web: &Web,
+    parts: &Parts,
+    body: Body,
+    schema: &str,
+) -> Result<(T, Bytes), Refused> {
     let media = answer::header(&parts.headers, CONTENT_TYPE);
     if media.is_some() && Media::of(media) != Media::Json {
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has to be application/json"));
@@ -120,9 +126,44 @@ async fn read<T: DeserializeOwned>(web: &Web, parts: &Parts, body: Body) -> Resu
     let bytes = bytes(body, web.hub.settings().body_bytes_max.saturating_mul(2)).await?;
     match serde_json::from_slice(&bytes) {
         Ok(value) => Ok((value, bytes)),
-        Err(error) if error.is_data() => Err(problem(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
-        Err(error) => Err(problem(StatusCode::BAD_REQUEST, format!("the body is no JSON: {error}"))),
+        Err(error) if error.is_data() => {
+            Err(misfit(StatusCode::UNPROCESSABLE_ENTITY, schema, &bytes, &unnamed(&error)))
+        }
+        Err(error) => Err(no_json(&error)),
     }
+}
+
+fn no_json(error: &serde_json::Error) -> Refused {
+    problem(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}"))
+}
+
+/// What is wrong with data where the schema does not tell. The other messages name our types.
+fn unnamed(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.strip_prefix("duplicate field `").and_then(|rest| rest.split_once('`')) {
+        Some((name, _)) => format!("`{name}` is given more than once"),
+        None => {
+            format!("the body does not fit its schema at line {}, column {}", error.line(), error.column())
+        }
+    }
+}
+
+/// The problem of a body that does not fit its schema: `detail` tells all that is wrong, `errors` each with its pointer. `otherwise`: what is
+/// wrong where the schema does not tell.
+fn misfit(status: StatusCode, schema: &str, body: &[u8], otherwise: &str) -> Refused {
+    let value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        Err(error) => return no_json(&error),
+    };
+    let found = misfits::misfits(&openapi::schema(schema), &value);
+    if found.is_empty() {
+        return problem(status, otherwise);
+    }
+    let detail = found.iter().map(|misfit| misfit.detail.as_str()).collect::<Vec<_>>().join("; ");
+    let errors: Vec<_> =
+        found.iter().map(|misfit| json!({ "pointer": misfit.pointer, "detail": misfit.detail })).collect();
+    let more = [("errors".to_owned(), errors.into())].into_iter().collect();
+    Refused::Answer(answer::problem_with(status, detail, more))
 }
 
 /// The body of an import, which may be larger.
@@ -131,3 +172,79 @@ async fn batch(web: &Web, body: Body) -> Result<Bytes, Refused> {
 }
 
 const LOCATION: HeaderName = axum::http::header::LOCATION;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn reads<T: DeserializeOwned>(body: &Value) -> bool {
+        serde_json::from_slice::<T>(body.to_string().as_bytes()).is_ok()
+    }
+
+    /// The members of a schema's object, with the way to each and those within.
+    fn members(schema: &Value, at: &str, found: &mut Vec<String>) {
+        for branch in schema["anyOf"].as_array().into_iter().flatten() {
+            members(branch, at, found);
+        }
+        for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+            let at = format!("{at}/{name}");
+            members(member, &at, found);
+            found.push(at);
+        }
+    }
+
+    /// Whatever cannot be read is told with the member it is about, in the words of the API.
+    #[test]
+    fn a_body_that_cannot_be_read_never_names_a_type_of_ours() {
+        let numbers =
+            ["5", "-1", "1.5", "1e3", "300", "70000", "5000000000", "1e400", "99999999999999999999"];
+        let others = ["null", "true", "\"text\"", "[]", "[1]", "{}", "{\"unknown\": 1}"];
+        let contact = json!({"app_name": "a"});
+        let login = json!({"username": "u", "password": "p"});
+        for (schema, reads, base) in [
+            (
+                "Publish",
+                reads::<publish::Publish> as fn(&Value) -> bool,
+                json!({"queue": "q", "properties": {}}),
+            ),
+            (
+                "Subscribe",
+                reads::<subscriptions::Subscribe>,
+                json!({"queue": "q", "callback": "c", "contact": contact, "basic_auth": login}),
+            ),
+            ("Patch", reads::<subscriptions::Patch>, json!({})),
+            ("Exchange", reads::<resources::Exchange>, json!({"type": "topic"})),
+        ] {
+            let document = openapi::schema(schema);
+            assert!(reads(&base) && misfits::misfits(&document, &base).is_empty(), "{schema}");
+            let mut all = vec!["/unknown".to_owned(), String::new()];
+            members(&document, "", &mut all);
+            let mut refused = 0;
+            for at in &all {
+                for value in numbers.iter().chain(&others) {
+                    let mut body = base.clone();
+                    let value: Value = serde_json::from_str(value).unwrap();
+                    match at.rsplit_once('/') {
+                        None => body = value.clone(),
+                        Some((parent, name)) => body.pointer_mut(parent).unwrap()[name] = value.clone(),
+                    }
+                    let found = misfits::misfits(&document, &body);
+                    if !reads(&body) {
+                        refused += 1;
+                        let named = found.iter().any(|misfit| misfit.pointer.starts_with(at.as_str()));
+                        assert!(named, "{schema} {at} {value}: {found:?}");
+                    }
+                    let plain = |misfit: &misfits::Misfit| {
+                        !["struct", "u8", "u16", "u32", "u64", "expected", "variant"]
+                            .iter()
+                            .any(|word| misfit.detail.contains(word))
+                    };
+                    assert!(found.iter().all(plain), "{found:?}");
+                }
+            }
+            assert!(refused > all.len(), "{schema}: {refused}");
+        }
+    }
+}

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use warren_engine::hub::params::IN_FLIGHT_MAX;
+
 use super::PREFIX;
 use super::operations::{OPERATIONS, Operation};
 
 /// What any operation that is not open may be answered besides.
-const COMMON_PROBLEMS: [u16; 9] = [400, 401, 403, 408, 413, 415, 429, 500, 503];
+const COMMON_PROBLEMS: [u16; 10] = [400, 401, 403, 408, 413, 415, 429, 500, 502, 503];
 
 /// The document.
 pub(in crate::hub) fn document() -> Value {
@@ -90,6 +92,11 @@ fn object(required: &[&str], properties: &Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
+/// A schema by its name.
+pub(super) fn schema(name: &str) -> Value {
+    schemas()[name].take()
+}
+
 fn schemas() -> Value {
     let text = json!({ "type": "string" });
     let number = json!({ "type": "integer", "minimum": 0 });
@@ -103,17 +110,24 @@ fn schemas() -> Value {
         "description": "Plain JSON, or {\"$type\": \"int8\", \"value\": 1} with one of the types void, bool, int8, uint8, int16, uint16, \
             int32, uint32, int64, float, double, decimal (with `scale`), text, bytes (base64), timestamp, array, table",
     });
+    let (text_or_null, secret) = (or_null(&text), json!({ "type": "string", "format": "password" }));
+    let whole = |least: u64, most: u64| json!({ "type": "integer", "minimum": least, "maximum": most });
     let contact = object(
         &["app_name"],
-        &json!({ "app_name": text, "contact_name": text, "phone": text, "email": text, "description": text }),
+        &json!({
+            "app_name": text, "contact_name": text_or_null, "phone": text_or_null, "email": text_or_null,
+            "description": text_or_null,
+        }),
     );
     let properties = object(
         &[],
         &json!({
-            "content_type": text, "content_encoding": text, "persistent": { "type": "boolean", "default": true },
-            "priority": { "type": "integer", "minimum": 0, "maximum": 255 }, "correlation_id": text, "reply_to": text,
-            "expiration": { "type": "string", "pattern": "^[0-9]{1,10}$" }, "message_id": text, "timestamp": number,
-            "type": text, "user_id": text, "app_id": text,
+            "content_type": text_or_null, "content_encoding": text_or_null,
+            "persistent": or_null(&json!({ "type": "boolean", "default": true })), "priority": or_null(&whole(0, 255)),
+            "correlation_id": text_or_null, "reply_to": text_or_null,
+            "expiration": or_null(&json!({ "type": "string", "pattern": "^[0-9]{1,10}$" })),
+            "message_id": text_or_null, "timestamp": or_null(&number), "type": text_or_null, "user_id": text_or_null,
+            "app_id": text_or_null,
         }),
     );
     let signing = json!({ "enum": ["sha1", "sha256", "sha384", "sha512", "standard"], "default": "sha256" });
@@ -138,21 +152,29 @@ fn schemas() -> Value {
             "properties": {
                 "type": text, "title": text, "status": number, "detail": text,
                 "code": { "type": "string", "description": "names a page of docs/errors" },
+                "errors": list(object(&["pointer", "detail"], &json!({
+                    "pointer": { "type": "string", "format": "json-pointer", "description": "the member of the body that is wrong" },
+                    "detail": text,
+                }))),
             },
         },
         "Health": object(&["status"], &json!({ "status": { "const": "ok" } })),
         "Publish": object(&[], &json!({
-            "vhost": { "type": "string", "default": "/" }, "queue": text, "exchange": text, "routing_key": text,
-            "body": text, "body_base64": text, "json": {}, "properties": properties, "headers": typed,
+            "vhost": { "type": "string", "default": "/" }, "queue": text_or_null, "exchange": text_or_null,
+            "routing_key": text, "body": text_or_null, "body_base64": text_or_null, "json": {}, "properties": properties,
+            "headers": or_null(&typed),
         })),
         "Published": object(&["status"], &json!({ "status": { "const": "accepted" }, "message_id": or_null(&text) })),
         "Subscribe": object(&["callback"], &json!({
-            "vhost": { "type": "string", "default": "/" }, "queue": text, "exchange": text, "topic": text,
-            "callback": { "type": "string", "format": "uri" }, "verify": { "enum": ["sync", "async"], "default": "async" },
-            "verify_token": text, "lease_seconds": number, "max_tps": number, "max_in_flight": number,
-            "secret": { "type": "string", "maxLength": 199 }, "signing": signing, "contact": contact, "arguments": typed,
-            "basic_auth": object(&["username", "password"], &json!({ "username": text, "password": text })),
-            "final_statuses": statuses,
+            "vhost": { "type": "string", "default": "/" }, "queue": text_or_null, "exchange": text_or_null,
+            "topic": text_or_null, "callback": { "type": "string", "format": "uri" },
+            "verify": or_null(&json!({ "enum": ["sync", "async"], "default": "async" })), "verify_token": or_null(&secret),
+            "lease_seconds": or_null(&number), "max_tps": or_null(&whole(0, u32::MAX.into())),
+            "max_in_flight": or_null(&whole(1, IN_FLIGHT_MAX.into())),
+            "secret": or_null(&json!({ "type": "string", "format": "password", "maxLength": 199 })),
+            "signing": or_null(&signing), "contact": or_null(&contact), "arguments": or_null(&typed),
+            "basic_auth": or_null(&object(&["username", "password"], &json!({ "username": text, "password": secret }))),
+            "final_statuses": or_null(&statuses),
         })),
         "Accepted": object(&["id", "state"], &json!({ "id": text, "state": { "const": "pending" } })),
         "Subscription": object(&["id", "vhost", "topic", "callback", "state"], &shown),
@@ -160,7 +182,8 @@ fn schemas() -> Value {
             "subscriptions": list(json!({ "$ref": "#/components/schemas/Subscription" })), "next": or_null(&text),
         })),
         "Patch": object(&[], &json!({
-            "state": { "enum": ["active", "inactive"] }, "signing": signing, "secret": or_null(&text),
+            "state": or_null(&json!({ "enum": ["active", "inactive"] })), "signing": or_null(&signing),
+            "secret": or_null(&secret),
             "final_statuses": or_null(&statuses),
         })),
         "Export": object(&["subscriptions"], &json!({ "subscriptions": list(free.clone()) })),

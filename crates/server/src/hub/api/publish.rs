@@ -25,7 +25,7 @@ use crate::hub::{Web, answer, endpoint, login};
 /// What is published.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Publish {
+pub(super) struct Publish {
     #[serde(default = "default_vhost")]
     vhost: String,
     queue: Option<String>,
@@ -78,7 +78,7 @@ pub(super) fn resource(
 
 pub(super) async fn publish(web: &Web, parts: &Parts, body: Body) -> Answered {
     let user = login::login(web, parts).await?;
-    let (asked, bytes) = read::<Publish>(web, parts, body).await?;
+    let (asked, bytes) = read::<Publish>(web, parts, body, "Publish").await?;
     let resource = resource(&asked.vhost, asked.queue.clone(), asked.exchange.clone())?;
     let (right, key) = (Right::Write, asked.routing_key.as_str());
     login::may_with_key(&web.users, &user, right, &resource, key).await?;
@@ -196,6 +196,6 @@ async fn deliver(web: &Web, resource: &Resource, outbound: Outbound) -> Response
         Published::Unfit(failure) => {
             coded(StatusCode::UNPROCESSABLE_ENTITY, failure.to_string(), failure.code)
         }
-        Published::Later(failure) => answer::unavailable_problem(&failure),
+        Published::Failed(failure) => answer::problem_of(&failure),
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn exchange(vhost: &str, name: &str) -> Resource {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Exchange {
+pub(super) struct Exchange {
     #[serde(rename = "type")]
     kind: String,
 }
@@ -72,7 +72,7 @@ pub(super) async fn put(web: &Web, parts: &Parts, body: Body, resource: &Resourc
             .await
             .map(|new| if new { Made::New } else { Made::Same }),
         ResourceKind::Exchange => {
-            let (Exchange { kind }, _) = read::<Exchange>(web, parts, body).await?;
+            let (Exchange { kind }, _) = read::<Exchange>(web, parts, body, "Exchange").await?;
             if !endpoint::is_exchange_type(&kind) {
                 return Err(unknown_type());
             }

@@ -23,7 +23,7 @@ use warren_engine::hub::typed;
 use warren_engine::pipeline::document;
 
 use super::publish::{default_vhost, resource};
-use super::{Answered, LOCATION, PREFIX, Refused, batch as batch_body, problem, read};
+use super::{Answered, LOCATION, PREFIX, Refused, batch as batch_body, misfit, problem, read};
 use crate::hub::login::{self, Denied};
 use crate::hub::subscribe::subscribed;
 use crate::hub::{Web, answer, query, subscriptions};
@@ -36,7 +36,7 @@ const PAGE: usize = 100;
 /// What is asked for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Subscribe {
+pub(super) struct Subscribe {
     #[serde(default = "default_vhost")]
     vhost: String,
     queue: Option<String>,
@@ -52,7 +52,7 @@ struct Subscribe {
     secret: Option<String>,
     signing: Option<String>,
     basic_auth: Option<BasicAuth>,
-    contact: Option<Contact>,
+    contact: Option<GivenContact>,
     arguments: Option<Value>,
 }
 
@@ -63,10 +63,28 @@ struct BasicAuth {
     password: String,
 }
 
+/// Whom to ask about the subscription.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenContact {
+    app_name: String,
+    contact_name: Option<String>,
+    phone: Option<String>,
+    email: Option<String>,
+    description: Option<String>,
+}
+
+impl From<GivenContact> for Contact {
+    fn from(given: GivenContact) -> Contact {
+        let GivenContact { app_name, contact_name, phone, email, description } = given;
+        Contact { app_name, contact_name, phone, email, description }
+    }
+}
+
 /// What is changed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Patch {
+pub(super) struct Patch {
     state: Option<State>,
     signing: Option<String>,
     /// `null`: none.
@@ -243,7 +261,7 @@ pub(super) async fn list(web: &Web, parts: &Parts) -> Answered {
 
 pub(super) async fn subscribe(web: &Web, parts: &Parts, body: Body) -> Answered {
     let user = login::login(web, parts).await?;
-    let (asked, _) = read::<Subscribe>(web, parts, body).await?;
+    let (asked, _) = read::<Subscribe>(web, parts, body, "Subscribe").await?;
     let resource = resource(&asked.vhost, asked.queue, asked.exchange)?;
     // A queue has no topics: the label may be left out.
     let topic = asked.topic.or_else(|| (resource.kind == ResourceKind::Queue).then(|| resource.name.clone()));
@@ -266,7 +284,7 @@ pub(super) async fn subscribe(web: &Web, parts: &Parts, body: Body) -> Answered 
         secret: asked.secret,
         signing: asked.signing,
         arguments: asked.arguments,
-        contact: asked.contact.unwrap_or_default(),
+        contact: asked.contact.map(Contact::from).unwrap_or_default(),
     };
     let request =
         params::request(&resource, fields, Manner::Own, Written::Json).map_err(|fault| unfit(&fault))?;
@@ -357,7 +375,7 @@ pub(super) async fn get(web: &Web, parts: &Parts, id: &str) -> Answered {
 
 pub(super) async fn patch(web: &Web, parts: &Parts, body: Body, id: &str) -> Answered {
     login::admin(web, parts).await?;
-    let (patch, _) = read::<Patch>(web, parts, body).await?;
+    let (patch, _) = read::<Patch>(web, parts, body, "Patch").await?;
     let (subscription, _) = found(web, parts, id, Right::Read).await?;
     let change = patch.change().map_err(|fault| unfit(&fault))?;
     match web.hub.change(&subscription.key, change).await {
@@ -386,10 +404,11 @@ pub(super) async fn export(web: &Web, parts: &Parts) -> Answered {
 pub(super) async fn import(web: &Web, parts: &Parts, body: Body) -> Answered {
     login::admin(web, parts).await?;
     let bytes = batch_body(web, body).await?;
-    match subscriptions::imported(web, &bytes).await {
-        Some(results) => Ok(answer::json(StatusCode::OK, json!({ "results": results }))),
-        None => Err(problem(StatusCode::BAD_REQUEST, "the body is no batch of subscriptions")),
-    }
+    let Some(results) = subscriptions::imported(web, &bytes).await else {
+        let otherwise = "the body is not an object with a list of subscriptions";
+        return Err(misfit(StatusCode::BAD_REQUEST, "Export", &bytes, otherwise));
+    };
+    Ok(answer::json(StatusCode::OK, json!({ "results": results })))
 }
 
 pub(super) async fn errors(web: &Web, parts: &Parts) -> Answered {
