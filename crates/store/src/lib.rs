@@ -2,6 +2,7 @@
 
 pub mod baseline;
 pub mod in_flight;
+pub mod listening;
 pub mod messages;
 pub mod parking;
 pub mod state;

@@ -1,16 +1,20 @@
 //! `warren doctor`: what `check` finds, and how what runs is: triggers, queues, the parking lot, the state folder. Changes nothing.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use warren_connectors::kit::tls::pinned_client_config;
 use warren_engine::codes::{self, Code};
 use warren_engine::failure::Failure;
 use warren_engine::finding::{Finding, Severity};
 use warren_engine::ports::Clock;
 use warren_store::in_flight::{self, Looked};
+use warren_store::listening;
 use warren_store::messages::{MessageFilter, find};
 use warren_store::parking::{self, Waiting};
 use warren_store::state::{State, SystemClock};
@@ -39,6 +43,8 @@ struct Patient {
     runs_in: Option<String>,
     /// What its process says of it, where that could be asked.
     said: Option<Value>,
+    /// Where that was asked.
+    asked_at: String,
     queue: String,
     messages: Option<u64>,
     consumers: Option<u64>,
@@ -63,9 +69,9 @@ pub async fn run(context: &Context, _args: &Args) -> Result<Exit, Stop> {
     findings.extend(folder.as_ref().and_then(nearly_full));
     let mut patients = Vec::new();
     if let Ok(state) = assemble::state(&project) {
-        let said = ask_process(&project).await;
+        let processes = Processes::ask(&project, &mut findings).await;
         for name in project.triggers.keys() {
-            patients.push(look_at_trigger(&project, &*state, name, said.as_ref(), &mut findings).await);
+            patients.push(look_at_trigger(&project, &*state, name, &processes, &mut findings).await);
         }
     }
     findings.extend(patients.iter().flat_map(Patient::findings));
@@ -119,26 +125,89 @@ fn nearly_full(folder: &Folder) -> Option<Finding> {
     })
 }
 
-/// What the process that serves this configuration says of its triggers, where one does.
-async fn ask_process(project: &Project) -> Option<Value> {
+/// What a process says of its triggers.
+struct Asked {
+    /// Where it was asked.
+    url: String,
+    /// Its answer; `None`: it gave none in time.
+    answer: Option<Value>,
+}
+
+/// The processes that listen for this state folder, and what they say of their triggers.
+struct Processes {
+    /// By the number of the process, as each recorded its address.
+    recorded: Vec<(u32, Asked)>,
+    /// What answers at `http.listen`, for a process without a record: an earlier version, or one that could not write it.
+    configured: Asked,
+}
+
+impl Processes {
+    async fn ask(project: &Project, findings: &mut Vec<Finding>) -> Processes {
+        let listeners = listening::listeners(&project.state.folder).unwrap_or_else(|failure| {
+            findings.push(Finding::from_failure("state", &failure));
+            Vec::new()
+        });
+        let mut recorded = Vec::new();
+        for listener in listeners {
+            recorded.push((listener.process, ask(project, listener.address, listener.secure).await));
+        }
+        let configured = ask(project, project.listen, project.listen_tls.is_some()).await;
+        Processes { recorded, configured }
+    }
+
+    /// The process that runs a trigger, or, where none does, one that says why.
+    fn of_trigger(&self, name: &str, holder: Option<&str>) -> &Asked {
+        let of_holder = holder
+            .and_then(|who| self.recorded.iter().find(|(process, _)| who == format!("process {process}")));
+        let knows =
+            |asked: &Asked| asked.answer.as_ref().is_some_and(|answer| answer["triggers"][name].is_object());
+        let waiting = || self.recorded.iter().find(|(_, asked)| holder.is_none() && knows(asked));
+        of_holder.or_else(waiting).map_or(&self.configured, |(_, asked)| asked)
+    }
+}
+
+async fn ask(project: &Project, address: SocketAddr, secure: bool) -> Asked {
+    // One that listens on all addresses is asked on this machine.
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let address = SocketAddr::new(ip, address.port());
+    let url = format!("{}://{address}", if secure { "https" } else { "http" });
+    let tls = project.listen_tls.as_ref().filter(|_| secure);
     let asking = async {
-        let mut stream = TcpStream::connect(project.listen).await.ok()?;
-        let request =
-            format!("GET /readyz HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", project.listen);
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        let (_, body) = answer.split_once("\r\n\r\n")?;
+        let stream = TcpStream::connect(address).await.ok()?;
+        let text = match (secure, tls) {
+            (false, _) => ready(stream, address).await?,
+            // It has the certificate of this configuration, or is another.
+            (true, Some(tls)) => {
+                let config = pinned_client_config(&tls.cert).ok()?;
+                let stream = TlsConnector::from(config).connect(address.ip().into(), stream).await.ok()?;
+                ready(stream, address).await?
+            }
+            (true, None) => return None,
+        };
+        let (_, body) = text.split_once("\r\n\r\n")?;
         serde_json::from_str::<Value>(body).ok()
     };
-    tokio::time::timeout(ASKED, asking).await.ok()?
+    Asked { url, answer: tokio::time::timeout(ASKED, asking).await.ok().flatten() }
+}
+
+/// The answer to `GET /readyz`.
+async fn ready(mut stream: impl AsyncRead + AsyncWrite + Unpin, address: SocketAddr) -> Option<String> {
+    let request = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }
 
 async fn look_at_trigger(
     project: &Project,
     state: &dyn State,
     name: &str,
-    said: Option<&Value>,
+    processes: &Processes,
     findings: &mut Vec<Finding>,
 ) -> Patient {
     let subject = format!("triggers.{name}");
@@ -181,10 +250,14 @@ async fn look_at_trigger(
             queues.into_iter().find(|info| info.name == queue)
         }
     };
+    let runs_in = holder.map(|holder| holder.who);
+    let asked = processes.of_trigger(name, runs_in.as_deref());
+    let said = asked.answer.as_ref().map(|answer| answer["triggers"][name].clone());
     Patient {
         name: name.to_owned(),
-        runs_in: holder.map(|holder| holder.who),
-        said: said.map(|said| said["triggers"][name].clone()).filter(Value::is_object),
+        runs_in,
+        said: said.filter(Value::is_object),
+        asked_at: asked.url.clone(),
         queue,
         messages: info.as_ref().and_then(|info| info.messages),
         consumers: info.as_ref().and_then(|info| info.consumers),
@@ -206,6 +279,11 @@ impl Patient {
                 finding = finding.detail(format!("in the parking lot, and nowhere else: {parked}"));
             }
             findings.push(finding.remedy("start `warren serve`"));
+        }
+        if let (Some(who), None) = (&self.runs_in, &self.said) {
+            let what = format!("{who} runs trigger `{name}` and does not say at {} how it is", self.asked_at);
+            let remedy = "look at the log of that process, and restart it if it hangs";
+            findings.push(Finding::warning(codes::PROCESS_SILENT, &subject, what).remedy(remedy));
         }
         // While nobody runs it, what stands in the journal died with the process.
         let left = if self.runs_in.is_none() { self.journal.in_hand } else { 0 };

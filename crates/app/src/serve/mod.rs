@@ -22,6 +22,7 @@ use warren_engine::ports::Leases;
 use warren_server::hub_slot::HubSlot;
 use warren_server::listen::{self, Listener};
 use warren_server::{Statuses, pages};
+use warren_store::listening::Listening;
 use warren_store::state;
 
 use self::hub::HubKeeper;
@@ -41,6 +42,8 @@ pub struct Server {
     tls: Option<Arc<ServerConfig>>,
     listener: TcpListener,
     address: SocketAddr,
+    /// Where others of this state folder find it; `None`: it cannot be written now.
+    listening: Option<Listening>,
 }
 
 impl Server {
@@ -63,9 +66,15 @@ impl Server {
         };
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
+        // A full disk is no reason not to serve.
+        let listening = Listening::record(&project.state.folder, address, tls.is_some())
+            .inspect_err(|failure| {
+                tracing::warn!(failure = failure.line(), "`warren doctor` will not find this process")
+            })
+            .ok();
         let statuses = project.triggers.keys().map(|name| (name.clone(), Arc::default())).collect();
         let (project, statuses) = (Arc::new(project), Arc::new(statuses));
-        Ok(Server { project, consuming, state, statuses, hub, tls, listener, address })
+        Ok(Server { project, consuming, state, statuses, hub, tls, listener, address, listening })
     }
 
     /// Where it listens.
@@ -90,7 +99,7 @@ impl Server {
 
     /// Runs until it is told to stop; yields how many messages were handed back because they did not end in time.
     pub async fn run(self, stop: CancellationToken) -> u64 {
-        let Server { project, consuming, state, statuses, hub, tls, listener, .. } = self;
+        let Server { project, consuming, state, statuses, hub, tls, listener, listening, .. } = self;
         let mut running = JoinSet::new();
         for (name, status) in statuses.iter() {
             let keeper = Keeper {
@@ -122,6 +131,7 @@ impl Server {
         // To the very end, so that whoever waits for the end can see how far it is.
         ended.cancel();
         while pages.join_next().await.is_some() {}
+        drop(listening);
         if let Some(slot) = hub {
             slot.close().await;
         }

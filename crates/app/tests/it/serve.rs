@@ -5,6 +5,7 @@ mod backlog;
 mod checks;
 mod doctor;
 mod dying;
+mod framing;
 mod messages;
 mod own_broker;
 mod secrets;

@@ -1,8 +1,11 @@
 //! `warren doctor`: of a trigger that runs, of one that nobody runs, and of one that cannot go on.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
 use serde_json::{Value, json};
 use warren_testkit::rabbit::{self, Vhost};
-use warren_testkit::wait_until;
+use warren_testkit::{tls, wait_until};
 
 use super::served::{SOON, Served};
 
@@ -125,4 +128,82 @@ fn a_trigger_that_waits_for_its_queue_is_told_once_by_check_and_once_by_itself()
     let found = document(&served, 1);
     assert_eq!(codes(&found), ["no-such-queue", "no-such-queue"], "{found:#}");
     assert_eq!(found["triggers"][0]["state"], "waiting");
+}
+
+/// With `--listen` the process listens elsewhere than the configuration says, and a second process of the same state waits.
+#[test]
+fn a_process_is_asked_where_it_listens() {
+    let vhost = vhost();
+    let served = Served::rabbit(&vhost, "").on_a_known_port();
+    let serving = served.start_with(&["--listen", "0.0.0.0:0"]);
+    let local = serving.address.replace("0.0.0.0", "127.0.0.1");
+    let serving = super::served::Serving { address: local, ..serving };
+    serving.wait_for_state("consuming");
+    let second = served.start_with(&["--listen", "127.0.0.1:0"]);
+    second.wait_for_state("waiting");
+    let found = document(&served, 0);
+    assert_eq!(codes(&found), [""; 0], "{found:#}");
+    assert_eq!(found["triggers"][0]["state"], "consuming", "{found:#}");
+    // The one that waits takes over, and is asked from then on.
+    drop(serving);
+    second.wait_for_state("consuming");
+    let found = document(&served, 0);
+    assert_eq!(codes(&found), [""; 0], "{found:#}");
+    assert_eq!(found["triggers"][0]["state"], "consuming", "{found:#}");
+    assert_eq!(second.stop().code, Some(0));
+    let recorded = served.program.config().with_file_name("state").join("listening");
+    // That of the process that was killed was removed by nobody, and that of the one that ended is gone.
+    assert!(std::fs::read_dir(recorded).unwrap().count() <= 1);
+    assert_eq!(codes(&document(&served, 0)), ["trigger-not-running"]);
+}
+
+#[test]
+fn the_address_of_a_process_that_died_is_not_asked() {
+    let vhost = vhost();
+    let served = Served::rabbit(&vhost, "");
+    let mut serving = served.consume();
+    serving.running.kill();
+    let listener = TcpListener::bind(&serving.address).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            let body = r#"{"triggers": {"orders": {"state": "consuming"}}}"#;
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    let found = document(&served, 0);
+    assert_eq!(codes(&found), ["trigger-not-running"], "{found:#}");
+    assert_eq!(found["triggers"][0]["state"], Value::Null, "{found:#}");
+}
+
+#[test]
+fn a_process_that_does_not_answer_is_told() {
+    let vhost = vhost();
+    let served = Served::rabbit(&vhost, "");
+    let serving = served.consume();
+    serving.running.signal("STOP");
+    let found = document(&served, 0);
+    serving.running.signal("CONT");
+    assert_eq!(codes(&found), ["process-silent"], "{found:#}");
+    let message = found["findings"][0]["message"].as_str().unwrap();
+    assert!(message.contains(&format!("does not say at http://{} how it is", serving.address)), "{message}");
+    serving.wait_for_state("consuming");
+    assert_eq!(codes(&document(&served, 0)), [""; 0]);
+}
+
+#[test]
+fn a_process_that_serves_https_is_asked() {
+    let vhost = vhost();
+    let served = Served::rabbit(&vhost, "");
+    let config = std::fs::read_to_string(served.program.config()).unwrap();
+    let (cert, key) = (tls::server_certificate(), tls::server_key());
+    let tls = format!("127.0.0.1:0\", tls: {{cert: \"{}\", key: \"{}\"}}", cert.display(), key.display());
+    std::fs::write(served.program.config(), config.replace("127.0.0.1:0\"", &tls)).unwrap();
+    let _serving = served.start();
+    wait_until("doctor sees that it consumes", SOON, || {
+        served.program.documents(&["doctor"], 0)[0]["triggers"][0]["state"] == "consuming"
+    });
+    assert_eq!(codes(&document(&served, 0)), [""; 0]);
 }

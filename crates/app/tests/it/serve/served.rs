@@ -81,7 +81,12 @@ impl Served {
 
     /// Starts it, and waits until it says where it serves.
     pub fn start(&self) -> Serving {
-        let mut running = self.program.start(&["serve"]);
+        self.start_with(&[])
+    }
+
+    /// Starts it with further arguments, and waits until it says where it serves.
+    pub fn start_with(&self, arguments: &[&str]) -> Serving {
+        let mut running = self.program.start(&[&["serve"], arguments].concat());
         running.wait_for("it serves", SOON, |event| event["serving"].is_object());
         let event = running.find(|event| event["serving"].is_object()).unwrap();
         let address = event.json["serving"]["address"].as_str().unwrap().to_owned();
@@ -126,7 +131,7 @@ pub fn publish(vhost: &Vhost, bodies: impl Iterator<Item = String>) {
 
 pub struct Serving {
     pub running: Running,
-    address: String,
+    pub address: String,
 }
 
 impl Serving {
