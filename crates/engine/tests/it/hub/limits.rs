@@ -362,32 +362,43 @@ async fn a_subscription_that_is_being_stored_without_end_holds_up_no_other() {
     assert!(world.hub.get(&stuck.key).unwrap().is_active(), "its own lease ends when its turn is free");
 }
 
-/// What a ping of a topic without followers, a look at a page and a change cost must not grow with the number of subscriptions.
+/// What a ping of a topic without followers and a look at a page cost must not grow with the number of subscriptions. They are compared with
+/// a walk over all subscriptions on the same machine at the same time: one that walks over them costs at least a part of that each time.
 #[tokio::test]
 async fn ten_thousand_subscriptions_make_a_ping_no_dearer() {
-    let costs = [100usize, 10_000].map(|count| async move {
-        let world = World::with(settings(open)).await;
-        for number in 0..count {
-            let mut request = to_topic(&world.settings, &format!("https://blog/{number}"), "http://a/");
-            request.user = Some(format!("user{}", number % 100));
-            let entry = ImportEntry { request, state: SubscriptionState::Inactive(WhyInactive::Imported) };
-            world.hub.import(entry).await.unwrap();
+    const COUNT: usize = 10_000;
+    const EACH: usize = 200;
+    let world = World::with(settings(open)).await;
+    for number in 0..COUNT {
+        let mut request = to_topic(&world.settings, &format!("https://blog/{number}"), "http://a/");
+        request.user = Some(format!("user{}", number % 100));
+        let entry = ImportEntry { request, state: SubscriptionState::Inactive(WhyInactive::Imported) };
+        world.hub.import(entry).await.unwrap();
+    }
+    let all = world.hub.all();
+    assert!(all.len() == COUNT && all.is_sorted_by_key(|one| one.key.clone()));
+    let last_but_one = &all[COUNT - 2].key;
+    let [mut walk, mut pings, mut pages] = [Duration::MAX; 3];
+    // The best of some rounds: what else the machine does is no matter.
+    for _ in 0..10 {
+        let began = Instant::now();
+        assert_eq!(world.hub.all().len(), COUNT);
+        walk = walk.min(began.elapsed());
+        let began = Instant::now();
+        for _ in 0..EACH {
+            world.hub.ping("https://blog/none").await.unwrap();
         }
-        let all = world.hub.all();
-        assert!(all.len() == count && all.is_sorted_by_key(|one| one.key.clone()));
-        assert_eq!(world.hub.after(&all[count - 2].key).len(), 1);
-        // The best of some rounds: what else the machine does is no matter.
-        let mut best = Duration::MAX;
-        for _ in 0..10 {
-            let began = Instant::now();
-            for _ in 0..200 {
-                world.hub.ping("https://blog/none").await.unwrap();
-            }
-            best = best.min(began.elapsed());
+        pings = pings.min(began.elapsed());
+        let began = Instant::now();
+        for _ in 0..EACH {
+            assert_eq!(world.hub.after(last_but_one).len(), 1);
         }
-        best
-    });
-    let [few, many] = costs;
-    let (few, many) = (few.await, many.await);
-    assert!(many < few * 20, "200 pings: {few:?} beside 100 subscriptions, {many:?} beside 10,000");
+        pages = pages.min(began.elapsed());
+    }
+    for (what, took) in [("pings", pings), ("pages", pages)] {
+        assert!(
+            took < walk * 20,
+            "{EACH} {what} took {took:?}, one walk over {COUNT} subscriptions {walk:?}"
+        );
+    }
 }
