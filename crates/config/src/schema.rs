@@ -135,7 +135,15 @@ fn tidy(schema: &mut Value) {
                 properties.values_mut().for_each(without_null);
                 map.entry("additionalProperties").or_insert(json!(false));
             }
-            map.values_mut().for_each(tidy);
+            for (keyword, value) in map.iter_mut() {
+                match value {
+                    // Schemas by name: a key may be called `properties` too.
+                    Value::Object(named) if matches!(keyword.as_str(), "properties" | "$defs") => {
+                        named.values_mut().for_each(tidy);
+                    }
+                    other => tidy(other),
+                }
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
