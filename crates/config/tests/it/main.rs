@@ -67,7 +67,7 @@ impl Case {
 
 #[test]
 fn what_is_wrong_is_shown_with_place_cause_and_remedy() {
-    let folder = crate_folder().join("tests/it/config/cases");
+    let folder = crate_folder().join("tests/it/cases");
     let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() >= 40, "only {} cases were found", paths.len());
@@ -81,7 +81,7 @@ fn what_is_wrong_is_shown_with_place_cause_and_remedy() {
 
 #[test]
 fn no_case_shows_what_a_variable_holds() {
-    let folder = crate_folder().join("tests/it/config/cases");
+    let folder = crate_folder().join("tests/it/cases");
     let mut seen = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
