@@ -39,13 +39,37 @@ impl FileWebhookIds {
         let path = folder.join("%hub.ids");
         let opened = open(folder, &path).map_err(|error| unwritable(&path, error))?;
         let Some(file) = opened else {
-            return Err(Failure::new(FailureKind::Internal, codes::STATE_TOO_NEW, "open the ids of deliveries")
-                .at(path.display().to_string())
-                .detail("the file is not one that this version of Warren writes")
-                .remedy("use the newer Warren that wrote it, or move the file away: retried messages then get a new `webhook-id`"));
+            return Err(foreign(&path));
         };
         Ok(FileWebhookIds { path, file: Mutex::new(file) })
     }
+}
+
+/// Looks whether the file of a folder can be read, and makes nothing.
+///
+/// # Errors
+/// It cannot be read, or belongs to a newer version.
+pub fn look(folder: &Path) -> Result<(), Failure> {
+    let path = folder.join("%hub.ids");
+    let file = match fs::File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(|error| unwritable(&path, error))?,
+    };
+    let mut header = [0; HEADER.len()];
+    match file.read_exact_at(&mut header, 0) {
+        // A file that is as short as that is begun anew.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        Err(error) => Err(unwritable(&path, error)),
+        Ok(()) if header == *HEADER => Ok(()),
+        Ok(()) => Err(foreign(&path)),
+    }
+}
+
+fn foreign(path: &Path) -> Failure {
+    Failure::new(FailureKind::Internal, codes::STATE_TOO_NEW, "open the ids of deliveries")
+        .at(path.display().to_string())
+        .detail("the file is not one that this version of Warren writes")
+        .remedy("use the newer Warren that wrote it, or move the file away: retried messages then get a new `webhook-id`")
 }
 
 /// `None`: the file is of another version.

@@ -22,6 +22,9 @@ use super::partition::{Entry, PARTITIONS};
 use super::previous::{RowStore, missing_row};
 use super::segment::{Fate, Record, Segment, Trust};
 
+/// Keys that are read to look at a baseline, in bytes: a fraction of a second.
+const LOOK_BYTES_MAX: u64 = 64 << 20;
+
 /// A baseline as it lies in its folder.
 pub(crate) struct Generation {
     pub(crate) manifest: Manifest,
@@ -47,6 +50,19 @@ impl Generation {
         generation.recover(folder)?;
         generation.manifest.remove_others(folder)?;
         Ok(generation)
+    }
+
+    /// Looks at the files that the manifest names: that they are there, whole at their ends and of a known version; and at as many
+    /// keys as [`LOOK_BYTES_MAX`] allows. Changes nothing, and may be called while a run goes on.
+    pub(crate) fn look(folder: &Folder) -> Result<(), Failure> {
+        loop {
+            let Some(manifest) = Manifest::load(folder)? else { return Ok(()) };
+            let looked = manifest.look(folder);
+            // A run that ended in the meantime has replaced the files.
+            if looked.is_ok() || Manifest::load(folder)?.as_ref() == Some(&manifest) {
+                return looked;
+            }
+        }
     }
 
     /// Reads without recovering or removing anything.
@@ -177,6 +193,16 @@ impl Generation {
         self.replace(folder, next, None, &mut print_all)?;
         columns.reprinted();
         Ok(true)
+    }
+}
+
+impl Manifest {
+    fn look(&self, folder: &Folder) -> Result<(), Failure> {
+        if let Some(keys) = open_keys(folder, self)? {
+            keys.verify(LOOK_BYTES_MAX)?;
+        }
+        Doubts::open(folder, self)?;
+        self.segments.iter().try_for_each(|segment| Segment::look(folder, segment.number, segment.bytes))
     }
 }
 

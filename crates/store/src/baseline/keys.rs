@@ -121,6 +121,20 @@ impl KeysFile {
         Ok(())
     }
 
+    /// Reads blocks from the front, as many as that many bytes, and compares their checksums.
+    ///
+    /// # Errors
+    /// One does not match.
+    pub(crate) fn verify(&self, bytes_max: u64) -> Result<(), Failure> {
+        let (mut entries, mut scratch) = (Vec::new(), Vec::new());
+        let keys_max = bytes_max / Entry::SIZE as u64;
+        let partitions = (0..PARTITIONS).take_while(|partition| self.starts[*partition] < keys_max);
+        for partition in partitions {
+            self.partition(partition, &mut entries, &mut scratch)?;
+        }
+        Ok(())
+    }
+
     fn header(generation: u64) -> [u8; HEADER] {
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(MAGIC);

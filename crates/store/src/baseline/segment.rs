@@ -298,23 +298,22 @@ impl Record {
 }
 
 impl Segment {
+    /// Looks at the header and the length of a row file that the manifest names, and reads no block.
+    ///
+    /// # Errors
+    /// It is missing, newer, too short or another file.
+    pub(crate) fn look(folder: &Folder, number: u64, length: u64) -> Result<(), Failure> {
+        let file = folder.open(&rows_name(number))?;
+        begin(&file, number, Trust::Named(length)).map(|_| ())
+    }
+
     /// Opens a row file and finds its blocks.
     ///
     /// # Errors
     /// It is missing, newer or damaged.
     pub(crate) fn open(folder: &Folder, number: u64, trust: Trust) -> Result<Segment, Failure> {
         let file = folder.open(&rows_name(number))?;
-        let limit = match trust {
-            Trust::Named(length) if file.length() < length => {
-                return Err(file.damaged(file.length(), "the file is shorter than the manifest says"));
-            }
-            Trust::Named(length) => length,
-            Trust::Journal => file.length(),
-        };
-        let (header, start) = read_header(&file)?;
-        if header.number != number || header.partition_bits != PARTITION_BITS {
-            return Err(file.damaged(16, "the header is not that of this file"));
-        }
+        let Begun { header, start, limit } = begin(&file, number, trust)?;
         let (schemas, blocks, mixed) = Default::default();
         let mut segment = Segment { file, header, schemas, blocks, mixed, end: start };
         let (mut announced, mut unpacking) = (Vec::new(), Unpacking::new()?);
@@ -544,6 +543,30 @@ pub(super) fn header_bytes(header: &Header) -> Result<Vec<u8>, Failure> {
     let sum = xxh3_64(&bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
     Ok(bytes)
+}
+
+/// A row file whose header was read.
+struct Begun {
+    header: Header,
+    /// Where its first block begins.
+    start: u64,
+    /// Where its last block ends at most.
+    limit: u64,
+}
+
+fn begin(file: &Reading, number: u64, trust: Trust) -> Result<Begun, Failure> {
+    let limit = match trust {
+        Trust::Named(length) if file.length() < length => {
+            return Err(file.damaged(file.length(), "the file is shorter than the manifest says"));
+        }
+        Trust::Named(length) => length,
+        Trust::Journal => file.length(),
+    };
+    let (header, start) = read_header(file)?;
+    if header.number != number || header.partition_bits != PARTITION_BITS {
+        return Err(file.damaged(16, "the header is not that of this file"));
+    }
+    Ok(Begun { header, start, limit })
 }
 
 fn read_header(file: &Reading) -> Result<(Header, u64), Failure> {

@@ -47,6 +47,36 @@ struct Secrets {
     secret: Option<String>,
 }
 
+/// Looks whether the subscriptions of a state folder, what is kept beside them and their key can be read, and makes nothing. Disturbs
+/// nobody who uses them.
+///
+/// # Errors
+/// They are damaged, belong to a newer version, or their key is missing or another one.
+pub async fn look(folder: &Path) -> Result<(), Failure> {
+    let what = "look at the subscriptions";
+    let (path, key) = (folder.join("hub.db"), folder.join("hub.key"));
+    let looking = spawn_blocking(move || {
+        let looked = database::open_to_read(&path, KIND)
+            .and_then(|connection| connection.map_or(Ok(()), |connection| look_at(&connection, &key)));
+        looked.map_err(|fault| fault.into_failure(what, &path, KIND))
+    });
+    looking.await.unwrap_or_else(|error| Err(Failure::internal(what).because(error)))
+}
+
+fn look_at(connection: &Connection, key: &Path) -> Result<(), Fault> {
+    let Some(seal) = Seal::read(key)? else {
+        return if sealed(connection)? { Err(seal::missing()) } else { Ok(()) };
+    };
+    for_each_subscription(connection, &seal, |_| {})?;
+    let mut statement = connection.prepare("SELECT name, value FROM kept")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, sealed): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        seal.unseal(&bound_to_name(&name), &sealed)?;
+    }
+    Ok(())
+}
+
 impl FileSubscriptions {
     /// Opens the subscriptions of a state folder, and makes what is missing. Whoever calls holds the lease of the hub.
     ///
@@ -78,12 +108,33 @@ impl FileSubscriptions {
 
 /// A new key only where nothing is sealed with another.
 fn seal(connection: &Connection, path: &Path) -> Result<Seal, Fault> {
-    let sealed: bool = connection.query_row(
+    Seal::open(path, !sealed(connection)?)
+}
+
+/// Whether anything is sealed.
+fn sealed(connection: &Connection) -> Result<bool, Fault> {
+    let sealed = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM kept) OR EXISTS (SELECT 1 FROM subscriptions WHERE secrets IS NOT NULL)",
         [],
         |row| row.get(0),
     )?;
-    Seal::open(path, !sealed)
+    Ok(sealed)
+}
+
+/// Reads all subscriptions, one after another.
+fn for_each_subscription(
+    connection: &Connection,
+    seal: &Seal,
+    mut take: impl FnMut(Subscription),
+) -> Result<(), Fault> {
+    let mut statement = connection.prepare("SELECT subscription, secrets FROM subscriptions")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let text = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        let sealed: Option<Vec<u8>> = row.get(1)?;
+        take(read(text, sealed.as_deref(), seal)?);
+    }
+    Ok(())
 }
 
 fn bound_to_name(name: &str) -> Vec<u8> {
@@ -98,14 +149,8 @@ fn bound_to_id(id: SubscriptionId) -> Vec<u8> {
 impl Subscriptions for FileSubscriptions {
     async fn all(&self) -> Result<Vec<Subscription>, Failure> {
         let all = |connection: &Connection, seal: &Seal| {
-            let mut statement = connection.prepare("SELECT subscription, secrets FROM subscriptions")?;
-            let mut rows = statement.query([])?;
             let mut all = Vec::new();
-            while let Some(row) = rows.next()? {
-                let text = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-                let sealed: Option<Vec<u8>> = row.get(1)?;
-                all.push(read(text, sealed.as_deref(), seal)?);
-            }
+            for_each_subscription(connection, seal, |subscription| all.push(subscription))?;
             Ok(all)
         };
         self.ask("read the subscriptions", all).await

@@ -28,19 +28,21 @@ pub(super) struct Seal {
 impl Seal {
     /// The seal of a key file, which is made where it is missing. `made`: whether it may be, since nothing is sealed yet.
     pub fn open(path: &Path, may_make: bool) -> Result<Seal, Fault> {
-        let random = SystemRandom::new();
-        let key = match read(path)? {
-            Some(key) => key,
-            None if may_make => {
-                make(path, &random)?;
-                read(path)?.ok_or(Fault::Damaged("its key file `hub.key` vanished"))?
-            }
-            None => {
-                return Err(Fault::Damaged("its key file `hub.key` is missing: put it back from a backup"));
-            }
-        };
+        if let Some(seal) = Seal::read(path)? {
+            return Ok(seal);
+        }
+        if !may_make {
+            return Err(missing());
+        }
+        make(path, &SystemRandom::new())?;
+        Seal::read(path)?.ok_or(Fault::Damaged("its key file `hub.key` vanished"))
+    }
+
+    /// The seal of a key file; `None` where it is missing.
+    pub fn read(path: &Path) -> Result<Option<Seal>, Fault> {
+        let Some(key) = read(path)? else { return Ok(None) };
         let unbound = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| Fault::Damaged("its key is no key"))?;
-        Ok(Seal { key: LessSafeKey::new(unbound), random })
+        Ok(Some(Seal { key: LessSafeKey::new(unbound), random: SystemRandom::new() }))
     }
 
     /// Seals a value, bound to something.
@@ -68,6 +70,11 @@ impl Seal {
         let opened = self.key.open_in_place(nonce, Aad::from(bound_to), &mut text).map_err(|_| wrong())?;
         Ok(opened.to_vec())
     }
+}
+
+/// The fault of a key file that is not there although something is sealed with it.
+pub(super) fn missing() -> Fault {
+    Fault::Damaged("its key file `hub.key` is missing: put it back from a backup")
 }
 
 fn read(path: &Path) -> Result<Option<[u8; KEY_BYTES]>, Fault> {
