@@ -7,7 +7,7 @@
 //! | what may be written, with a comment on every key | [`raw`], [`schema`], [`reference`](mod@reference) |
 //! | the tree checked, and read by serde | [`walk`], [`wants`], [`de`] |
 //! | what was meant, checked and compiled | [`model`], [`template`], [`trigger`], [`plan`], [`pipeline`], [`consume`], [`hub`] |
-//! | all of it, with the place of every subject | [`project`], [`places`] |
+//! | all of it, section by section, with the place of every subject | [`reading`], [`project`], [`places`] |
 //! | an entry read again, with its files as they are now | [`renewal`] |
 //! | the cases that a pipeline is tested with | [`cases`] |
 //! | what is wrong, for people and programs | [`faults`] |
@@ -32,6 +32,7 @@ mod places;
 pub mod plan;
 pub mod project;
 pub mod raw;
+pub mod reading;
 pub mod reference;
 pub mod renewal;
 pub mod schema;
@@ -44,5 +45,6 @@ pub mod wants;
 
 pub use faults::{Colours, Fault, Faults};
 pub use fill::Environment;
-pub use project::{Project, ProjectModel, ProjectSync, StateSettings, load, load_with};
+pub use project::{Project, ProjectModel, ProjectSync, StateSettings};
+pub use reading::{load, load_with};
 pub use schema::schema;

@@ -188,6 +188,8 @@ pub struct Partials {
     pub texts: warren_liquid::Partials,
     /// Where each stands.
     pub files: BTreeMap<String, FileId>,
+    /// The folder that was looked at, whether it is there or not.
+    pub folder: PathBuf,
 }
 
 impl Partials {
@@ -202,7 +204,7 @@ impl Partials {
                     Fault::new(codes::CONFIG_UNREADABLE, span, message).remedy("make it, or name another"),
                 );
             }
-            return Partials::default();
+            return Partials { folder, ..Partials::default() };
         }
         let mut found = Vec::new();
         let complete = list(&folder, "", 0, &mut found);
@@ -216,7 +218,7 @@ impl Partials {
                 Some((_, span)) => Fault::new(codes::CONFIG_UNREADABLE, span, message).remedy(remedy),
                 None => Fault::nowhere(codes::CONFIG_UNREADABLE, message).remedy(remedy),
             });
-            return Partials::default();
+            return Partials { folder, ..Partials::default() };
         }
         found.sort();
         let mut texts = BTreeMap::new();
@@ -236,7 +238,18 @@ impl Partials {
                 ),
             }
         }
-        Partials { texts: texts.into(), files: ids }
+        Partials { texts: texts.into(), files: ids, folder }
+    }
+
+    /// What to do where a partial is missing: where it was looked for.
+    pub fn looked_for(&self) -> String {
+        // Where there is no current folder, a relative path is all there is to say.
+        let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        if folder.is_dir() {
+            format!("add it as `NAME.liquid` to the folder `{}`", folder.display())
+        } else {
+            format!("create the folder `{}`, and add it there as `NAME.liquid`", folder.display())
+        }
     }
 }
 

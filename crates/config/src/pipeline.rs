@@ -206,8 +206,8 @@ impl List<'_, '_> {
         let (span, exact) = self.place(text, error.at, node);
         // The message may quote the expression, and what a variable gave may be a secret.
         if node.is_filled() {
-            let message = "the expression has a fault, as it is after its variables are filled in";
-            return Fault::new(codes::EXPRESSION_SYNTAX, node.span, message).remedy(
+            let message = format!("the expression {} (variables are filled in)", error.fault.sentence());
+            return Fault::new(codes::EXPRESSION_SYNTAX, span, message).remedy(
                 "give a jq expression; a variable is filled in as text, and needs quotes within it to be one",
             );
         }

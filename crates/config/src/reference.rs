@@ -48,6 +48,9 @@ syncs:
 They are filled in after the YAML is read, also in queries and templates. A file that the key `file` names is used as it is. Values from
 variables and files are never shown in an error, a log or a record ([security](security.md#secrets)).
 
+A value from a variable becomes what its key takes: text, a number, a duration, a size, a share, `true` or `false`. Quotes make no difference, except
+for keys that take text and numbers (such as headers), where they make it text. In a map on one line a variable needs quotes: `{removed: \"${LIMIT}\"}`.
+
 A duration is a number with its unit: `500ms`, `30s`, `5m`, `2h`, `7d`. A number without a unit is an error, also `0`. Only keys with the
 unit in their name, and AMQP's `expiration` under `properties` (milliseconds), take a number without a unit.
 

@@ -3,7 +3,7 @@
 use warren_engine::codes;
 use warren_engine::pipeline::scope;
 use warren_engine::sync::view::GLOBALS;
-use warren_liquid::{Columns, Condition, Error, Format, Names, Options, Reads, Template};
+use warren_liquid::{Columns, Condition, Error, ErrorKind, Format, Names, Options, Reads, Template};
 
 use super::faults::Fault;
 use super::fill::within;
@@ -129,14 +129,38 @@ impl Templates<'_> {
             format!("line {}, column {} of the template: ", error.line, error.column)
         };
         // The message may quote the template, and what a variable gave may be a secret.
-        let message = if filled {
-            format!("{place}the template has a fault here, as it is after its variables are filled in")
+        let (message, hint) = if filled {
+            (kind_of_fault(error.kind), Some(FILLED_REMEDY.to_owned()))
+        } else if error.kind == ErrorKind::UnknownPartial {
+            (&*error.message, error.hint.clone().or_else(|| Some(self.partials.looked_for())))
         } else {
-            format!("{place}{}", error.message)
+            (&*error.message, error.hint.clone())
         };
-        let mut fault = Fault::new(codes::TEMPLATE_SYNTAX, span, message);
-        fault.remedy = error.hint.clone().filter(|_| !filled);
+        let mut fault = Fault::new(codes::TEMPLATE_SYNTAX, span, format!("{place}{message}"));
+        fault.remedy = hint;
         fault
+    }
+}
+
+/// The way out of a fault of a template into which variables were filled.
+pub const FILLED_REMEDY: &str = "check the template with the values that its variables give it; it is not quoted because they may be secret";
+
+/// Which fault it is, without anything that the template holds.
+fn kind_of_fault(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Syntax => "the template is not valid Liquid here",
+        ErrorKind::UnknownTag => "the template has an unknown tag here",
+        ErrorKind::UnknownFilter => "the template has an unknown filter here",
+        ErrorKind::UnknownName => "the template has an unknown name here",
+        ErrorKind::UnknownPartial => "the template names a partial that does not exist here",
+        ErrorKind::Arguments => "the template gives a filter or tag the wrong arguments here",
+        ErrorKind::JsonPlace => "the template does not say whether this stands inside a JSON string",
+        ErrorKind::InvalidJson => "the template does not write JSON here",
+        ErrorKind::Value => "the template writes a value here that has no JSON form",
+        ErrorKind::Compute => {
+            "the template computes with a value here that the filter or operator does not take"
+        }
+        ErrorKind::Limit => "the template exceeds a limit here",
     }
 }
 

@@ -60,7 +60,9 @@ fn syntax_fault(files: &Files, file: FileId, at: usize, info: &str) -> Fault {
     let span = Span { file, start: at, end: at + usize::from(at < files.text(file).len()) };
     let (line, _) = files.line_and_column(file, at);
     let text = files.line(file, line);
-    let remedy = if info.contains("tab") || text.starts_with('\t') {
+    let remedy = if variable_without_quotes(text) {
+        "put the variable in quotes, as in `{key: \"${NAME}\"}`: within brackets `${` opens a map"
+    } else if info.contains("tab") || text.starts_with('\t') {
         "indent with spaces; YAML refuses tabs"
     } else if info.contains("mapping values are not allowed") {
         "check the indentation; a value with `: ` in it needs quotes"
@@ -75,6 +77,15 @@ fn syntax_fault(files: &Files, file: FileId, at: usize, info: &str) -> Fault {
         "check quotes, brackets and indentation here and in the lines above"
     };
     Fault::new(codes::CONFIG_SYNTAX, span, format!("this is not YAML: {info}")).remedy(remedy)
+}
+
+/// Whether a line has `${` within brackets and without quotes, which YAML takes for the beginning of a map.
+fn variable_without_quotes(line: &str) -> bool {
+    line.match_indices("${").any(|(at, _)| {
+        let before = &line[..at];
+        let quotes = before.matches(['"', '\'']).count();
+        quotes.is_multiple_of(2) && before.replace("${", "").contains(['{', '['])
+    })
 }
 
 struct Builder<'f> {

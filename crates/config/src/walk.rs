@@ -77,6 +77,7 @@ impl<'s> Walk<'s> {
             self.broken += 1;
             return;
         }
+        self.text_of_variable(schema, node);
         let is_path = schema["format"] == "path";
         if is_path {
             self.place_in_folder(node);
@@ -236,7 +237,9 @@ impl<'s> Walk<'s> {
         }
         let fitting = branches
             .iter()
-            .find(|branch| self.fits_exactly(branch, node))
+            .find(|branch| self.fits_exactly(branch, node) && self.has_form(branch, node))
+            .or_else(|| branches.iter().find(|branch| self.fits_without_quotes(branch, node)))
+            .or_else(|| branches.iter().find(|branch| self.fits_exactly(branch, node)))
             .or_else(|| branches.iter().find(|branch| self.fits(branch, node)))
             .or_else(|| {
                 // A number in place of a duration lacks its unit.
@@ -297,8 +300,7 @@ impl<'s> Walk<'s> {
         let texts = names.iter().map(|name| name.as_str().unwrap_or("null"));
         let expects = self.expects(schema);
         let near = node.text().filter(|_| !node.is_filled()).and_then(|text| nearest(text, texts));
-        let remedy =
-            near.map_or_else(|| format!("write {expects}"), |near| format!("did you mean `{near}`?"));
+        let remedy = near.map_or_else(|| give(node, &expects), |near| format!("did you mean `{near}`?"));
         let message = format!("`{}` takes {expects}, and {}", at.path, shown(node));
         self.faults.push(Fault::new(codes::INVALID_VALUE, pointed(node, at), message).remedy(remedy));
     }
@@ -314,7 +316,7 @@ impl<'s> Walk<'s> {
                 span,
                 format!("`{}` takes a number of rows or {expects}, and {}", at.path, shown(node)),
             );
-            return self.faults.push(fault.remedy("write a number, or a share from 0% to 100%"));
+            return self.faults.push(fault.remedy(give(node, "a number, or a share from 0% to 100%")));
         }
         let number = match scalar.meaning() {
             Meaning::Int(number) => number as f64,
@@ -326,7 +328,7 @@ impl<'s> Walk<'s> {
             let expects = self.expects(schema);
             self.faults.push(
                 Fault::new(codes::INVALID_VALUE, span, format!("`{}` takes {expects}", at.path))
-                    .remedy("write a number within these bounds"),
+                    .remedy(give(node, "a number within these bounds")),
             );
         }
     }
@@ -365,7 +367,7 @@ impl<'s> Walk<'s> {
             (Some(Ok(span)), _) => match wants::misses(schema, span) {
                 None => return,
                 Some(bounds) if node.is_filled() => {
-                    (format!("`{}` takes {bounds}, and a variable gives it something else", at.path), format!("give the variable {bounds}"))
+                    (format!("`{}` takes {bounds}, and a variable gives it a different one", at.path), give(node, &bounds))
                 }
                 Some(bounds) => (format!("`{}` takes {bounds}, and {}", at.path, shown(node)), format!("write {bounds}")),
             },
@@ -385,7 +387,7 @@ impl<'s> Walk<'s> {
                 format!("{expects}, and {} is {fault}", shown(node).trim_start_matches("this is ")),
                 format!("write {SPAN}"),
             ),
-            _ => (format!("{expects}, and {}", shown(node)), format!("write {SPAN}: a number with its unit")),
+            _ => (format!("{expects}, and {}", shown(node)), give(node, &format!("{SPAN}: a number with its unit"))),
         };
         self.faults.push(Fault::new(codes::INVALID_VALUE, pointed(node, at), message).remedy(remedy));
     }
@@ -400,7 +402,7 @@ impl<'s> Walk<'s> {
             let message = format!("`{}` takes {SIZE}, and {}", at.path, shown(node));
             self.faults.push(
                 Fault::new(codes::INVALID_VALUE, pointed(node, at), message)
-                    .remedy(format!("write {SIZE}: a number with its unit")),
+                    .remedy(give(node, &format!("{SIZE}: a number with its unit"))),
             );
         }
     }
@@ -426,7 +428,7 @@ impl<'s> Walk<'s> {
             Some((Style::Quoted, Meaning::Text(text))) if self.would_fit(schema, text) => {
                 "remove the quotes".to_owned()
             }
-            _ => format!("write {expects}"),
+            _ => give(node, &expects),
         };
         let found = if node.is_filled() { shown(node) } else { format!("this is {}", node.describe()) };
         let message = format!("{path} takes {expects}, and {found}");
@@ -441,6 +443,33 @@ impl<'s> Walk<'s> {
             broken: false,
         };
         self.meaning_fits(schema, plain.meaning())
+    }
+
+    /// Makes what a variable filled in a text where the key takes text: `null` is then the text, as it is in quotes.
+    fn text_of_variable(&self, schema: &Value, node: &mut Node) {
+        let is_null = node.is_null();
+        if let NodeKind::Scalar(scalar) = &mut node.kind
+            && scalar.is_filled()
+            && is_null
+            && self.allows(schema, "string")
+        {
+            scalar.style = Style::Quoted;
+        }
+    }
+
+    /// Whether a text has the form that a schema wants of it.
+    fn has_form(&self, schema: &'s Value, node: &Node) -> bool {
+        self.resolved(schema)["pattern"] != SHARE_PATTERN
+            || node.text().is_none_or(|text| share_of(text).is_some())
+    }
+
+    /// Whether a variable filled in what a schema takes, if the quotes are only there because the map stands in one line.
+    fn fits_without_quotes(&self, schema: &Value, node: &Node) -> bool {
+        node.scalar().is_some_and(|scalar| {
+            !scalar.fills.is_empty()
+                && !matches!(scalar.meaning_unquoted(), Meaning::Text(_))
+                && self.meaning_fits(schema, scalar.meaning_unquoted())
+        })
     }
 
     /// Whether a node is of a kind that a schema takes, or would be if its quotes were otherwise and a variable
@@ -511,12 +540,30 @@ fn pointed(node: &Node, at: At<'_>) -> Span {
 /// What a value is, as the end of a sentence; what came from outside is not quoted.
 fn shown(node: &Node) -> String {
     match node.text() {
-        Some(_) if node.is_filled() => "a variable gives it something else".to_owned(),
+        Some(_) if node.is_filled() => format!("a variable gives it {}", filled_kind(node)),
         Some(text) if text.chars().count() <= 40 && !text.contains('\n') && !text.is_empty() => {
             format!("this is `{text}`")
         }
         Some(_) | None => format!("this is {}", node.describe()),
     }
+}
+
+/// The kind of what a variable gave; the value may be a secret.
+fn filled_kind(node: &Node) -> &'static str {
+    match node.scalar().map(super::tree::Scalar::meaning_unquoted) {
+        Some(Meaning::Text("")) => "an empty text",
+        Some(Meaning::Text(_)) => "a different text",
+        Some(Meaning::Null) => "`null`",
+        Some(Meaning::Bool(_)) => "a truth value",
+        Some(Meaning::Int(_)) => "a whole number",
+        Some(Meaning::Float(_)) => "a fraction",
+        None => node.describe(),
+    }
+}
+
+/// What to do for a value that its key does not take.
+fn give(node: &Node, expects: &str) -> String {
+    if node.is_filled() { format!("give the variable {expects}") } else { format!("write {expects}") }
 }
 
 fn named(path: &str) -> String {

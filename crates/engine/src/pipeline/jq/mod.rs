@@ -93,6 +93,39 @@ pub struct SyntaxError {
     pub at: usize,
     /// The way out.
     pub hint: Option<String>,
+    /// Which fault it is.
+    pub fault: SyntaxFault,
+}
+
+/// Which fault an expression has, for texts that must not quote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyntaxFault {
+    /// It cannot be parsed within the limits, such as that of its length.
+    TooLarge,
+    /// A character, or the end of the expression, does not belong there.
+    Unexpected,
+    /// A bracket or quote is not closed.
+    NotClosed,
+    /// A module is imported.
+    Import,
+    /// A function, variable or label does not exist.
+    Undefined,
+    /// A function is given another number of arguments than it takes.
+    Arguments,
+}
+
+impl SyntaxFault {
+    /// The end of a sentence that begins with the expression.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            SyntaxFault::TooLarge => "cannot be parsed within the limits",
+            SyntaxFault::Unexpected => "is not valid jq here",
+            SyntaxFault::NotClosed => "has a bracket or quote here that is not closed",
+            SyntaxFault::Import => "imports a module",
+            SyntaxFault::Undefined => "uses a name here that does not exist",
+            SyntaxFault::Arguments => "gives a function here the wrong number of arguments",
+        }
+    }
 }
 
 /// What an expression sees.
@@ -147,7 +180,8 @@ impl Expression {
     /// It is not jq, or names what does not exist; all faults that were found.
     pub fn compile(text: &str) -> Result<Expression, Vec<SyntaxError>> {
         let fault = |message: &str, hint: &str| {
-            vec![SyntaxError { message: message.to_owned(), at: 0, hint: Some(hint.to_owned()) }]
+            let fault = SyntaxFault::TooLarge;
+            vec![SyntaxError { message: message.to_owned(), at: 0, hint: Some(hint.to_owned()), fault }]
         };
         if text.len() > EXPRESSION_BYTES_MAX {
             let message = format!("the expression has more than {EXPRESSION_BYTES_MAX} bytes");
@@ -389,23 +423,30 @@ fn ignores_input(text: &str) -> bool {
 
 fn load_faults(text: &str, error: jaq_core::load::Error<&str>) -> Vec<SyntaxError> {
     use jaq_core::load::Error;
-    let fault = |part: &str, message: String| SyntaxError { message, at: offset(text, part), hint: None };
+    let fault = |part: &str, fault: SyntaxFault, message: String| SyntaxError {
+        message,
+        at: offset(text, part),
+        hint: None,
+        fault,
+    };
     match error {
         Error::Io(found) => found
             .into_iter()
             .map(|(part, _)| SyntaxError {
                 hint: Some("write the definitions into the expression".to_owned()),
-                ..fault(part, "modules cannot be imported".to_owned())
+                ..fault(part, SyntaxFault::Import, "modules cannot be imported".to_owned())
             })
             .collect(),
         Error::Lex(found) => found
             .into_iter()
             .map(|(expected, part)| {
-                let expected = match expected {
-                    lex::Expect::Delim(open) => format!("this `{open}` is not closed"),
-                    other => format!("expected {}", other.as_str()),
+                let (which, expected) = match expected {
+                    lex::Expect::Delim(open) => {
+                        (SyntaxFault::NotClosed, format!("this `{open}` is not closed"))
+                    }
+                    other => (SyntaxFault::Unexpected, format!("expected {}", other.as_str())),
                 };
-                fault(part, expected)
+                fault(part, which, expected)
             })
             .collect(),
         Error::Parse(found) => found
@@ -415,7 +456,8 @@ fn load_faults(text: &str, error: jaq_core::load::Error<&str>) -> Vec<SyntaxErro
                     "" => "the end".to_owned(),
                     part => format!("`{}`", part.chars().take(20).collect::<String>()),
                 };
-                fault(part, format!("expected {}, found {found}", expected.as_str()))
+                let message = format!("expected {}, found {found}", expected.as_str());
+                fault(part, SyntaxFault::Unexpected, message)
             })
             .collect(),
     }
@@ -427,8 +469,10 @@ fn undefined_fault(text: &str, name: &str, what: &jaq_core::compile::Undefined) 
     let near = |known: &mut dyn Iterator<Item = &str>| {
         crate::near::nearest(name, known).map(|near| format!("did you mean `{near}`?"))
     };
+    let mut fault = SyntaxFault::Undefined;
     let (message, hint) = match what {
         Undefined::Filter(arity) if library::names().iter().any(|known| known == name) => {
+            fault = SyntaxFault::Arguments;
             (format!("`{name}` does not take {arity} arguments"), None)
         }
         Undefined::Filter(_) => {
@@ -440,7 +484,7 @@ fn undefined_fault(text: &str, name: &str, what: &jaq_core::compile::Undefined) 
         other => (format!("there is no {} `{name}`", other.as_str()), None),
     };
     let hint = library::hint(name).map(str::to_owned).or(hint);
-    SyntaxError { message, at, hint }
+    SyntaxError { message, at, hint, fault }
 }
 
 /// The names of a plain path, such as `.body.sku`.
