@@ -10,12 +10,14 @@ use crate::kit::place::{answered, caused, place, quoted};
 
 /// A file that could not be opened.
 pub(super) fn open(error: Error, path: &Path) -> Failure {
-    let what = format!("open the SQLite database {}", path.display());
+    // Where there is no current folder, a relative path is all there is to say.
+    let tried = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let what = format!("open the SQLite database {}", tried.display());
     let failure = |kind, code| Failure::new(kind, code, &what);
     if !path.exists() {
         return failure(FailureKind::NotFound, codes::UNKNOWN_DATABASE)
             .detail("there is no such file")
-            .remedy("Check `path`; a relative one begins where Warren was started.");
+            .remedy("Check `path`; a relative one starts at the folder of the configuration file.");
     }
     let failure = match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => failure(FailureKind::Invalid, codes::UNKNOWN_DATABASE)
