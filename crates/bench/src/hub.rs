@@ -20,6 +20,7 @@ use warren_engine::message::{Message, Outbound, Properties, Receipt, Route};
 use warren_engine::ports::Broker;
 
 use crate::amqp::consume;
+use crate::error_log::ErrorLog;
 use crate::figures::{median, rate};
 use crate::floor::amqp::{Load, publish};
 use crate::hub_wire::{Receiver, ask, post_all};
@@ -105,6 +106,8 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
     }
     if args.has(Part::Idle) {
         idling(args, &side, hub).await?;
+    } else {
+        hub.stop().await?;
     }
     side.close().await;
     Ok(())
@@ -115,6 +118,8 @@ struct Served {
     process: Child,
     address: SocketAddr,
     vhost: String,
+    /// Before the folder, which it is in.
+    log: ErrorLog,
     _folder: tempfile::TempDir,
 }
 
@@ -141,21 +146,27 @@ impl Served {
         std::fs::write(&path, config.to_string())?;
         let beside = || std::env::current_exe().map(|own| own.with_file_name("warren"));
         let program = args.warren.clone().map_or_else(beside, Ok)?;
+        let (log, stderr) = ErrorLog::create(folder.path())?;
         let mut process = Command::new(&program)
             .arg("-c")
             .arg(&path)
             .args(["serve", "--json"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("start {}: {error}", program.display()))?;
         let stdout = process.stdout.take().ok_or("the program has no stdout")?;
-        let line = BufReader::new(stdout).lines().next_line().await?.ok_or("the program ended at once")?;
-        let document: serde_json::Value = serde_json::from_str(&line)?;
-        let address =
-            document["serving"]["address"].as_str().ok_or("it does not say where it serves")?.parse()?;
-        let served = Served { process, address, vhost, _folder: folder };
+        let mut lines = BufReader::new(stdout).lines();
+        let address = loop {
+            let line = lines.next_line().await?.ok_or("the program ended at once")?;
+            let event: serde_json::Value = serde_json::from_str(&line)?;
+            if let Some(address) = event["serving"]["address"].as_str() {
+                break address.parse()?;
+            }
+        };
+        let served = Served { process, address, vhost, log, _folder: folder };
         while !ask(served.address, "GET", "/readyz", b"").await?.1.contains("\"running\"") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -211,6 +222,7 @@ impl Served {
 
     async fn stop(mut self) -> Result<(), Fault> {
         self.process.kill().await?;
+        self.log.discard();
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 
 mod amqp;
 mod consume;
+mod error_log;
 mod figures;
 mod floor;
 mod hub;

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use super::QUEUE;
+use crate::error_log::ErrorLog;
 use crate::sync::Fault;
 
 /// The shortest and the longest pause between two looks at how much is done.
@@ -28,6 +29,8 @@ pub enum Steps {
 pub struct Served {
     child: Child,
     address: String,
+    /// Before the folder, which it is in.
+    log: ErrorLog,
     _folder: TempDir,
 }
 
@@ -54,12 +57,14 @@ impl Served {
         );
         let path = folder.path().join("warren.yaml");
         std::fs::write(&path, config)?;
+        let (log, stderr) = ErrorLog::create(folder.path())?;
         let mut child = Command::new(&program)
             .arg("-c")
             .arg(&path)
             .args(["serve", "--json"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("start {}: {error}", program.display()))?;
@@ -68,7 +73,7 @@ impl Served {
             let line = lines.next_line().await?.ok_or("warren serve ended")?;
             let event: serde_json::Value = serde_json::from_str(&line)?;
             if let Some(address) = event["serving"]["address"].as_str() {
-                return Ok(Served { child, address: address.to_owned(), _folder: folder });
+                return Ok(Served { child, address: address.to_owned(), log, _folder: folder });
             }
         }
     }
@@ -121,7 +126,11 @@ impl Served {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         }
         let status = self.child.wait().await?;
-        if status.success() { Ok(()) } else { Err(format!("warren serve ended with {status}").into()) }
+        if !status.success() {
+            return Err(format!("warren serve ended with {status}").into());
+        }
+        self.log.discard();
+        Ok(())
     }
 }
 
