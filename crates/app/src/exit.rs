@@ -41,7 +41,7 @@ impl Exit {
 
     /// The exit of a command that failed with a code.
     pub fn of_code(code: Code) -> Exit {
-        const USAGE: [Code; 11] = [
+        const USAGE: [Code; 12] = [
             codes::CONFIG_UNREADABLE,
             codes::CONFIG_SYNTAX,
             codes::UNKNOWN_KEY,
@@ -50,6 +50,7 @@ impl Exit {
             codes::MISSING_VARIABLE,
             codes::UNKNOWN_NAME,
             codes::CONFLICTING_KEYS,
+            codes::INVALID_ARGUMENTS,
             codes::TEMPLATE_SYNTAX,
             codes::EXPRESSION_SYNTAX,
             codes::INVALID_SCHEMA,

@@ -220,21 +220,23 @@ impl Faults {
         }
     }
 
-    /// The faults for programs.
-    pub fn to_json(&self) -> Value {
-        let place = |span: Span| json!(self.files.place(span));
+    /// The faults for programs, an object each; its event is its severity.
+    pub fn events(&self) -> Vec<Value> {
         let one = |fault: &Fault| {
+            let place = fault.span.map(|span| self.files.place(span));
+            let also = fault
+                .also
+                .iter()
+                .map(|(span, what)| json!({"place": self.files.place(*span).to_string(), "what": what}));
             json!({
-                "severity": fault.severity,
-                "code": fault.code.as_str(),
-                "place": fault.span.map(place),
-                "message": fault.message,
-                "detail": fault.detail,
-                "remedy": fault.remedy,
-                "also": fault.also.iter().map(|(span, what)| json!({"place": place(*span), "what": what})).collect::<Vec<_>>(),
+                "event": fault.severity, "severity": fault.severity, "code": fault.code.as_str(),
+                "place": place.as_ref().map(ToString::to_string), "file": place.as_ref().map(|place| &place.file),
+                "line": place.as_ref().map(|place| place.line), "column": place.as_ref().map(|place| place.column),
+                "message": fault.message, "detail": fault.detail, "help": fault.remedy,
+                "also": also.collect::<Vec<_>>(),
             })
         };
-        Value::Array(self.found.iter().map(one).collect())
+        self.found.iter().map(one).collect()
     }
 
     /// The line of a span: secrets covered, tabs and what a terminal would obey replaced, cut if long.

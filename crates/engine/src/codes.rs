@@ -50,6 +50,8 @@ codes! {
     UNKNOWN_NAME = "unknown-name";
     /// Settings that are each valid and contradict each other.
     CONFLICTING_KEYS = "conflicting-keys";
+    /// A command line that is not valid.
+    INVALID_ARGUMENTS = "invalid-arguments";
 
     // Pipelines.
     /// An expression that is not jq, or names what does not exist.

@@ -9,6 +9,7 @@ use warren_connectors::kit::setting::Misfit;
 use warren_engine::codes::{self, Code};
 use warren_engine::consume::plan::{ConsumePlan, DeadLetter, Ordering, RetryMode};
 use warren_engine::consume::retry::delay_queue;
+use warren_engine::failure::Failure;
 use warren_engine::finding::{Finding, Severity};
 use warren_engine::message::Route;
 use warren_engine::model::{Model, Schema};
@@ -16,7 +17,7 @@ use warren_engine::ports::Wanted;
 use warren_engine::redact::scrub;
 use warren_engine::sync::bind;
 use warren_engine::sync::plan::{Dynamic, RoutePlan, SyncPlan};
-use warren_store::{in_flight, parking};
+use warren_store::{in_flight, parking, subscriptions, webhook_ids};
 
 use crate::assemble::{self, Orphan};
 use crate::cli::{Context, Stop};
@@ -46,8 +47,10 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         ways = found.ways;
     }
     if context.style == Style::Json {
+        super::tell_faults(context, &project.warnings);
+        context.finding_lines(&project, &findings);
         let list: Vec<_> = findings.iter().map(|finding| finding_json(&project, finding)).collect();
-        line(&json!({ "findings": list }).to_string());
+        context.document("checked", json!({ "findings": list }));
     } else {
         for way in &ways {
             context.say(way);
@@ -106,18 +109,36 @@ pub(super) async fn gather(project: &Project) -> Gathered {
 async fn state(project: &Project, findings: &mut Vec<Finding>) {
     let folder = &project.state.folder;
     if let Err(failure) = assemble::state(project) {
-        findings.push(Finding::from_failure("state", &failure));
+        findings.push(of_file("state", &failure));
     }
     for name in project.syncs.keys() {
-        if let Err(failure) = assemble::baseline(project, name).info().await {
-            findings.push(Finding::from_failure(format!("syncs.{name}"), &failure));
+        if let Err(failure) = assemble::baseline(project, name).look().await {
+            findings.push(of_file(format!("syncs.{name}"), &failure));
         }
     }
     for name in project.triggers.keys() {
         let parked = parking::look(folder, name).await.err();
         let journal = in_flight::look(&folder.join("inflight"), &assemble::folder_name(name)).err();
         let damaged = parked.into_iter().chain(journal);
-        findings.extend(damaged.map(|failure| Finding::from_failure(format!("triggers.{name}"), &failure)));
+        findings.extend(damaged.map(|failure| of_file(format!("triggers.{name}"), &failure)));
+    }
+    if project.hub.is_some() {
+        let subscriptions = subscriptions::look(folder).await.err();
+        let inflight = folder.join("inflight");
+        let ids = webhook_ids::look(&inflight).err();
+        let journal = in_flight::look(&inflight, "%hub").err();
+        let damaged = subscriptions.into_iter().chain(ids).chain(journal);
+        findings.extend(damaged.map(|failure| of_file("hub", &failure)));
+    }
+}
+
+/// A finding about a file, which it names.
+fn of_file(subject: impl Into<String>, failure: &Failure) -> Finding {
+    let finding = Finding::from_failure(subject, failure);
+    match (&failure.place, &failure.detail) {
+        (Some(place), Some(detail)) => finding.detail(format!("{place}: {detail}")),
+        (Some(place), None) => finding.detail(place.clone()),
+        (None, _) => finding,
     }
 }
 

@@ -77,7 +77,11 @@ pub async fn run(context: &Context, _args: &Args) -> Result<Exit, Stop> {
     findings.extend(patients.iter().flat_map(Patient::findings));
     let now = SystemClock.now_ms();
     match context.style {
-        Style::Json => line(&document(&project, folder.as_ref(), &patients, &findings).to_string()),
+        Style::Json => {
+            super::tell_faults(context, &project.warnings);
+            context.finding_lines(&project, &findings);
+            context.document("examined", document(&project, folder.as_ref(), &patients, &findings));
+        }
         Style::Person => {
             if let Some(folder) = &folder {
                 line(&folder.tell());

@@ -117,9 +117,13 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
             let mut document = summary::outcome_json(&recorded.outcome);
             document["run"] = recorded.run.0.into();
             document["sync"] = recorded.sync.clone().into();
-            line(&document.to_string());
+            context.document("row", document);
         }
-        return Ok(if found.is_empty() { Exit::Failed } else { Exit::Done });
+        if found.is_empty() {
+            context.error(&nothing(args.what.as_deref()));
+            return Ok(Exit::Failed);
+        }
+        return Ok(Exit::Done);
     }
     if found.is_empty() {
         let what = args.what.as_deref().map(|what| format!("about `{what}` ")).unwrap_or_default();
@@ -134,6 +138,14 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         tell(recorded);
     }
     Ok(Exit::Done)
+}
+
+/// Nothing is on record.
+fn nothing(what: Option<&str>) -> Failure {
+    let about = what.map(|what| format!(" about `{what}`")).unwrap_or_default();
+    let what = format!("nothing is on record{about} with these conditions");
+    Failure::new(FailureKind::NotFound, codes::UNKNOWN_NAME, what)
+        .remedy("leave out conditions; a row that never differed from the baseline leaves no record")
 }
 
 /// The records of a key, or of a change id where nothing has that key.

@@ -44,10 +44,9 @@ fn hash(context: &Context) -> Result<Exit, Stop> {
         return Err(wrong("it is empty".to_owned()).remedy(remedy).into());
     }
     let hash = hash_password(password)?;
-    if context.style == Style::Json {
-        line(&serde_json::json!({ "password_hash": hash }).to_string());
-    } else {
-        line(&hash);
+    match context.style {
+        Style::Json => context.document("hashed", serde_json::json!({ "password_hash": hash })),
+        Style::Person => line(&hash),
     }
     Ok(Exit::Done)
 }

@@ -14,7 +14,7 @@ use crate::cli::explain::Filter;
 use crate::cli::{Context, Stop};
 use crate::exit::Exit;
 use crate::report::figures::{counted, cut, time};
-use crate::report::{Style, line, note};
+use crate::report::{Style, line};
 use warren_config::Project;
 
 /// Messages sent in one batch.
@@ -58,7 +58,7 @@ pub async fn list(
     let found = find(&project.state.folder, filter).await?;
     if context.style == Style::Json {
         for found in &found {
-            line(&document(found).to_string());
+            context.document("attempt", document(found));
         }
         return Ok(Exit::Done);
     }
@@ -96,7 +96,7 @@ pub async fn one(context: &Context, project: &Project, id: MessageRunId) -> Resu
         return Err(failure.remedy("`warren runs --trigger NAME` lists those that are").into());
     };
     match context.style {
-        Style::Json => line(&document(&found).to_string()),
+        Style::Json => context.document("attempt", document(&found)),
         Style::Person => tell(&found),
     }
     Ok(Exit::Done)
@@ -118,7 +118,7 @@ pub async fn explain(context: &Context, project: &Project, what: &str, limit: us
     }
     for found in &found {
         match context.style {
-            Style::Json => line(&document(found).to_string()),
+            Style::Json => context.document("attempt", document(found)),
             Style::Person => tell(found),
         }
     }
@@ -244,7 +244,11 @@ pub async fn replay(context: &Context, args: &Replay, of: &Filter) -> Result<Exi
     let mut by_trigger: std::collections::BTreeMap<String, Vec<Outbound>> = std::collections::BTreeMap::new();
     for found in found {
         let Some(outbound) = outbound(&found) else {
-            note(&format!("{}: its body is not on record (`state.record.bodies`)", found.id));
+            let what = format!("send attempt {} again", found.id);
+            let failure = Failure::new(FailureKind::NotFound, codes::UNKNOWN_NAME, what)
+                .detail("its body is not on record")
+                .remedy("set `state.record.bodies: true` to record bodies from now on");
+            context.error(&failure);
             failed += 1;
             continue;
         };
@@ -252,9 +256,11 @@ pub async fn replay(context: &Context, args: &Replay, of: &Filter) -> Result<Exi
     }
     for (name, messages) in by_trigger {
         let Some(trigger) = project.triggers.get(&name) else {
-            note(&format!(
-                "the configuration has no trigger `{name}` any more: its messages stay where they are"
-            ));
+            let what = format!("send messages of trigger `{name}` again");
+            let failure = Failure::new(FailureKind::NotFound, codes::UNKNOWN_NAME, what)
+                .detail("the configuration does not have this trigger")
+                .remedy("add the trigger to the configuration");
+            context.error(&failure);
             failed += messages.len() as u64;
             continue;
         };
@@ -264,7 +270,7 @@ pub async fn replay(context: &Context, args: &Replay, of: &Filter) -> Result<Exi
                 match receipt {
                     Receipt::Accepted(_) => sent += 1,
                     Receipt::Refused(failure) | Receipt::Unknown(failure) => {
-                        note(&failure.line());
+                        context.error(&failure);
                         failed += 1;
                     }
                 }
@@ -273,7 +279,7 @@ pub async fn replay(context: &Context, args: &Replay, of: &Filter) -> Result<Exi
         broker.close().await;
     }
     context.say(&format!("{} went back to the queue", counted(sent, "message")));
-    context.document(&json!({ "sent": sent, "failed": failed }));
+    context.document("replayed", json!({ "sent": sent, "failed": failed }));
     Ok(if failed > 0 { Exit::Failed } else { Exit::Done })
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::memory::{Script, is_part};
 use warren_engine::outcome::{Attempt, Outcome, StepTrace, Trace};
 use warren_engine::pipeline::plan::PipelinePlan;
@@ -14,6 +16,7 @@ use warren_engine::pipeline::{Pipeline, Run};
 
 use crate::cli::{Context, Stop};
 use crate::exit::Exit;
+use crate::report::Style;
 use warren_config::Project;
 use warren_config::cases::{self, Case, Ending};
 
@@ -59,6 +62,13 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let count = passed + failed;
     context
         .say(&format!("{count} {}: {passed} ok, {failed} not ok", if count == 1 { "case" } else { "cases" }));
+    if count == 0 && context.style == Style::Json {
+        let what = format!("run the cases of {}", file.display());
+        let failure = Failure::new(FailureKind::NotFound, codes::UNKNOWN_NAME, what)
+            .detail("no case has such a name")
+            .remedy("name a part of a case's name with `--only`, or leave it out");
+        context.error(&failure);
+    }
     // A test that ran nothing has shown nothing.
     Ok(if failed == 0 && passed > 0 { Exit::Done } else { Exit::Failed })
 }
@@ -167,8 +177,9 @@ impl Tested<'_> {
                 })
             })
             .collect();
-        context.document(&json!({
+        let document = json!({
             "case": name, "ok": self.faults.is_empty(), "ended": self.ended, "faults": self.faults, "steps": steps,
-        }));
+        });
+        context.document("case", document);
     }
 }

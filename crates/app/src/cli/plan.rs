@@ -67,9 +67,13 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
             }
         }
         Style::Json => {
+            context.finding_lines(&project, &findings);
+            if let Some(failure) = &preview.guard {
+                context.error(failure);
+            }
             let mut document = document(&args.sync, &preview);
             document["findings"] = findings.iter().map(|finding| finding_json(&project, finding)).collect();
-            line(&document.to_string());
+            context.document("plan", document);
         }
     }
     if let Some(path) = &args.out {

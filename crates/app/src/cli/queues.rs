@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::assemble;
 use crate::cli::{Context, Stop};
 use crate::exit::Exit;
+use crate::report::Style;
 use crate::report::figures::count;
-use crate::report::{Style, line};
 
 /// List the queues of the configured brokers.
 #[derive(Debug, clap::Args)]
@@ -29,13 +29,11 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         broker.close().await;
         for queue in queues? {
             if context.style == Style::Json {
-                line(
-                    &json!({
-                        "broker": name, "queue": queue.name, "kind": queue.kind, "messages": queue.messages,
-                        "consumers": queue.consumers, "durable": queue.durable,
-                    })
-                    .to_string(),
-                );
+                let document = json!({
+                    "broker": name, "queue": queue.name, "kind": queue.kind, "messages": queue.messages,
+                    "consumers": queue.consumers, "durable": queue.durable,
+                });
+                context.document("queue", document);
             }
             table.add_row([
                 name.clone(),

@@ -7,7 +7,7 @@ use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 use warren_engine::redact::scrub;
 use warren_engine::sync::preview;
-use warren_liquid::{Columns, Format, Options, Template, Val};
+use warren_liquid::{Columns, ErrorKind, Format, Options, Template, Val};
 
 use crate::assemble::Assembly;
 use crate::cli::typed_row::{Cell, Columns as RowColumns};
@@ -76,10 +76,16 @@ async fn row_of_sync(context: &Context, args: &Args, sync: &str) -> Result<Exit,
         );
         return Err(failure.into());
     };
-    context.document(&json!({
+    if context.style == Style::Json
+        && let Some(failure) = &rendered.failure
+    {
+        context.error(failure);
+    }
+    let document = json!({
         "message": rendered.outbound.as_ref().map(summary::outbound_json),
         "failure": rendered.failure.as_ref().map(failure_json),
-    }));
+    });
+    context.document("rendered", document);
     if context.style == Style::Person {
         match &rendered.outbound {
             Some(outbound) => {
@@ -121,10 +127,16 @@ fn template_with_row(context: &Context, args: &Args, template: &Path, row: &Path
     };
     let format = if args.text { Format::Text } else { Format::Json };
     let partials = partials(template, &source)?;
+    let looked_for = partials.looked_for();
+    let partials = partials.texts;
     let name = template.display().to_string();
     let options = Options { format, lax: args.lax, partials, name, ..Options::default() };
-    let compiled =
-        Template::parse(&source, &options).map_err(|error| fault(&error, codes::TEMPLATE_SYNTAX))?;
+    let compiled = Template::parse(&source, &options).map_err(|mut error| {
+        if error.kind == ErrorKind::UnknownPartial && error.hint.is_none() {
+            error.hint = Some(looked_for);
+        }
+        fault(&error, codes::TEMPLATE_SYNTAX)
+    })?;
     let tops = warren_engine::sync::view::GLOBALS;
     if !args.lax
         && let Some(error) = compiled.check(&warren_liquid::Names { tops: &tops, columns: &columns }).first()
@@ -141,12 +153,19 @@ fn template_with_row(context: &Context, args: &Args, template: &Path, row: &Path
     let valid = if args.text { Ok(()) } else { warren_liquid::json::validate(&out) };
     let reads = reads_json(&compiled);
     let text = String::from_utf8_lossy(&out);
-    context.document(&json!({
+    let document = json!({
         "result": text, "reads": reads,
         "fault": valid.as_ref().err().map(|fault| json!({
             "line": fault.line, "column": fault.column, "message": fault.message,
         })),
-    }));
+    });
+    if context.style == Style::Json
+        && let Err(fault) = &valid
+    {
+        let failure = Failure::new(FailureKind::Invalid, codes::INVALID_JSON, "the result is not JSON");
+        context.error(&failure.detail(fault.to_string()));
+    }
+    context.document("rendered", document);
     if context.style == Style::Person {
         line(&text);
         note(&format!("reads {reads}"));
@@ -172,14 +191,14 @@ fn is_typed(map: &serde_json::Map<String, Value>) -> bool {
 }
 
 /// The partials in the folder `templates` beside a template, as a configuration beside it would have them.
-fn partials(template: &Path, source: &str) -> Result<warren_liquid::Partials, Failure> {
+fn partials(template: &Path, source: &str) -> Result<Partials, Failure> {
     let (mut files, mut faults) = (Files::default(), Vec::new());
     let file = files.add(template, source);
     let nothing = Node { span: Span { file, start: 0, end: 0 }, kind: NodeKind::Map(Vec::new()) };
     let root = template.parent().unwrap_or(Path::new(""));
     let partials = Partials::read(&nothing, root, &mut files, &mut faults);
     match faults.into_iter().next() {
-        None => Ok(partials.texts),
+        None => Ok(partials),
         Some(fault) => {
             let failure = Failure::new(FailureKind::Invalid, fault.code, fault.message);
             Err(fault.remedy.into_iter().fold(failure, Failure::remedy))

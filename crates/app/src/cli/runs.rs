@@ -58,7 +58,7 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let runs = state.runs(&filter).await?;
     if context.style == Style::Json {
         for run in &runs {
-            line(&summary::run_json(run, &state.tallies(run.id).await?).to_string());
+            context.document("run", summary::run_json(run, &state.tallies(run.id).await?));
         }
         return Ok(Exit::Done);
     }
@@ -92,7 +92,7 @@ async fn one(context: &Context, state: &dyn State, id: RunId) -> Result<Exit, St
     let tallies = state.tallies(id).await?;
     context.say(&format!("run {id}, started {}", time(run.started_at)));
     context.say(&summary::run_text(&run, &tallies));
-    context.document(&summary::run_json(&run, &tallies));
+    context.document("run", summary::run_json(&run, &tallies));
     Ok(Exit::Done)
 }
 

@@ -2,8 +2,12 @@
 
 use std::net::SocketAddr;
 
+use warren_engine::codes;
+use warren_engine::failure::{Failure, FailureKind};
+
 use crate::cli::{Context, Stop};
 use crate::exit::Exit;
+use crate::report::Style;
 use crate::serve;
 
 /// Run all triggers and the hub of the configuration until SIGTERM or Ctrl-C; then finish what is under way, hand the rest back, and end.
@@ -36,13 +40,25 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let scheme = if server.is_secure() { "https" } else { "http" };
     context.say(&format!("serving {what}: {scheme}://{address}"));
     let document = serde_json::json!({ "address": address.to_string(), "triggers": count, "hub": hub });
-    context.document(&serde_json::json!({ "serving": document }));
+    context.document("serving", serde_json::json!({ "serving": document }));
     let handed_back = server.run(context.cancel.clone()).await;
+    context.document("stopped", serde_json::json!({ "handed_back": handed_back }));
     if handed_back > 0 {
+        if context.style == Style::Json {
+            context.error(&went_back(handed_back));
+        }
         context
             .say(&format!("stopped; {} went back", crate::report::figures::counted(handed_back, "message")));
         return Ok(Exit::Interrupted);
     }
     context.say("stopped");
     Ok(Exit::Done)
+}
+
+/// Messages that did not end within the grace.
+fn went_back(messages: u64) -> Failure {
+    let what = format!("stop; {} went back", crate::report::figures::counted(messages, "message"));
+    Failure::new(FailureKind::Unavailable, codes::CANCELLED, what)
+        .detail("they did not end within `state.shutdown_grace`")
+        .remedy("start `warren serve` again, or raise `state.shutdown_grace`")
 }

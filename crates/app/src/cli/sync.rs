@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
-use warren_engine::run::{RunKind, RunRecord};
+use warren_engine::run::{RunKind, RunRecord, RunState};
 use warren_engine::sync::run::{self, Ask};
 use warren_engine::sync::watch::{Silent, Watch};
 
@@ -15,7 +15,7 @@ use crate::cli::{Context, Stop};
 use crate::exit::Exit;
 use crate::report::bars::Bars;
 use crate::report::events::Events;
-use crate::report::{Style, summary, watched};
+use crate::report::{Style, errors, summary, watched};
 
 /// Run syncs now: send what was added, changed or removed since the destination was last told.
 ///
@@ -50,6 +50,10 @@ pub async fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let mut exits = Vec::new();
     for name in &names {
         if context.cancel.is_cancelled() {
+            let failure =
+                Failure::new(FailureKind::Unavailable, codes::CANCELLED, format!("start sync `{name}`"));
+            let failure = failure.detail("the command was stopped before").remedy("run the command again");
+            context.error(&failure);
             exits.push(Exit::Interrupted);
             break;
         }
@@ -101,9 +105,12 @@ pub async fn tell(context: &Context, parts: &Parts, record: &RunRecord) -> Resul
     match context.style {
         Style::Person => crate::report::line(&summary::run_text(record, &tallies)),
         Style::Json => {
-            let mut document = summary::run_json(record, &tallies);
-            document["event"] = "ended".into();
-            crate::report::line(&document.to_string());
+            if record.state != RunState::Warning
+                && let Some(error) = errors::of_run(record)
+            {
+                crate::report::line(&error.to_string());
+            }
+            context.document("ended", summary::run_json(record, &tallies));
         }
     }
     Ok(())

@@ -1,12 +1,14 @@
 //! How runs are told: bars for people on a terminal, a JSON line per event for programs, and the summary at the end.
 
 pub mod bars;
+pub mod errors;
 pub mod events;
 pub mod figures;
 pub mod summary;
 
 use std::io::{IsTerminal, Write};
 
+use serde_json::Value;
 use warren_engine::redact::scrub;
 
 /// How a command tells what it does.
@@ -23,6 +25,12 @@ pub fn line(text: &str) {
     let mut out = std::io::stdout().lock();
     // The pipe's reader may be gone (`warren runs | head`): there is nobody to tell.
     writeln!(out, "{text}").ok();
+}
+
+/// Writes a document for a program to stdout, as one line with its name as `event`.
+pub fn event(name: &str, mut document: Value) {
+    document["event"] = name.into();
+    line(&document.to_string());
 }
 
 /// Writes a line to stderr, without what came from variables.

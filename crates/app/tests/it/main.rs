@@ -5,8 +5,10 @@
 mod broker;
 mod chaos;
 mod clear;
+mod damaged_state;
 mod hub;
 mod hub_faults;
+mod json;
 mod kill;
 mod pika;
 mod pipeline;
@@ -16,4 +18,5 @@ mod serve;
 mod settings;
 mod shop;
 mod sqs;
+mod tried;
 mod truth;

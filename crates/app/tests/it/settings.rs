@@ -83,13 +83,13 @@ fn a_source_that_cannot_work_is_a_fault_of_the_configuration() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("warren.yaml");
         std::fs::write(&path, format!("sources: {{s: {{{source}}}}}")).unwrap();
-        let faults = load_with(&path, &Environment::default()).unwrap_err().to_json();
+        let faults = load_with(&path, &Environment::default()).unwrap_err().events();
         let fault = &faults[0];
         assert!(
             fault["message"].as_str().unwrap().contains(&format!("`sources.s.{key}`")),
             "{source}: {fault:#}"
         );
-        assert!(fault["remedy"].is_string() && fault["place"]["line"] == 1, "{source}: {fault:#}");
+        assert!(fault["help"].is_string() && fault["line"] == 1, "{source}: {fault:#}");
     }
 }
 
@@ -275,7 +275,7 @@ fn a_plan_on_file_counts_for_the_configuration_it_was_made_with() {
     write("warren.yaml", text);
     let digest = |value: &str| {
         let environment = [("V", value)].into_iter().collect();
-        load_with(&path, &environment).unwrap_or_else(|faults| panic!("{}", faults.to_json())).syncs["s"]
+        load_with(&path, &environment).unwrap_or_else(|faults| panic!("{:?}", faults.events())).syncs["s"]
             .digest
     };
     let first = digest("one");

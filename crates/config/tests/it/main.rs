@@ -114,12 +114,104 @@ fn faults_are_told_to_programs_too() {
     let case = Case::read("--- warren.yaml\nsyncs:\n  a: {}\nsorces: {}\n");
     let folder = tempfile::tempdir().unwrap();
     let faults = load_with(&case.write(folder.path()), &case.environment()).unwrap_err();
-    let json = faults.to_json();
-    assert_eq!(json.as_array().unwrap().len(), faults.len());
-    let unknown = json.as_array().unwrap().iter().find(|fault| fault["code"] == "unknown-key").unwrap();
-    assert_eq!(unknown["place"]["line"], 3);
-    assert_eq!(unknown["place"]["column"], 1);
-    assert_eq!(unknown["remedy"], "did you mean `sources`?");
+    let events = faults.events();
+    assert_eq!(events.len(), faults.len());
+    let unknown = events.iter().find(|fault| fault["code"] == "unknown-key").unwrap();
+    assert_eq!((&unknown["line"], &unknown["column"]), (&3.into(), &1.into()));
+    assert!(unknown["place"].as_str().unwrap().ends_with("warren.yaml:3:1"), "{unknown:#}");
+    assert_eq!(unknown["event"], "error");
+    assert_eq!(unknown["help"], "did you mean `sources`?");
+}
+
+/// A configuration with one key, whose keys down to it stand in blocks or in one line.
+fn with_key(path: &[&str], written: &str, is_flow: bool) -> String {
+    let (section, rest) = path.split_first().unwrap();
+    if is_flow {
+        let inner = rest.iter().rev().fold(written.to_owned(), |inner, key| format!("{{{key}: {inner}}}"));
+        return format!("{section}: {inner}\n");
+    }
+    let lines = path.iter().enumerate().map(|(depth, key)| format!("\n{}{key}:", "  ".repeat(depth)));
+    format!("{} {written}\n", lines.collect::<String>())
+}
+
+/// What comes of it: the parts, or what is wrong.
+fn outcome(text: &str, value: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("warren.yaml");
+    fs::write(&path, text).unwrap();
+    match load_with(&path, &[("N", value)].into_iter().collect()) {
+        Ok(project) => {
+            let plans: Vec<_> =
+                project.syncs.values().map(|sync| (&sync.plan.guard, &sync.plan.give_up_after)).collect();
+            format!("{:?} {:?} {plans:?}", project.brokers, project.state)
+                .replace(&folder.path().display().to_string(), "FOLDER")
+        }
+        Err(faults) => {
+            let told =
+                faults.iter().map(|fault| format!("{} {} {:?}\n", fault.code, fault.message, fault.remedy));
+            told.collect()
+        }
+    }
+}
+
+#[test]
+fn a_value_from_a_variable_means_the_same_with_and_without_quotes_in_block_and_in_flow_style() {
+    let sync = "sources: {d: {type: sqlite, path: x.db}}\nmodels: {m: {source: d, primary_key: id, table: t}}\n\
+                brokers: {l: {type: embedded}}\n";
+    let of_sync = "model: m, to: l, queue: q, message: {fields: all}";
+    let cases: [(&[&str], &[&str], &[&str]); 8] = [
+        (
+            &["syncs", "s", "guard", "removed"],
+            &["20", "20%", "2.5%", "0"],
+            &["abc", "120%", "1.5", "-1", "", "true"],
+        ),
+        (&["syncs", "s", "give_up_after"], &["30s", "1h"], &["30", "abc", "", "true"]),
+        (&["brokers", "r", "channels"], &["4"], &["0", "abc", "4.5", "true", ""]),
+        (&["brokers", "r", "heartbeat"], &["30s"], &["30", "1ms", "abc"]),
+        (&["brokers", "r", "password"], &["123", "true", "null", "~", "1.5", "text"], &[]),
+        (&["state", "record", "bodies"], &["true", "false"], &["yes", "1", "abc", ""]),
+        (&["state", "record", "size"], &["1MiB", "1048576"], &["1.5", "abc", "true"]),
+        (&["state", "shutdown_grace"], &["30s"], &["30"]),
+    ];
+    for (path, good, bad) in cases {
+        for (value, is_good) in good.iter().map(|good| (good, true)).chain(bad.iter().map(|bad| (bad, false)))
+        {
+            let ways = [
+                ("${N}", false),
+                ("\"${N}\"", false),
+                ("'${N}'", false),
+                ("\"${N}\"", true),
+                ("'${N}'", true),
+            ];
+            let outcomes = ways.map(|(written, is_flow)| {
+                let text = with_key(path, written, is_flow);
+                let text = match path[0] {
+                    "syncs" if is_flow => {
+                        format!("{sync}{}", text.replace("{s: {", &format!("{{s: {{{of_sync}, ")))
+                    }
+                    "syncs" => {
+                        let keys =
+                            of_sync.replace(", ", "\n    ").replace("{fields:\n    all}", "{fields: all}");
+                        format!("{sync}{}", text.replace("  s:", &format!("  s:\n    {keys}")))
+                    }
+                    "brokers" if is_flow => text.replace("{r: {", "{r: {type: rabbitmq, "),
+                    "brokers" => text.replace("  r:", "  r:\n    type: rabbitmq"),
+                    _ => text,
+                };
+                outcome(&text, value)
+            });
+            for (way, outcome) in ways.iter().zip(&outcomes) {
+                assert_eq!(outcome, &outcomes[0], "{path:?} {way:?} with {value:?}");
+            }
+            assert_eq!(outcomes[0].starts_with('{'), is_good, "{path:?} with {value:?}: {}", outcomes[0]);
+        }
+    }
+}
+
+#[test]
+fn a_variable_without_quotes_in_one_line_says_that_it_needs_them() {
+    let shown = outcome("syncs: {s: {guard: {removed: ${N}}}}", "20");
+    assert!(shown.contains("put the variable in quotes"), "{shown}");
 }
 
 #[test]

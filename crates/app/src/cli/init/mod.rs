@@ -7,12 +7,13 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use serde_json::json;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
 use crate::cli::{Context, Stop};
 use crate::exit::Exit;
-use crate::report::{line, note};
+use crate::report::{Style, note};
 
 /// Write a commented warren.yaml, asking only what it must.
 #[derive(Debug, clap::Args)]
@@ -67,7 +68,8 @@ pub const EXAMPLES: [(&str, &str, &str); 4] = [
 pub fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     if args.example.as_deref() == Some("list") {
         for (name, what, _) in EXAMPLES {
-            line(&format!("{name:<10} {what}"));
+            context.say(&format!("{name:<10} {what}"));
+            context.document("example", json!({ "name": name, "about": what }));
         }
         return Ok(Exit::Done);
     }
@@ -79,7 +81,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
             .into());
     }
     if let Some(old) = &args.from_rabbithub {
-        return from_rabbithub(path, old);
+        return from_rabbithub(context, path, old);
     }
     let text = if let Some(name) = &args.example {
         example(name)?.to_owned()
@@ -89,6 +91,10 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
         compose(source, broker)
     };
     write(path, &text)?;
+    if context.style == Style::Json {
+        context.document("written", json!({ "file": path.display().to_string(), "notes": [] }));
+        return Ok(Exit::Done);
+    }
     note(&format!("{} is written; every key is explained in it", path.display()));
     note("next:  fill in what it names (the environment can hold secrets), then");
     let flag = flag(path);
@@ -98,9 +104,14 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Stop> {
     Ok(Exit::Done)
 }
 
-fn from_rabbithub(path: &Path, old: &Path) -> Result<Exit, Stop> {
+fn from_rabbithub(context: &Context, path: &Path, old: &Path) -> Result<Exit, Stop> {
     let migrated = rabbithub::migrate_file(old)?;
     write(path, &migrated.yaml)?;
+    if context.style == Style::Json {
+        let document = json!({ "file": path.display().to_string(), "notes": migrated.notes });
+        context.document("written", document);
+        return Ok(Exit::Done);
+    }
     note(&format!("{} is written", path.display()));
     for left_out in &migrated.notes {
         note(&format!("  note: {left_out}"));

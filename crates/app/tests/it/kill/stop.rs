@@ -23,11 +23,11 @@ fn stopped_and_gone_on(signal: &str) {
     let mut running = shop.program.start(&["sync", "customers"]);
     gate.wait(STOP);
     running.signal(signal); // 1.
-    wait_until("it says that it stops", STOP, || running.stderr().contains("stopping"));
+    wait_until("it says that it stops", STOP, || running.stderr().contains("shutting down gracefully"));
     gate.release();
     let ended = running.end_within(STOP);
     assert_eq!(ended.code, Some(5), "{ended:#?}");
-    assert!(ended.stderr.contains("stopping"), "{ended:#?}");
+    assert!(ended.stderr.contains("shutting down gracefully"), "{ended:#?}");
     let stopped = running.ended();
     assert_eq!(stopped["state"], "cancelled", "{stopped:#}");
     assert_eq!(stopped["error"]["code"], "cancelled", "{stopped:#}");

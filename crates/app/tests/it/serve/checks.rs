@@ -172,7 +172,7 @@ fn of_rights(configure: &str, write: &str, read: &str, dead_is_there: bool) -> V
     let broker = format!("{{type: rabbitmq, url: \"{}\", management_url: \"{management}\"}}", user.url);
     let served = Served::with(&broker, "retry: {delays: [1s, 2s]}");
     let document = served.program.run(&["check", "--json"]);
-    let document: serde_json::Value = serde_json::from_str(&document.stdout).unwrap();
+    let document: serde_json::Value = serde_json::from_str(document.stdout.lines().last().unwrap()).unwrap();
     let findings = document["findings"].as_array().unwrap();
     let said = findings.iter().map(|finding| {
         assert_eq!(finding["code"], "access-refused", "{finding}");
