@@ -102,8 +102,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Postgres(config) => config.faults(),
             SourceConfig::Mysql(config) => config.faults(),
-            // Its file may come later; its numbers have their ranges in the schema.
-            SourceConfig::Sqlite(_) => Vec::new(),
+            SourceConfig::Sqlite(config) => config.faults(),
         }
     }
 

@@ -12,6 +12,7 @@ use warren_engine::message::HeaderValue;
 use warren_engine::size::ByteSize;
 
 use super::topology::{QueueSettings, check_name};
+use crate::kit::address::path_fault;
 use crate::kit::setting::{Misfit, Size, Span};
 
 /// A broker in a local file: durable queues and exchanges with RabbitMQ's rules, for a first try, for
@@ -62,7 +63,9 @@ impl Config {
             let failure = check_name("exchange", name).err()?;
             Some(Misfit::new(format!("exchanges.{name}"), failure))
         };
-        self.queues.iter().filter_map(queue).chain(self.exchanges.keys().filter_map(exchange)).collect()
+        let path = self.path.as_deref().and_then(|path| path_fault("path", path));
+        let named = self.queues.iter().filter_map(queue).chain(self.exchanges.keys().filter_map(exchange));
+        path.into_iter().chain(named).collect()
     }
 }
 

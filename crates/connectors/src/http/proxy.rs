@@ -12,6 +12,7 @@ use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
 use super::config::ClientConfig;
+use crate::kit::address::no_controls;
 use crate::kit::guard::Allowed;
 use crate::kit::setting::Secret;
 
@@ -81,6 +82,8 @@ fn read(key: &str, url: &Secret) -> Result<Proxy, Failure> {
             .detail(detail)
             .remedy("write it as http://proxy:3128 or http://user:password@proxy:3128")
     };
+    no_controls(&format!("`{key}`"), url.reveal())
+        .map_err(|unusable| wrong(&unusable.detail).remedy(unusable.remedy))?;
     let url = Url::parse(url.reveal()).map_err(|error| wrong(&error.to_string()))?;
     let host = url.host_str().filter(|_| url.scheme() == "http").ok_or_else(|| wrong("it is no http URL"))?;
     if !matches!(url.path(), "" | "/") || url.query().is_some() {
@@ -180,5 +183,8 @@ mod tests {
             let failure = Proxies::new(&config).unwrap_err();
             assert!(!format!("{failure:?}").contains("swordfish"), "{failure:?}");
         }
+        let url = Some(Secret::new("http://u:swordfish@proxy:3128\n"));
+        let failure = Proxies::new(&ClientConfig { proxy: url, ..ClientConfig::default() }).unwrap_err();
+        assert!(failure.to_string().contains("`proxy` ends in a line break"), "{failure}");
     }
 }

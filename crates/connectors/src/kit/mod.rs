@@ -1,5 +1,6 @@
 //! What several connectors share.
 
+pub(crate) mod address;
 pub(crate) mod asked;
 pub(crate) mod check_queue;
 pub mod client_network;

@@ -25,6 +25,7 @@ use serde::Deserialize;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
+use super::address::no_controls;
 use super::setting::{Misfit, Secret};
 
 /// How the server's certificate is checked, and the client certificate.
@@ -356,6 +357,8 @@ fn read(setting: &str, source: &str) -> Result<Vec<u8>, Failure> {
     if is_pem(source) {
         return Ok(source.as_bytes().to_vec());
     }
+    no_controls(&format!("`{setting}`"), source)
+        .map_err(|unusable| fault(&format!("read `{setting}`"), &unusable.remedy).detail(unusable.detail))?;
     std::fs::read(source)
         .map_err(|error| unreadable(setting, source).detail(error.to_string()).because(error))
 }
@@ -433,6 +436,13 @@ WYV6az2v9O6PsFmyeuVG2BDilZ+AxhE5uK8=
         assert_eq!(lonely.to_string(), "use `tls.cert`: `tls.key` is missing");
         let no_key = client_config(&settings(Some(CERT), Some(CERT), Some(CERT))).unwrap_err();
         assert_eq!(no_key.to_string(), "read `tls.key`");
+    }
+
+    #[test]
+    fn a_path_that_ends_in_a_line_break_is_named_as_such() {
+        let failure = client_config(&settings(Some("/nowhere/ca.pem\n"), None, None)).unwrap_err();
+        assert_eq!(failure.to_string(), "read `tls.ca`: `tls.ca` ends in a line break");
+        client_config(&settings(Some(&format!("\n{CERT}\n")), None, None)).unwrap();
     }
 
     #[test]

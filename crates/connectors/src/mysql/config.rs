@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mysql_async::{ClientIdentity, Opts, OptsBuilder, SslOpts};
+use mysql_async::{ClientIdentity, Opts, OptsBuilder, SslOpts, UrlError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
+use crate::kit::address::{Parameters, Unusable, no_controls, no_line_break, no_zero_byte};
 use crate::kit::renew::{Renew, Renewed};
 use crate::kit::setting::{Misfit, Secret, Span};
 use crate::kit::tls::{TlsSettings, client_config, is_pem, system_roots};
@@ -85,6 +86,51 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const REFUSED_PARAMETERS: &[&str] =
     &["verify_ca", "verify_identity", "built_in_roots", "enable_cleartext_plugin"];
 
+/// As the driver takes them, without those above and those of its pool, which is not used.
+const PARAMETERS: Parameters = Parameters {
+    system: "MySQL",
+    accepted: &[
+        "require_ssl",
+        "compression",
+        "socket",
+        "max_allowed_packet",
+        "tcp_keepalive",
+        "tcp_nodelay",
+        "wait_timeout",
+        "secure_auth",
+        "client_found_rows",
+        "reset_connection",
+        "prefer_socket",
+        "stmt_cache_size",
+        "pool_min",
+        "pool_max",
+        "inactive_connection_ttl",
+        "ttl_check_interval",
+        "conn_ttl",
+        "abs_conn_ttl",
+        "abs_conn_ttl_jitter",
+    ],
+    instead: &[
+        (
+            &["ssl", "tls", "usessl", "sslmode", "requiressl", "sslaccept"],
+            "Write `require_ssl=true`, or give `tls`.",
+        ),
+        (
+            &["sslca", "sslcert", "sslkey", "sslrootcert", "sslidentity", "sslpassword"],
+            "Give certificates and keys under `tls`: `ca`, `cert`, `key`.",
+        ),
+        (&["connecttimeout", "connectiontimeout"], "Set the key `connect_timeout`."),
+        (&["maxexecutiontime", "statementtimeout", "maxstatementtime"], "Set the key `statement_timeout`."),
+        (
+            &["charset", "characterencoding", "useunicode", "collation"],
+            "Remove it; text is always read as UTF-8.",
+        ),
+        (&["user", "username", "password"], "Write the login before the host: `USER:PASSWORD@`."),
+        (&["database", "dbname", "schema"], "Write the database behind the host: `/NAME`."),
+    ],
+    otherwise: "Remove it.",
+};
+
 impl Settings {
     pub(super) fn new(config: &Config) -> Result<Settings, Failure> {
         let (given, tls_in_url) = address_of(config)?;
@@ -137,6 +183,9 @@ fn address_of(config: &Config) -> Result<(Opts, bool), Failure> {
             .at("password")
             .remedy("Give it once."));
     }
+    if let Some(password) = &config.password {
+        no_line_break("`password`", password.reveal()).map_err(|unusable| refused("password", unusable))?;
+    }
     let host = given.ip_or_hostname();
     if host.contains([',', ';']) || host.contains(char::is_whitespace) {
         return Err(fault(codes::INVALID_VALUE, "the host names several hosts, and a source has one")
@@ -159,6 +208,8 @@ fn from_url(config: &Config, url: &Secret) -> Result<(Opts, bool), Failure> {
             .remedy(format!("Put the {part} into `url`, or give no `url`.")));
     }
     let url = url.reveal();
+    let of_url = |unusable| refused("url", unusable);
+    no_controls("`url`", url).map_err(of_url)?;
     let url = match url.strip_prefix("mariadb://") {
         Some(rest) => format!("mysql://{rest}"),
         None => url.to_owned(),
@@ -168,12 +219,26 @@ fn from_url(config: &Config, url: &Secret) -> Result<(Opts, bool), Failure> {
             "Take it out; certificates are always checked, and `tls.ca` names the authority to trust.",
         ));
     }
-    let driver = Opts::from_url(&url).map_err(|error| {
-        fault(codes::INVALID_VALUE, "`url` is not a MySQL address")
+    if url.starts_with("mysql://") {
+        PARAMETERS.check(url.split_once('?').map_or("", |(_, query)| query)).map_err(of_url)?;
+    }
+    let driver = Opts::from_url(&url).map_err(|error| match error {
+        // The driver's message shows the value.
+        UrlError::InvalidParamValue { param, .. } => {
+            fault(codes::INVALID_VALUE, format!("the value of the parameter `{param}` cannot be used"))
+                .at("url")
+                .remedy(format!("Correct `{param}`, or remove it."))
+        }
+        error => fault(codes::INVALID_VALUE, "`url` is not a MySQL address")
             .at("url")
             .remedy("Write mysql://user:password@host:port/database, with @ : / ? # of the password percent-encoded.")
-            .because(error)
+            .because(error),
     })?;
+    // What was percent-encoded.
+    no_controls("the host in `url`", driver.ip_or_hostname()).map_err(of_url)?;
+    no_controls("the user in `url`", driver.user().unwrap_or_default()).map_err(of_url)?;
+    no_controls("the database in `url`", driver.db_name().unwrap_or_default()).map_err(of_url)?;
+    no_zero_byte("the password in `url`", driver.pass().unwrap_or_default().as_bytes()).map_err(of_url)?;
     let tls = driver.ssl_opts().is_some();
     Ok((driver, tls))
 }
@@ -188,6 +253,15 @@ fn from_parts(config: &Config) -> Result<Opts, Failure> {
         return Err(fault(codes::MISSING_KEY, "neither `url` nor `host` is given")
             .remedy("Give `url: mysql://user:password@host/database`."));
     };
+    let given = [
+        ("host", Some(host)),
+        ("database", config.database.as_ref()),
+        ("username", config.username.as_ref()),
+    ];
+    for (key, value) in given {
+        no_controls(&format!("`{key}`"), value.map_or("", |value| value))
+            .map_err(|unusable| refused(key, unusable))?;
+    }
     Ok(OptsBuilder::default()
         .ip_or_hostname(host)
         .tcp_port(config.port.unwrap_or(3306))
@@ -223,6 +297,10 @@ fn identity(cert: &str, key: &str) -> ClientIdentity {
         (false, true) => ClientIdentity::new(PathBuf::from(cert).into(), key.as_bytes().to_vec().into()),
         (false, false) => ClientIdentity::new(PathBuf::from(cert).into(), PathBuf::from(key).into()),
     }
+}
+
+fn refused(key: &str, unusable: Unusable) -> Failure {
+    fault(codes::INVALID_VALUE, unusable.detail).at(key).remedy(unusable.remedy)
 }
 
 fn fault(code: Code, detail: impl Into<String>) -> Failure {
@@ -267,5 +345,82 @@ mod tests {
         );
         assert_eq!(code(&url("postgres://h/d")), codes::INVALID_VALUE);
         assert_eq!(code(&url("mysql://h/d?no_such_parameter=1")), codes::INVALID_VALUE);
+    }
+
+    #[test]
+    fn an_unknown_parameter_of_a_url_is_named_with_a_hint() {
+        for (query, name, hint) in [
+            ("connection_limit=1", "connection_limit", "Remove it"),
+            ("require_ssl=true&ssl-mode=REQUIRED", "ssl-mode", "require_ssl=true"),
+            ("useSSL=true", "useSSL", "require_ssl=true"),
+            ("charset=utf8mb4", "charset", "UTF-8"),
+            ("connectTimeout=5", "connectTimeout", "`connect_timeout`"),
+        ] {
+            for scheme in ["mysql", "mariadb"] {
+                let address = format!("{scheme}://u:swordfish@h/db?{query}");
+                let failure = Settings::new(&url(&address)).err().unwrap();
+                assert_eq!((failure.code, failure.place.as_deref()), (codes::INVALID_VALUE, Some("url")));
+                let (text, remedy) = (failure.to_string(), failure.remedy.as_deref().unwrap());
+                assert!(text.contains(&format!("`{name}` is not a parameter of a MySQL URL")), "{text}");
+                assert!(text.contains("`require_ssl`") && remedy.contains(hint), "{failure:?}");
+                assert!(!format!("{failure:?}").contains("swordfish"), "{failure:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_accepted_parameter_of_a_url_is_known_to_the_driver() {
+        for name in PARAMETERS.accepted {
+            let result = Opts::from_url(&format!("mysql://h/d?{name}=x"));
+            assert!(!matches!(result, Err(UrlError::UnknownParameter { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_a_wrong_place_of_a_url_is_not_shown() {
+        for text in [
+            "mysql://u:1?swordfish@h/d",
+            "mysql://u:1?swordfish=1@h/d",
+            "mysql://u:1?swordfish#x@h/d",
+            "mysql://u:1?tcp_nodelay=swordfish@h/d",
+            "mysql://h/d?password=swordfish",
+        ] {
+            let failure = Settings::new(&url(text)).err().unwrap();
+            assert!(!format!("{failure:?}").contains("swordfish"), "{text}: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_break_in_a_part_of_the_address_names_the_part() {
+        let of = |config: Config| Settings::new(&config).err().unwrap();
+        let parts = || Config { host: Some("h".into()), ..Config::default() };
+        for (config, key, text) in [
+            (url("mysql://u:swordfish@h/bench\n"), "url", "`url` ends in a line break"),
+            (url("mysql://u:sword\nfish@h/bench"), "url", "`url` contains a line break"),
+            (url("mysql://u:swordfish@h/bench%0A"), "url", "the database in `url` ends in a line break"),
+            (url("mysql://u%00:swordfish@h/d"), "url", "the user in `url` contains a control character"),
+            (url("mysql://u:swordfish%00@h/d"), "url", "the password in `url` contains a zero byte"),
+            (Config { host: Some("h\n".into()), ..parts() }, "host", "`host` ends in a line break"),
+            (
+                Config { username: Some("u\n".into()), ..parts() },
+                "username",
+                "`username` ends in a line break",
+            ),
+            (
+                Config { database: Some("d\n".into()), ..parts() },
+                "database",
+                "`database` ends in a line break",
+            ),
+            (
+                Config { password: Some(Secret::new("swordfish\n")), ..parts() },
+                "password",
+                "`password` ends in a line break",
+            ),
+        ] {
+            let failure = of(config);
+            assert_eq!((failure.code, failure.place.as_deref()), (codes::INVALID_VALUE, Some(key)));
+            assert!(failure.to_string().ends_with(text) && failure.remedy.is_some(), "{failure:?}");
+            assert!(!format!("{failure:?}").contains("fish"), "{failure:?}");
+        }
     }
 }

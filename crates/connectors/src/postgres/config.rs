@@ -1,5 +1,6 @@
 //! The settings of a PostgreSQL source, and the driver's settings that follow from them.
 
+use std::error::Error as _;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio_postgres::config::{Host, SslMode};
 use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
+use crate::kit::address::{Parameters, Unusable, no_controls, no_line_break, no_zero_byte};
 use crate::kit::renew::{Renew, Renewed};
 use crate::kit::setting::{Misfit, Secret, Span};
 use crate::kit::tls::{TlsSettings, client_config};
@@ -102,6 +104,51 @@ const KEEPALIVE_RETRIES: u32 = 3;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// `sslmode` is taken out before the driver reads the others.
+const PARAMETERS: Parameters = Parameters {
+    system: "PostgreSQL",
+    accepted: &[
+        "sslmode",
+        "application_name",
+        "options",
+        "connect_timeout",
+        "user",
+        "password",
+        "dbname",
+        "host",
+        "hostaddr",
+        "port",
+        "target_session_attrs",
+        "load_balance_hosts",
+        "channel_binding",
+        "sslnegotiation",
+        "tcp_user_timeout",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_retries",
+    ],
+    instead: &[
+        (
+            &["schema", "currentschema", "searchpath"],
+            "Set the search path by `options=-c%20search_path%3DNAME`, or write the schema before the names of tables.",
+        ),
+        (&["database"], "Write the database behind the host: `/NAME`."),
+        (&["username"], "Write the user before the host: `USER:PASSWORD@`."),
+        (&["ssl", "tls", "sslaccept"], "Write `sslmode=require`."),
+        (
+            &["sslrootcert", "sslcert", "sslkey", "sslpassword", "sslidentity", "sslcrl"],
+            "Give certificates and keys under `tls`: `ca`, `cert`, `key`.",
+        ),
+        (&["statementtimeout"], "Set the key `statement_timeout`."),
+        (
+            &["connecttimeout", "connectiontimeout", "logintimeout"],
+            "Write `connect_timeout`, or set the key of that name.",
+        ),
+    ],
+    otherwise: "Remove it, or set a parameter of the server by `options=-c%20NAME%3DVALUE`.",
+};
+
 impl Settings {
     pub(super) fn new(config: &Config) -> Result<Settings, Failure> {
         let (mut driver, mode) = address_of(config)?;
@@ -154,6 +201,7 @@ fn address_of(config: &Config) -> Result<(tokio_postgres::Config, SslMode), Fail
                 .at("password")
                 .remedy("Give it once."));
         }
+        no_line_break("`password`", password.reveal()).map_err(|unusable| refused("password", unusable))?;
         driver.password(password.reveal());
     }
     let mode = ssl_mode(config, asked, &driver)?;
@@ -172,7 +220,9 @@ fn from_url(config: &Config, url: &Secret) -> Result<(tokio_postgres::Config, Op
             .at(*part)
             .remedy(format!("Put the {part} into `url`, or give no `url`.")));
     }
-    let (url, mode) = take_ssl_mode(url.reveal())?;
+    let url = url.reveal();
+    let of_url = |unusable| refused("url", unusable);
+    no_controls("`url`", url).map_err(of_url)?;
     let invalid = || {
         fault(codes::INVALID_VALUE, "`url` is not a PostgreSQL address")
             .at("url")
@@ -181,27 +231,61 @@ fn from_url(config: &Config, url: &Secret) -> Result<(tokio_postgres::Config, Op
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(invalid());
     }
+    PARAMETERS.check(query_of(url).1).map_err(of_url)?;
+    let (url, mode) = take_ssl_mode(url)?;
     // The driver's message names a parameter or a part, never the password.
-    let driver = tokio_postgres::Config::from_str(&url).map_err(|error| invalid().because(error))?;
+    let driver = tokio_postgres::Config::from_str(&url).map_err(|error| {
+        match bad_value(&error) {
+            Some(name) => {
+                fault(codes::INVALID_VALUE, format!("the value of the parameter `{name}` cannot be used"))
+                    .at("url")
+                    .remedy(format!("Correct `{name}`, or remove it."))
+            }
+            None => invalid(),
+        }
+        .because(error)
+    })?;
     if driver.get_hosts().is_empty() && driver.get_hostaddrs().is_empty() {
         return Err(invalid().detail("`url` names no host"));
     }
+    // What was percent-encoded.
+    for host in driver.get_hosts() {
+        if let Host::Tcp(name) = host {
+            no_controls("the host in `url`", name).map_err(of_url)?;
+        }
+    }
+    no_controls("the user in `url`", driver.get_user().unwrap_or_default()).map_err(of_url)?;
+    no_controls("the database in `url`", driver.get_dbname().unwrap_or_default()).map_err(of_url)?;
+    no_zero_byte("the password in `url`", driver.get_password().unwrap_or_default()).map_err(of_url)?;
     Ok((driver, mode))
+}
+
+/// A URL without its parameters, and its parameters. As for the driver, a `?` before the first `@` belongs to the login.
+fn query_of(url: &str) -> (&str, &str) {
+    let behind_login = url.find('@').unwrap_or(0);
+    match url[behind_login..].find('?') {
+        Some(at) => (&url[..behind_login + at], &url[behind_login + at + 1..]),
+        None => (url, ""),
+    }
+}
+
+/// The parameter whose value the driver does not take. A part of the address is none.
+fn bad_value(error: &tokio_postgres::Error) -> Option<&'static str> {
+    let cause = error.source()?.to_string();
+    let parts = ["host", "port"];
+    let name = PARAMETERS.accepted.iter().filter(|name| !parts.contains(name));
+    name.copied().find(|name| cause == format!("invalid value for option `{name}`"))
 }
 
 /// Removes `sslmode` from a URL, because the driver knows only three of its six values.
 fn take_ssl_mode(url: &str) -> Result<(String, Option<SslMode>), Failure> {
-    let Some((address, query)) = url.split_once('?') else { return Ok((url.to_owned(), None)) };
+    let (address, query) = query_of(url);
     let mut mode = None;
     let mut kept = Vec::new();
     for pair in query.split('&') {
         match pair.split_once('=') {
             Some(("sslmode", value)) => mode = Some(parse_ssl_mode(value)?),
-            Some((name @ ("sslrootcert" | "sslcert" | "sslkey"), _)) => {
-                return Err(fault(codes::INVALID_VALUE, format!("`url` has `{name}`"))
-                    .at("url")
-                    .remedy("Give certificates and keys under `tls`: `ca`, `cert`, `key`."));
-            }
+            _ if pair.is_empty() => {}
             _ => kept.push(pair),
         }
     }
@@ -214,7 +298,8 @@ fn parse_ssl_mode(value: &str) -> Result<SslMode, Failure> {
         "disable" => Ok(SslMode::Disable),
         "allow" | "prefer" => Ok(SslMode::Prefer),
         "require" | "verify-ca" | "verify-full" => Ok(SslMode::Require),
-        other => Err(fault(codes::INVALID_VALUE, format!("`sslmode={other}` is not known"))
+        // It may be a part of a password.
+        _ => Err(fault(codes::INVALID_VALUE, "the value of the parameter `sslmode` is not known")
             .at("url")
             .remedy("Write disable, prefer or require.")),
     }
@@ -253,6 +338,15 @@ fn from_parts(config: &Config) -> Result<tokio_postgres::Config, Failure> {
         return Err(fault(codes::MISSING_KEY, "neither `url` nor `host` is given")
             .remedy("Give `url: postgres://user:password@host/database`."));
     };
+    let given = [
+        ("host", Some(host)),
+        ("database", config.database.as_ref()),
+        ("username", config.username.as_ref()),
+    ];
+    for (key, value) in given {
+        no_controls(&format!("`{key}`"), value.map_or("", |value| value))
+            .map_err(|unusable| refused(key, unusable))?;
+    }
     let mut driver = tokio_postgres::Config::new();
     // As in a URL: the first that answers is used.
     for host in host.split(',').map(str::trim) {
@@ -287,6 +381,10 @@ fn address(driver: &tokio_postgres::Config) -> String {
     }
     let database = driver.get_dbname().or(driver.get_user()).unwrap_or_default();
     format!("{} database `{database}`", hosts.join(", "))
+}
+
+fn refused(key: &str, unusable: Unusable) -> Failure {
+    fault(codes::INVALID_VALUE, unusable.detail).at(key).remedy(unusable.remedy)
 }
 
 fn fault(code: Code, detail: impl Into<String>) -> Failure {
@@ -346,5 +444,78 @@ mod tests {
         assert_eq!(code(&url("mysql://h/d")), codes::INVALID_VALUE);
         assert_eq!(code(&url("postgres://h/d?sslmode=maybe")), codes::INVALID_VALUE);
         assert_eq!(code(&url("postgres:///d")), codes::INVALID_VALUE);
+    }
+
+    #[test]
+    fn an_unknown_parameter_of_a_url_is_named_with_a_hint() {
+        for (query, name, hint) in [
+            ("schema=public", "schema", "search_path"),
+            ("sslmode=disable&currentSchema=public", "currentSchema", "search_path"),
+            ("pgbouncer=true", "pgbouncer", "Remove it"),
+            ("connection_limit=1", "connection_limit", "Remove it"),
+            ("sslrootcert=/ca.pem", "sslrootcert", "`ca`"),
+            ("ssl=true", "ssl", "sslmode=require"),
+            ("statement_timeout=5", "statement_timeout", "the key `statement_timeout`"),
+        ] {
+            let failure = Settings::new(&url(&format!("postgres://u:swordfish@h/db?{query}"))).err().unwrap();
+            assert_eq!((failure.code, failure.place.as_deref()), (codes::INVALID_VALUE, Some("url")));
+            let (text, remedy) = (failure.to_string(), failure.remedy.as_deref().unwrap());
+            assert!(text.contains(&format!("`{name}` is not a parameter of a PostgreSQL URL")), "{text}");
+            assert!(text.contains("`application_name`") && remedy.contains(hint), "{failure:?}");
+            assert!(!format!("{failure:?}").contains("swordfish"), "{failure:?}");
+        }
+        let failure = Settings::new(&url("postgres://u@h/db?connect_timeout=soon")).err().unwrap();
+        assert!(failure.to_string().contains("the parameter `connect_timeout`"), "{failure}");
+    }
+
+    #[test]
+    fn every_accepted_parameter_of_a_url_reaches_the_driver() {
+        for name in PARAMETERS.accepted.iter().filter(|name| **name != "sslmode") {
+            let result = tokio_postgres::Config::from_str(&format!("postgres://h/d?{name}=1"));
+            let cause = result.err().and_then(|error| error.source().map(ToString::to_string));
+            assert!(!cause.is_some_and(|cause| cause.contains("unknown option")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_password_with_a_question_mark_works_or_is_not_shown() {
+        let settings = Settings::new(&url("postgres://u:sword?fish@127.0.0.1/d?sslmode=disable")).unwrap();
+        assert_eq!(settings.driver.get_password(), Some(&b"sword?fish"[..]));
+        let failure = Settings::new(&url("postgres://u:p@x?swordfish=1@h/d")).err().unwrap();
+        assert!(!format!("{failure:?}").contains("fish"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_line_break_in_a_part_of_the_address_names_the_part() {
+        let of = |config: Config| Settings::new(&config).err().unwrap();
+        let parts = || Config { host: Some("h".into()), ..Config::default() };
+        for (config, key, text) in [
+            (url("postgres://u:swordfish@h/bench\n"), "url", "`url` ends in a line break"),
+            (url("postgres://u:swordfish\n@h/bench"), "url", "`url` contains a line break"),
+            (url("postgres://u:swordfish@h/bench%0A"), "url", "the database in `url` ends in a line break"),
+            (url("postgres://u%00:swordfish@h/d"), "url", "the user in `url` contains a control character"),
+            (url("postgres://u:swordfish%00@h/d"), "url", "the password in `url` contains a zero byte"),
+            (Config { host: Some("h\n".into()), ..parts() }, "host", "`host` ends in a line break"),
+            (
+                Config { username: Some("u\r\n".into()), ..parts() },
+                "username",
+                "`username` ends in a line break",
+            ),
+            (
+                Config { database: Some("d\n".into()), ..parts() },
+                "database",
+                "`database` ends in a line break",
+            ),
+            (
+                Config { password: Some(Secret::new("swordfish\n")), ..parts() },
+                "password",
+                "`password` ends in a line break",
+            ),
+        ] {
+            let failure = of(config);
+            assert_eq!((failure.code, failure.place.as_deref()), (codes::INVALID_VALUE, Some(key)));
+            assert!(failure.to_string().ends_with(text) && failure.remedy.is_some(), "{failure:?}");
+            assert!(!format!("{failure:?}").contains("swordfish"), "{failure:?}");
+        }
     }
 }

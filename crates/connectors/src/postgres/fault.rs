@@ -143,12 +143,18 @@ fn refused(refusal: &DbError, query: &Query) -> Failure {
         }
         ref state if ends_the_connection(state) => {
             let code = if query.rows_came { codes::QUERY_INTERRUPTED } else { codes::SOURCE_UNREACHABLE };
-            failure(FailureKind::Disconnected, code)
-                .remedy("Run again; the server ended the connection, and its log tells why.")
+            failure(FailureKind::Disconnected, code).remedy(if refusal.message() == PGBOUNCER_STATEMENT_POOLING {
+                "Set `pool_mode` of PgBouncer to `transaction` or `session` for this database."
+            } else {
+                "Run again; the server ended the connection, and its log tells why."
+            })
         }
         _ => failure(FailureKind::Invalid, code).remedy("Run the query with psql as the same user, and mend it there."),
     }
 }
+
+/// How PgBouncer ends a connection that begins a transaction while its `pool_mode` is `statement`.
+const PGBOUNCER_STATEMENT_POOLING: &str = "transaction blocks not allowed in statement pooling mode";
 
 /// Class 08 is the connection's, 57P what an operator or a crash does, 53 what runs out, 25P03 and 25P04 are limits on idling and whole
 /// transactions.

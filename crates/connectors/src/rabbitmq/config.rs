@@ -10,6 +10,7 @@ use url::Url;
 use warren_engine::codes::{self, Code};
 use warren_engine::failure::{Failure, FailureKind};
 
+use crate::kit::address::{Parameters, Unusable, no_controls, no_line_break, no_zero_byte};
 use crate::kit::renew::{Renew, Renewed};
 use crate::kit::setting::{Misfit, Secret, Size, Span};
 use crate::kit::tls::TlsSettings;
@@ -149,6 +150,28 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 const CHANNELS: u16 = 4;
 const CHANNELS_MAX: u16 = 64;
 
+/// Other clients take them.
+const PARAMETERS: Parameters = Parameters {
+    system: "RabbitMQ",
+    accepted: &[],
+    instead: &[
+        (&["heartbeat", "heartbeatinterval"], "Set the key `heartbeat`, such as `heartbeat: 15s`."),
+        (
+            &["connectiontimeout", "connecttimeout", "sockettimeout", "blockedconnectiontimeout"],
+            "Set the key `connect_timeout`, such as `connect_timeout: 10s`.",
+        ),
+        (
+            &["cacertfile", "certfile", "keyfile", "ssloptions"],
+            "Give certificates and keys under `tls`: `ca`, `cert`, `key`.",
+        ),
+        (&["servernameindication"], "Set the key `tls.server_name`."),
+        (&["verify", "failifnopeercert"], "Remove it; certificates are always checked."),
+        (&["authmechanism"], "Remove it; with `tls.cert` and no user, the certificate is the login."),
+        (&["vhost", "virtualhost"], "Write the vhost behind the host: `/NAME`."),
+    ],
+    otherwise: "Set options by their own keys, such as `heartbeat` or `tls`.",
+};
+
 impl Config {
     /// Checks the settings.
     ///
@@ -217,14 +240,17 @@ impl Config {
     fn address(&self) -> Result<Address, Failure> {
         let address = match &self.url {
             Some(url) => self.address_of_url(url.reveal())?,
-            None => Address {
-                protocol: self.protocol.unwrap_or(Protocol::Amqp),
-                host: self.host.clone().unwrap_or_else(|| "localhost".into()),
-                port: self.port,
-                vhost: self.vhost.clone().unwrap_or_else(|| "/".into()),
-                username: self.username.clone(),
-                password: self.password.clone(),
-            },
+            None => {
+                for (key, value) in
+                    [("host", &self.host), ("vhost", &self.vhost), ("username", &self.username)]
+                {
+                    no_controls(&format!("`{key}`"), value.as_deref().unwrap_or_default())
+                        .map_err(|unusable| refused(key, unusable))?;
+                }
+                no_line_break("`password`", self.password.as_ref().map_or("", Secret::reveal))
+                    .map_err(|unusable| refused("password", unusable))?;
+                self.address_of_parts()
+            }
         };
         let place = |name| if self.url.is_some() { "url" } else { name };
         one_host(place("host"), &address.host)?;
@@ -247,6 +273,17 @@ impl Config {
         Ok(address)
     }
 
+    fn address_of_parts(&self) -> Address {
+        Address {
+            protocol: self.protocol.unwrap_or(Protocol::Amqp),
+            host: self.host.clone().unwrap_or_else(|| "localhost".into()),
+            port: self.port,
+            vhost: self.vhost.clone().unwrap_or_else(|| "/".into()),
+            username: self.username.clone(),
+            password: self.password.clone(),
+        }
+    }
+
     fn address_of_url(&self, text: &str) -> Result<Address, Failure> {
         let parts: [(&str, bool); 6] = [
             ("protocol", self.protocol.is_some()),
@@ -266,6 +303,8 @@ impl Config {
         const FORM: &str =
             "Write amqp://user:password@host:5672/vhost, with special characters percent-encoded.";
         // The text may contain a password, so an error never quotes it.
+        let of_url = |unusable| refused("url", unusable);
+        no_controls("`url`", text).map_err(of_url)?;
         if let Some(authority) =
             text.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest))
         {
@@ -280,12 +319,9 @@ impl Config {
             "amqps" => Protocol::Amqps,
             other => return Err(wrong("url", &format!("`{other}` is neither amqp nor amqps"), FORM)),
         };
+        PARAMETERS.check(text.split_once('?').map_or("", |(_, query)| query)).map_err(of_url)?;
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong(
-                "url",
-                "it has options after `?` or `#`",
-                "Set options by their own keys, such as `heartbeat` or `tls`.",
-            ));
+            return Err(wrong("url", "it has a `?` or a `#`", FORM));
         }
         let decode = |what: &str, text: &str| {
             percent_decode_str(text)
@@ -300,22 +336,28 @@ impl Config {
         let vhost = decode("vhost", vhost)?;
         let host = decode("host", url.host_str().unwrap_or_default())?;
         let username = decode("user", url.username())?;
+        let password = url.password().map(|password| decode("password", password)).transpose()?;
+        // What was percent-encoded.
+        for (part, value) in [("vhost", &vhost), ("host", &host), ("user", &username)] {
+            no_controls(&format!("the {part} in `url`"), value).map_err(of_url)?;
+        }
+        no_zero_byte("the password in `url`", password.as_deref().unwrap_or_default().as_bytes())
+            .map_err(of_url)?;
         Ok(Address {
             protocol,
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: url.port(),
             vhost: if vhost.is_empty() { "/".into() } else { vhost },
             username: Some(username).filter(|username| !username.is_empty()),
-            password: url
-                .password()
-                .map(|password| decode("password", password).map(Secret::new))
-                .transpose()?,
+            password: password.map(Secret::new),
         })
     }
 
     fn management(&self, login: &Login) -> Result<Option<Management>, Failure> {
         const FORM: &str = "Write http://host:15672 or https://host:15671.";
         let Some(text) = &self.management_url else { return Ok(None) };
+        no_controls("`management_url`", text.reveal())
+            .map_err(|unusable| refused("management_url", unusable))?;
         let mut url =
             Url::parse(text.reveal()).map_err(|error| wrong("management_url", &error.to_string(), FORM))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -398,6 +440,10 @@ fn timeout(name: &str, span: Option<Span>, default: Duration) -> Result<Duration
     }
 }
 
+fn refused(key: &str, unusable: Unusable) -> Failure {
+    wrong(key, &unusable.detail, &unusable.remedy)
+}
+
 fn wrong(name: &str, detail: &str, remedy: &str) -> Failure {
     fault(codes::INVALID_VALUE, &format!("read `{name}`"), detail, remedy).at(name)
 }
@@ -447,6 +493,66 @@ mod tests {
             let failure = url(bad).unwrap_err();
             assert!(!format!("{failure:?}").contains("swordfish"), "{bad}: {failure:?}");
             assert!(failure.remedy.is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_of_a_url_is_named_with_a_hint() {
+        for (query, name, hint) in [
+            ("heartbeat=5", "heartbeat", "`heartbeat: 15s`"),
+            ("connection_timeout=5", "connection_timeout", "`connect_timeout: 10s`"),
+            ("cacertfile=/ca.pem", "cacertfile", "`ca`"),
+            ("schema=x", "schema", "own keys"),
+        ] {
+            let failure = url(&format!("amqp://u:swordfish@h/v?{query}")).unwrap_err();
+            assert_eq!((failure.code, failure.place.as_deref()), (codes::INVALID_VALUE, Some("url")));
+            let (text, remedy) = (failure.to_string(), failure.remedy.as_deref().unwrap());
+            assert!(text.contains(&format!("`{name}` is not a parameter of a RabbitMQ URL")), "{text}");
+            assert!(remedy.contains(hint), "{failure:?}");
+        }
+        for text in [
+            "amqp://u:1?swordfish@h",
+            "amqp://u:1?swordfish=1@h",
+            "amqp://u:1?swordfish#x@h",
+            "amqp://u:1#swordfish@h",
+        ] {
+            let failure = url(text).unwrap_err();
+            assert!(!format!("{failure:?}").contains("swordfish"), "{text}: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_break_in_a_part_of_the_address_names_the_part() {
+        let of_url = |text: &str| Config { url: Some(Secret::new(text)), ..Config::default() };
+        let some = |text: &str| Some(text.to_owned());
+        for (config, key, text) in [
+            (of_url("amqp://u:swordfish@h/v\n"), "url", "`url` ends in a line break"),
+            (of_url("amqp://u:sword\nfish@h/v"), "url", "`url` contains a line break"),
+            (of_url("amqp://u:swordfish@h/v%0A"), "url", "the vhost in `url` ends in a line break"),
+            (of_url("amqp://u%00:swordfish@h"), "url", "the user in `url` contains a control character"),
+            (of_url("amqp://u:swordfish%00@h"), "url", "the password in `url` contains a zero byte"),
+            (Config { host: some("h\n"), ..Config::default() }, "host", "`host` ends in a line break"),
+            (Config { vhost: some("v\n"), ..Config::default() }, "vhost", "`vhost` ends in a line break"),
+            (
+                Config { username: some("u\n"), ..Config::default() },
+                "username",
+                "`username` ends in a line break",
+            ),
+            (
+                Config { password: Some(Secret::new("swordfish\n")), ..Config::default() },
+                "password",
+                "`password` ends in a line break",
+            ),
+            (
+                Config { management_url: Some(Secret::new("http://u:swordfish@h\n")), ..Config::default() },
+                "management_url",
+                "`management_url` ends in a line break",
+            ),
+        ] {
+            let failure = config.target().unwrap_err();
+            assert_eq!((failure.code, failure.place.as_deref()), (codes::INVALID_VALUE, Some(key)));
+            assert!(failure.to_string().ends_with(text) && failure.remedy.is_some(), "{failure:?}");
+            assert!(!format!("{failure:?}").contains("fish"), "{failure:?}");
         }
     }
 

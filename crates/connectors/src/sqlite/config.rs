@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kit::setting::Span;
+use crate::kit::address::path_fault;
+use crate::kit::setting::{Misfit, Span};
 
 /// A SQLite database file.
 ///
@@ -27,4 +28,25 @@ pub struct Config {
     #[serde(default)]
     #[schemars(extend("x-least" = "1ms"))]
     pub statement_timeout: Option<Span>,
+}
+
+impl Config {
+    /// All settings that cannot be used. The file may come later, and numbers have their ranges in the schema.
+    pub(crate) fn faults(&self) -> Vec<Misfit> {
+        path_fault("path", &self.path).into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_ends_in_a_line_break_is_a_fault() {
+        let of = |path: &str| Config { path: path.into(), ..Config::default() }.faults();
+        assert!(of("shop.db").is_empty());
+        let faults = of("shop.db\n");
+        assert_eq!(faults[0].key, "path");
+        assert!(faults[0].failure.to_string().contains("`path` ends in a line break"), "{faults:?}");
+    }
 }

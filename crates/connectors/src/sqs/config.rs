@@ -8,6 +8,7 @@ use url::Url;
 use warren_engine::codes;
 use warren_engine::failure::{Failure, FailureKind};
 
+use crate::kit::address::no_controls;
 use crate::kit::renew::Renew;
 use crate::kit::setting::{Misfit, Secret, Span};
 
@@ -128,6 +129,7 @@ impl Config {
     /// # Errors
     /// A setting that is wrong.
     pub(crate) fn target(&self) -> Result<Target, Failure> {
+        self.no_controls()?;
         let concurrency = within("concurrency", self.concurrency.unwrap_or(CONCURRENCY), CONCURRENCY_MAX)?;
         let group_batch = within("group_batch", self.group_batch.unwrap_or(1), 10)?;
         if self.region.as_deref().is_some_and(|region| region.trim().is_empty()) {
@@ -169,6 +171,29 @@ impl Config {
             wait_time,
             renew: self.renew.clone(),
         })
+    }
+}
+
+impl Config {
+    /// Requests with control characters in one of these are refused, some as if the key were wrong.
+    fn no_controls(&self) -> Result<(), Failure> {
+        let (key, role) = (self.access_key.as_ref(), self.assume_role.as_ref());
+        let texts = [
+            ("region", self.region.as_deref()),
+            ("endpoint_url", self.endpoint_url.as_deref()),
+            ("access_key.id", key.map(|key| &*key.id)),
+            ("access_key.secret", key.map(|key| key.secret.reveal())),
+            ("access_key.session_token", key.and_then(|key| key.session_token.as_ref()).map(Secret::reveal)),
+            ("assume_role.role_arn", role.map(|role| &*role.role_arn)),
+            ("assume_role.external_id", role.and_then(|role| role.external_id.as_deref())),
+            ("assume_role.session_name", role.and_then(|role| role.session_name.as_deref())),
+            ("assume_role.sts_endpoint_url", role.and_then(|role| role.sts_endpoint_url.as_deref())),
+        ];
+        for (name, text) in texts {
+            no_controls(&format!("`{name}`"), text.unwrap_or_default())
+                .map_err(|unusable| wrong(name, &unusable.detail, &unusable.remedy))?;
+        }
+        Ok(())
     }
 }
 
@@ -233,6 +258,36 @@ mod tests {
         ] {
             let failure = config.target().expect_err(name);
             assert!(failure.what.contains(name) && failure.remedy.is_some(), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_break_in_a_setting_names_the_setting() {
+        let some = |text: &str| Some(text.to_owned());
+        let key = |id: &str, secret: &str, token: &str| Config {
+            access_key: Some(AccessKey {
+                id: id.into(),
+                secret: Secret::new(secret),
+                session_token: Some(Secret::new(token)),
+            }),
+            ..Config::default()
+        };
+        let role = |role: AssumeRole| Config { assume_role: Some(role), ..Config::default() };
+        for (config, name) in [
+            (Config { region: some("eu-west-1\n"), ..Config::default() }, "region"),
+            (Config { endpoint_url: some("http://h\n"), ..Config::default() }, "endpoint_url"),
+            (key("AKIA\n", "swordfish", "t"), "access_key.id"),
+            (key("AKIA", "swordfish\n", "t"), "access_key.secret"),
+            (key("AKIA", "s", "swordfish\n"), "access_key.session_token"),
+            (
+                role(AssumeRole { role_arn: "arn:aws:iam::1:role/x\n".into(), ..AssumeRole::default() }),
+                "assume_role.role_arn",
+            ),
+        ] {
+            let failure = config.target().expect_err(name);
+            assert_eq!(failure.place.as_deref(), Some(name));
+            assert!(failure.to_string().contains("ends in a line break"), "{failure:?}");
+            assert!(!format!("{failure:?}").contains("swordfish"), "{failure:?}");
         }
     }
 

@@ -11,6 +11,7 @@ mod grants;
 mod http;
 mod memory;
 mod mysql;
+mod pgbouncer;
 mod postgres;
 mod rabbitmq;
 mod reading;

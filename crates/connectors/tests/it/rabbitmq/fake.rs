@@ -1,5 +1,7 @@
 //! Brokers that are none: garbage, half frames, wrong ends, silence, hang-ups. Nothing panics, nothing hangs, each is told.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +12,7 @@ use warren_engine::failure::FailureKind;
 use warren_engine::message::Receipt;
 use warren_engine::ports::Broker;
 
-use super::{config, named, queue, span};
+use super::{SOON, config, named, queue, span};
 
 /// Frames a method on a channel.
 fn method(channel: u16, payload: &[u8]) -> Vec<u8> {
@@ -46,9 +48,11 @@ async fn serve(script: impl AsyncFn(TcpStream) + 'static) -> (u16, tokio::task::
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let set = tokio::task::LocalSet::new();
+    let script = Rc::new(script);
     set.spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            script(stream).await;
+            let script = script.clone();
+            tokio::task::spawn_local(async move { script(stream).await });
         }
     });
     (port, set)
@@ -265,5 +269,83 @@ async fn random_bytes_are_survived() {
             !matches!(receipt, Receipt::Refused(failure) if failure.code == codes::INTERNAL),
             "{bytes:?}"
         );
+    }
+}
+
+/// The question that a broker answers with 506 on all channels but the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Opening,
+    Consuming,
+}
+
+/// A message on channel 1, to the consumer `c`.
+fn delivery(tag: u8) -> Vec<u8> {
+    let deliver = method(1, &[0, 60, 0, 60, 1, b'c', 0, 0, 0, 0, 0, 0, 0, tag, 0, 0, 1, b'q']);
+    let header = [2, 0, 1, 0, 0, 0, 14, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0xCE];
+    [&deliver[..], &header, &[3, 0, 1, 0, 0, 0, 1, b'x', 0xCE]].concat()
+}
+
+/// Serves the consumer on channel 1, which gets a message for each channel that was refused.
+async fn serves_channel_1(mut stream: TcpStream, refused: Refused) {
+    let tune = method(0, &[0, 10, 0, 30, 0, 10, 0, 0, 0x20, 0, 0, 60]);
+    say(&mut stream, &[start(), tune, open_ok()]).await;
+    let mut preamble = [0; 8];
+    stream.read_exact(&mut preamble).await.unwrap();
+    let mut delivered = 0;
+    loop {
+        let mut head = [0; 7];
+        if stream.read_exact(&mut head).await.is_err() {
+            return; // the client closed the connection
+        }
+        let channel = u16::from_be_bytes([head[1], head[2]]);
+        let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+        let mut payload = vec![0; length + 1];
+        stream.read_exact(&mut payload).await.unwrap();
+        let close = || {
+            let close = [0, 20, 0, 40, 0x01, 0xFA, 14];
+            method(channel, &[&close[..], b"RESOURCE_ERROR", &[0; 4]].concat())
+        };
+        let answer = match (head[0], payload.get(..4)) {
+            (1, Some([0, 20, 0, 10])) if channel > 1 && refused == Refused::Opening => close(),
+            (1, Some([0, 20, 0, 10])) => method(channel, &[0, 20, 0, 11, 0, 0, 0, 0]),
+            (1, Some([0, 60, 0, 10])) => method(channel, &[0, 60, 0, 11]),
+            (1, Some([0, 60, 0, 20])) if channel > 1 && refused == Refused::Consuming => close(),
+            (1, Some([0, 60, 0, 20])) => method(channel, &[0, 60, 0, 21, 1, b'c']),
+            (1, Some([0, 20, 0, 41])) => {
+                delivered += 1;
+                delivery(delivered)
+            }
+            _ => continue,
+        };
+        say(&mut stream, &[answer]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_consumer_opens_no_further_connection_and_its_neighbour_is_served() {
+    for refused in [Refused::Opening, Refused::Consuming] {
+        let connections = Rc::new(Cell::new(0));
+        let counted = connections.clone();
+        let (port, set) = serve(async move |stream| {
+            counted.set(counted.get() + 1);
+            serves_channel_1(stream, refused).await;
+        })
+        .await;
+        set.run_until(async move {
+            let rabbit = Rabbit::new("rabbit", &target(port)).unwrap();
+            let mut neighbour = rabbit.consume("good", 10).await.unwrap();
+            for round in 1..=3 {
+                let failure = rabbit.consume("bad", 10).await.err().unwrap();
+                assert_eq!(failure.kind, FailureKind::Throttled, "{refused:?}: {failure:?}");
+                assert!(failure.to_string().contains("506 RESOURCE_ERROR"), "{failure:?}");
+                let next = tokio::time::timeout(SOON, neighbour.next()).await.expect("a message comes");
+                assert_eq!(next.unwrap().unwrap().job().envelope.delivery_tag, round);
+                assert_eq!(connections.get(), 1, "{refused:?}");
+            }
+            drop(neighbour);
+            rabbit.close().await;
+        })
+        .await;
     }
 }
