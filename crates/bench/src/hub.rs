@@ -5,14 +5,11 @@
 mod hanging;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::{Args as ClapArgs, ValueEnum};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use warren_connectors::kit::setting::Secret;
 use warren_connectors::kit::users::hash_password;
 use warren_connectors::rabbitmq::{Config, QueueSpec, Rabbit};
@@ -20,10 +17,10 @@ use warren_engine::message::{Message, Outbound, Properties, Receipt, Route};
 use warren_engine::ports::Broker;
 
 use crate::amqp::consume;
-use crate::error_log::ErrorLog;
 use crate::figures::{median, rate};
 use crate::floor::amqp::{Load, publish};
 use crate::hub_wire::{Receiver, ask, post_all};
+use crate::program::Program;
 use crate::sync::Fault;
 
 /// What to run.
@@ -87,7 +84,7 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
     side.delete_queue(QUEUE).await?;
     let spec = QueueSpec { name: QUEUE.to_owned(), durable: true, ..QueueSpec::default() };
     side.declare_queue(&spec).await?;
-    let hub = Served::start(args).await?;
+    let hub = Served::start(args.warren.as_deref(), &args.rabbit, args.at_once).await?;
     println!(
         "{} messages of {BODY_BYTES} B a turn, {} at once, median of {} turns",
         args.messages, args.at_once, args.turns
@@ -114,89 +111,64 @@ pub async fn run(args: &Args) -> Result<(), Fault> {
 }
 
 /// A hub as a process.
-struct Served {
-    process: Child,
-    address: SocketAddr,
+pub struct Served {
+    program: Program,
     vhost: String,
-    /// Before the folder, which it is in.
-    log: ErrorLog,
-    _folder: tempfile::TempDir,
 }
 
 impl Served {
-    async fn start(args: &Args) -> Result<Served, Fault> {
-        let folder = tempfile::tempdir()?;
+    pub async fn start(program: Option<&Path>, rabbit: &str, at_once: u16) -> Result<Served, Fault> {
         let hash = hash_password("bench")?;
-        let vhost = url::Url::parse(&args.rabbit)?.path().trim_start_matches('/').to_owned();
+        let vhost = url::Url::parse(rabbit)?.path().trim_start_matches('/').to_owned();
         let vhost = if vhost.is_empty() { "%2F".to_owned() } else { vhost };
         let plain = percent_encoding::percent_decode_str(&vhost).decode_utf8()?.into_owned();
         let config = serde_json::json!({
             "http": {"listen": "127.0.0.1:0"},
-            "brokers": {"rabbit": {"type": "rabbitmq", "url": args.rabbit}},
+            "brokers": {"rabbit": {"type": "rabbitmq", "url": rabbit}},
             "hub": {
-                "broker": "rabbit", "allow_callbacks": ["127.0.0.1"], "max_in_flight": args.at_once,
+                "broker": "rabbit", "allow_callbacks": ["127.0.0.1"], "max_in_flight": at_once,
                 // So that a turn has receivers that hang through all that comes of it: late answers, retries, probes.
                 "http_request_options": {"timeout": "2s"},
                 "users": {"bench": {"password_hash": hash,
                     "permissions": {plain: {"configure": ".*", "write": ".*", "read": ".*"}}}},
             },
         });
-        let path = folder.path().join("warren.yaml");
         // JSON is YAML.
-        std::fs::write(&path, config.to_string())?;
-        let beside = || std::env::current_exe().map(|own| own.with_file_name("warren"));
-        let program = args.warren.clone().map_or_else(beside, Ok)?;
-        let (log, stderr) = ErrorLog::create(folder.path())?;
-        let mut process = Command::new(&program)
-            .arg("-c")
-            .arg(&path)
-            .args(["serve", "--json"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("start {}: {error}", program.display()))?;
-        let stdout = process.stdout.take().ok_or("the program has no stdout")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let address = loop {
-            let line = lines.next_line().await?.ok_or("the program ended at once")?;
-            let event: serde_json::Value = serde_json::from_str(&line)?;
-            if let Some(address) = event["serving"]["address"].as_str() {
-                break address.parse()?;
-            }
-        };
-        let served = Served { process, address, vhost, log, _folder: folder };
-        while !ask(served.address, "GET", "/readyz", b"").await?.1.contains("\"running\"") {
+        let served = Served { program: Program::start(program, &config.to_string()).await?, vhost };
+        while !ask(served.address(), "GET", "/readyz", b"").await?.1.contains("\"running\"") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(served)
     }
 
-    fn path(&self, facet: &str, queue: &str) -> String {
+    pub fn address(&self) -> SocketAddr {
+        self.program.address
+    }
+
+    pub fn path(&self, facet: &str, queue: &str) -> String {
         format!("/{}/{facet}/q/{queue}", self.vhost)
     }
 
-    async fn subscribe(&self, queue: &str, topic: &str, callback: &str) -> Result<(), Fault> {
+    pub async fn subscribe(&self, queue: &str, topic: &str, callback: &str) -> Result<(), Fault> {
         let form = format!(
             "hub.mode=subscribe&hub.verify=sync&hub.topic={topic}&hub.callback={}",
             callback.replace(':', "%3A").replace('/', "%2F")
         );
         let (status, body) =
-            ask(self.address, "POST", &self.path("subscribe", queue), form.as_bytes()).await?;
+            ask(self.address(), "POST", &self.path("subscribe", queue), form.as_bytes()).await?;
         if status == 204 { Ok(()) } else { Err(format!("not subscribed: {status} {body}").into()) }
     }
 
     async fn unsubscribe(&self, queue: &str, topic: &str, callback: &str) -> Result<(), Fault> {
         let path = format!("{}?hub.topic={topic}&hub.callback={callback}", self.path("subscribe", queue));
-        let (status, body) = ask(self.address, "DELETE", &path, b"").await?;
+        let (status, body) = ask(self.address(), "DELETE", &path, b"").await?;
         if status == 200 { Ok(()) } else { Err(format!("not removed: {status} {body}").into()) }
     }
 
     /// Waits until so many subscriptions are delivered to.
     async fn consumes(&self, count: usize) -> Result<(), Fault> {
         loop {
-            let (_, body) = ask(self.address, "GET", "/readyz", b"").await?;
+            let (_, body) = ask(self.address(), "GET", "/readyz", b"").await?;
             let ready: serde_json::Value = serde_json::from_str(&body)?;
             if ready["hub"]["consuming"] == count {
                 return Ok(());
@@ -208,7 +180,7 @@ impl Served {
     /// Seconds of processor time, and MiB of memory.
     fn cost(&self) -> (f64, f64) {
         let of = |file: &str| {
-            let id = self.process.id().unwrap_or_default();
+            let id = self.program.id().unwrap_or_default();
             std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default()
         };
         let stat = of("stat");
@@ -220,10 +192,8 @@ impl Served {
         ((ticks(11) + ticks(12)) / 100.0, kib.unwrap_or(0.0) / 1024.0)
     }
 
-    async fn stop(mut self) -> Result<(), Fault> {
-        self.process.kill().await?;
-        self.log.discard();
-        Ok(())
+    pub async fn stop(self) -> Result<(), Fault> {
+        self.program.kill().await
     }
 }
 
@@ -238,7 +208,7 @@ async fn publishing(args: &Args, side: &Rabbit, hub: &Served) -> Result<(), Faul
         server.push(post_all(bare.address(), "/", args.at_once, args.messages, BODY_BYTES, 200).await?);
         side.purge_queue(QUEUE).await?;
         let (before, _) = hub.cost();
-        own.push(post_all(hub.address, &path, args.at_once, args.messages, BODY_BYTES, 202).await?);
+        own.push(post_all(hub.address(), &path, args.at_once, args.messages, BODY_BYTES, 202).await?);
         cpu += hub.cost().0 - before;
     }
     side.purge_queue(QUEUE).await?;

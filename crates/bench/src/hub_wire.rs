@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -18,6 +20,9 @@ const LOGIN: &str = "Basic YmVuY2g6YmVuY2g=";
 /// What stands before the time in a body whose way is measured: nanoseconds since the receiver began, in 20 digits.
 const SENT_AT: &[u8] = b"sent at ";
 
+/// What the body of a POST begins with that is refused.
+pub const BAD: &str = "bad";
+
 /// What becomes of a POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
@@ -25,9 +30,11 @@ pub enum Manner {
     Takes,
     /// It is read, and never answered.
     Hangs,
+    /// It is answered with 503 if its body begins with [`BAD`], and is not counted among the POSTs then.
+    RefusesBad,
 }
 
-/// Takes every POST with 200, or hangs, and answers challenges.
+/// Takes every POST with 200, hangs, or refuses some, and answers challenges.
 pub struct Receiver {
     address: SocketAddr,
     counted: Arc<Counted>,
@@ -38,6 +45,7 @@ struct Counted {
     manner: Manner,
     began: Instant,
     posts: AtomicU64,
+    refused: AtomicU64,
     more: Notify,
     /// How long the bodies with a time in them were on their way.
     ways: Mutex<Vec<Duration>>,
@@ -57,6 +65,7 @@ impl Receiver {
             manner,
             began: Instant::now(),
             posts: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             more: Notify::new(),
             ways: Mutex::default(),
         });
@@ -87,6 +96,11 @@ impl Receiver {
     /// How many POSTs came.
     pub fn count(&self) -> u64 {
         self.counted.posts.load(Ordering::SeqCst)
+    }
+
+    /// How many POSTs were refused since it began.
+    pub fn refused(&self) -> u64 {
+        self.counted.refused.load(Ordering::SeqCst)
     }
 
     /// A body whose way begins now.
@@ -182,6 +196,11 @@ async fn serve(mut stream: TcpStream, counted: &Counted) -> Result<(), Fault> {
                 return Ok(());
             }
         }
+        if posted && counted.manner == Manner::RefusesBad && heard.body.starts_with(BAD.as_bytes()) {
+            counted.refused.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await?;
+            continue;
+        }
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{challenge}", challenge.len());
         stream.write_all(answer.as_bytes()).await?;
         if posted {
@@ -239,12 +258,29 @@ async fn post(address: SocketAddr, request: &str, left: &AtomicU64, status: u16)
 
 /// One request; status and body.
 pub async fn ask(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Result<(u16, String), Fault> {
-    let mut stream = TcpStream::connect(address).await?;
+    let stream = TcpStream::connect(address).await?;
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: {LOGIN}\r\n\
          content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
+    answer(stream, &head, body).await
+}
+
+/// A publish from another address of this machine, with a password that nobody has; the status.
+pub async fn guess(address: SocketAddr, path: &str, number: u64) -> Result<u16, Fault> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0)))?;
+    let stream = socket.connect(address).await?;
+    let login = STANDARD.encode(format!("bench:guess {number}"));
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Basic {login}\r\n\
+         content-type: text/plain\r\ncontent-length: 1\r\n\r\n"
+    );
+    Ok(answer(stream, &head, b"x").await?.0)
+}
+
+async fn answer(mut stream: TcpStream, head: &str, body: &[u8]) -> Result<(u16, String), Fault> {
     stream.write_all(&[head.as_bytes(), body].concat()).await?;
     let heard = Ear::default().next(&mut stream).await?.ok_or("no answer came")?;
     let status = heard.first.split(' ').nth(1).unwrap_or_default().parse()?;

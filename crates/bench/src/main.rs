@@ -10,8 +10,10 @@ mod figures;
 mod floor;
 mod hub;
 mod hub_wire;
+mod program;
 mod sqs;
 mod sync;
+mod two_parties;
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +41,8 @@ enum Bench {
     Sqs(sqs::Args),
     /// A table in PostgreSQL to a queue of RabbitMQ: nothing changed, 1 % changed, backfill.
     Sync(sync::Args),
+    /// What a party that fails costs another: keys, subscribers, logins, rows and consumers, each without and with one that is bad.
+    TwoParties(two_parties::Args),
 }
 
 fn main() {
@@ -54,6 +58,7 @@ fn main() {
             Bench::Hub(args) => runtime.block_on(hub::run(&args)),
             Bench::Sqs(args) => runtime.block_on(sqs::run(&args)),
             Bench::Sync(args) => runtime.block_on(sync::run(&args)),
+            Bench::TwoParties(args) => runtime.block_on(two_parties::run(&args)),
         },
         Err(error) => Err(error.into()),
     };

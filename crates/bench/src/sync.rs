@@ -150,7 +150,7 @@ impl World<'_> {
 }
 
 async fn nothing_changed(world: &World<'_>) -> Result<(), Fault> {
-    let plan = plan("SELECT * FROM warren_bench")?;
+    let plan = plan("SELECT * FROM warren_bench", QUEUE, PropertyPlan::default())?;
     let ports = world.ports("all")?;
     let began = Instant::now();
     reset_peak_memory();
@@ -207,7 +207,7 @@ async fn nothing_changed(world: &World<'_>) -> Result<(), Fault> {
 }
 
 async fn one_per_cent(world: &World<'_>) -> Result<(), Fault> {
-    let plan = plan("SELECT * FROM warren_bench")?;
+    let plan = plan("SELECT * FROM warren_bench", QUEUE, PropertyPlan::default())?;
     let ports = world.ports("all")?;
     let changes = world.args.rows / 100;
     if !(world.args.case.is_empty() || world.args.case.contains(&Case::Unchanged)) {
@@ -247,7 +247,8 @@ async fn one_per_cent(world: &World<'_>) -> Result<(), Fault> {
 
 async fn backfill(world: &World<'_>) -> Result<(), Fault> {
     let rows = world.args.backfill;
-    let plan = plan(&format!("SELECT * FROM warren_bench WHERE id <= {rows}"))?;
+    let plan =
+        plan(&format!("SELECT * FROM warren_bench WHERE id <= {rows}"), QUEUE, PropertyPlan::default())?;
     anew(&world.broker, QUEUE).await?;
     anew(&world.broker, "warren_bench_floor").await?;
     let (copy, _) = copy::drain(&world.args.postgres, &plan.model.sql).await?;
@@ -278,7 +279,7 @@ async fn backfill(world: &World<'_>) -> Result<(), Fault> {
 
 /// Throws the queue away with its messages and makes it anew: emptying one of a million messages takes a broker longer than it may
 /// take to answer.
-async fn anew(broker: &rabbitmq::Rabbit, queue: &str) -> Result<(), Fault> {
+pub async fn anew(broker: &rabbitmq::Rabbit, queue: &str) -> Result<(), Fault> {
     let late = |failure: &Failure| failure.kind == FailureKind::Timeout;
     let mut tries = 0;
     loop {
@@ -293,15 +294,16 @@ async fn anew(broker: &rabbitmq::Rabbit, queue: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn plan(sql: &str) -> Result<Arc<SyncPlan>, Fault> {
+/// A sync of the columns that [`TEMPLATE`] reads.
+pub fn plan(sql: &str, queue: &str, properties: PropertyPlan) -> Result<Arc<SyncPlan>, Fault> {
     let trigger = Arc::new(Trigger {
         when: None,
-        route: RoutePlan::Queue(Dynamic::Literal(QUEUE.into())),
+        route: RoutePlan::Queue(Dynamic::Literal(queue.into())),
         body: BodyPlan::Template {
             template: Box::new(Template::parse(TEMPLATE, &Options::default())?),
             json: true,
         },
-        properties: PropertyPlan::default(),
+        properties,
     });
     Ok(Arc::new(SyncPlan {
         name: "bench".into(),

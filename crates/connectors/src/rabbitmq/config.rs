@@ -240,17 +240,7 @@ impl Config {
     fn address(&self) -> Result<Address, Failure> {
         let address = match &self.url {
             Some(url) => self.address_of_url(url.reveal())?,
-            None => {
-                for (key, value) in
-                    [("host", &self.host), ("vhost", &self.vhost), ("username", &self.username)]
-                {
-                    no_controls(&format!("`{key}`"), value.as_deref().unwrap_or_default())
-                        .map_err(|unusable| refused(key, unusable))?;
-                }
-                no_line_break("`password`", self.password.as_ref().map_or("", Secret::reveal))
-                    .map_err(|unusable| refused("password", unusable))?;
-                self.address_of_parts()
-            }
+            None => self.address_of_parts()?,
         };
         let place = |name| if self.url.is_some() { "url" } else { name };
         one_host(place("host"), &address.host)?;
@@ -273,15 +263,21 @@ impl Config {
         Ok(address)
     }
 
-    fn address_of_parts(&self) -> Address {
-        Address {
+    fn address_of_parts(&self) -> Result<Address, Failure> {
+        for (key, value) in [("host", &self.host), ("vhost", &self.vhost), ("username", &self.username)] {
+            no_controls(&format!("`{key}`"), value.as_deref().unwrap_or_default())
+                .map_err(|unusable| refused(key, &unusable))?;
+        }
+        no_line_break("`password`", self.password.as_ref().map_or("", Secret::reveal))
+            .map_err(|unusable| refused("password", &unusable))?;
+        Ok(Address {
             protocol: self.protocol.unwrap_or(Protocol::Amqp),
             host: self.host.clone().unwrap_or_else(|| "localhost".into()),
             port: self.port,
             vhost: self.vhost.clone().unwrap_or_else(|| "/".into()),
             username: self.username.clone(),
             password: self.password.clone(),
-        }
+        })
     }
 
     fn address_of_url(&self, text: &str) -> Result<Address, Failure> {
@@ -303,7 +299,7 @@ impl Config {
         const FORM: &str =
             "Write amqp://user:password@host:5672/vhost, with special characters percent-encoded.";
         // The text may contain a password, so an error never quotes it.
-        let of_url = |unusable| refused("url", unusable);
+        let of_url = |unusable: Unusable| refused("url", &unusable);
         no_controls("`url`", text).map_err(of_url)?;
         if let Some(authority) =
             text.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest))
@@ -357,7 +353,7 @@ impl Config {
         const FORM: &str = "Write http://host:15672 or https://host:15671.";
         let Some(text) = &self.management_url else { return Ok(None) };
         no_controls("`management_url`", text.reveal())
-            .map_err(|unusable| refused("management_url", unusable))?;
+            .map_err(|unusable| refused("management_url", &unusable))?;
         let mut url =
             Url::parse(text.reveal()).map_err(|error| wrong("management_url", &error.to_string(), FORM))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -440,7 +436,7 @@ fn timeout(name: &str, span: Option<Span>, default: Duration) -> Result<Duration
     }
 }
 
-fn refused(key: &str, unusable: Unusable) -> Failure {
+fn refused(key: &str, unusable: &Unusable) -> Failure {
     wrong(key, &unusable.detail, &unusable.remedy)
 }
 
