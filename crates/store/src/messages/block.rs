@@ -177,10 +177,14 @@ fn wanted<'b>(
     filter: &MessageFilter,
     bodies: impl Fn() -> Result<Cow<'b, [u8]>, Fault>,
 ) -> Result<Vec<RecordedMessage>, Fault> {
+    if first.checked_add(statuses.len() as i64).is_none() {
+        return Err(Damaged("its numbers are out of range").into());
+    }
     let mut reader = Reader(attempts);
     let mut all_bodies = None;
     let (mut found, mut body_at) = (Vec::new(), 0_usize);
-    for (id, status) in (first..).map(MessageRunId).zip(statuses) {
+    for (number, status) in statuses.iter().enumerate() {
+        let id = MessageRunId(first + number as i64);
         let view = View::of(reader.bytes()?)?;
         let body = body_at..body_at.checked_add(view.body_kept).ok_or(Damaged("a length is too large"))?;
         body_at = body.end;

@@ -26,6 +26,8 @@ use crate::packed::bytes::{Reader, put_bytes, put_signed};
 
 /// Whose file it is, and its version. In version 1 the sums did not say to which number an entry belongs.
 const MAGIC: [u8; 8] = *b"WARNMSG\x02";
+/// The largest number that a journal may begin with: far more than are ever given out.
+const NUMBER_MAX: i64 = i64::MAX / 2;
 /// A file that is being made, or was when its process died.
 const UNFINISHED: &str = "journal.new";
 /// One that nobody has been making for so long was left.
@@ -334,6 +336,10 @@ fn entries(bytes: &[u8]) -> Result<Contents, Fault> {
     if sum != xxh3_64(&head[..16]) && !cfg!(fuzzing) {
         return Err(Damaged("the head of a journal is not what was written").into());
     }
+    // The numbers of the attempts follow, and must not pass the largest.
+    if !(0..=NUMBER_MAX).contains(&first) {
+        return Err(Damaged("the first number of a journal is out of range").into());
+    }
     let mark = Mark::of(head[7], first);
     let mut gathered = Gathered::new(first);
     gathered.reserve(bytes.len());
@@ -363,4 +369,19 @@ fn entry(bytes: &[u8], mark: Mark) -> Option<&[u8]> {
     mark.set(&mut sum);
     let right = cfg!(fuzzing) || xxh3_64(payload) == u64::from_le_bytes(sum);
     (!payload.is_empty() && right).then_some(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_whose_numbers_would_overflow_is_damaged() {
+        for first in [i64::MIN, -1, NUMBER_MAX + 1, i64::MAX] {
+            assert!(matches!(entries(&head(first)), Err(Fault::Damaged(_))), "{first}");
+        }
+        for first in [0, 1, NUMBER_MAX] {
+            assert!(entries(&head(first)).is_ok(), "{first}");
+        }
+    }
 }
