@@ -106,7 +106,8 @@ async fn finish(shared: &Shared, item: &mut Item, done: Result<Told, Cut>) -> Se
             match end(shared, item, Settlement::Ack).await {
                 Settled::Done => Settled::Kept,
                 other => {
-                    // The original comes again, so this one is too many.
+                    // The original comes again, so this copy is one too many. If the process stops before it is removed, the message is
+                    // dead-lettered twice, and never lost.
                     again(shared, None, || async { shared.ports.parking.remove(id).await }).await.ok();
                     other
                 }
